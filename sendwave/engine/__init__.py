@@ -1,0 +1,1 @@
+"""Sets: scans, joins and sorts over the lake's immutable Parquet files."""

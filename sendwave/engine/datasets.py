@@ -1,0 +1,53 @@
+"""Names and places of the lake's files."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+LANDED: Final = ("contacts", "consents", "interactions", "scores", "sends", "returns", "events", "plan", "ids")
+"""Datasets that live as Parquet files; suppressions live in the store."""
+
+
+class Listed(Protocol):
+    """What the registry knows of a file."""
+
+    @property
+    def path(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A directory of immutable Parquet files, one folder per dataset."""
+
+    root: Path
+
+    def new(self, dataset: str, stem: str) -> Path:
+        """A fresh, unique path for a file of that dataset; its folder exists afterwards."""
+        folder = self.root / dataset
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{stem}-{uuid.uuid4().hex[:12]}.parquet"
+
+    def relative(self, path: Path) -> str:
+        """The path as the registry keeps it."""
+        return path.relative_to(self.root).as_posix()
+
+    def paths(self, listed: Mapping[str, Iterable[Listed]]) -> dict[str, list[Path]]:
+        """Registered files as absolute paths, per dataset."""
+        return {dataset: [self.root / file.path for file in files] for dataset, files in listed.items()}
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Make a written file durable under its final name: sync the file, rename it, sync its folder."""
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
+    temporary.rename(final)
+    folder = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,1 @@
+"""Doors to ESPs, one file each with both directions: handing batches over and understanding what comes back."""

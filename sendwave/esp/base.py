@@ -1,0 +1,157 @@
+"""What every ESP adapter promises. A new ESP is one file beside this one (docs/adding/esp.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from sendwave.rules.events import Event
+
+
+class AdapterSettings(BaseModel):
+    """Base of an adapter's settings (a route in sendwave.yaml); unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    esp: str
+
+
+class Recall(StrEnum):
+    """Whether accepted mail can still be stopped."""
+
+    NONE = "none"
+    SCHEDULED = "scheduled"
+    QUEUE = "queue"
+
+
+class Feed(StrEnum):
+    """How events come back."""
+
+    WEBHOOK = "webhook"
+    POLL = "poll"
+    MAILBOX = "mailbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an ESP can do; dispatch and the docs read it."""
+
+    batch_size: int
+    idempotency: timedelta | None = None  # life of an idempotency key, None where there is none
+    recall: Recall = Recall.NONE
+    per_recipient: bool = False
+    feed: Feed = Feed.WEBHOOK
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients:
+    """Columns, all of one length: position i of each belongs to one person."""
+
+    addresses: Sequence[str]
+    tokens: Sequence[str]
+    contact_ids: Sequence[str]
+    tiers: Sequence[str]
+    fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # merge fields of the content
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent: the same for all recipients of a campaign, merge fields apart."""
+
+    campaign: str
+    type: str
+    sender: str  # From header, RFC 5322
+    subject: str  # Jinja text
+    content: str | None = None  # folder of templates (body.html, body.txt), relative to the workspace
+    reply_to: str | None = None
+    unsubscribe: str | None = None  # URL with {token}; gives the List-Unsubscribe pair (RFC 8058)
+    provider_template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One batch, handed over once."""
+
+    batch_id: int
+    key: str  # idempotency key, for the ESPs that have one
+    campaign_id: int
+    wave: int
+    provider: str
+    message: Message
+    recipients: Recipients
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PerRecipient:
+    """One recipient the ESP did not simply accept."""
+
+    index: int
+    event: Event  # type REJECT or BOUNCE for a refusal, DEFERRED for "later"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch. Every recipient not listed here was accepted."""
+
+    refused: Sequence[PerRecipient] = ()  # final: will not be written to in this campaign
+    deferred: Sequence[PerRecipient] = ()  # certainly not accepted; may go again later
+    unknown: Sequence[int] = ()  # handed over without an answer; never repeated blindly
+    message_ids: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawReport:
+    """Something an ESP told us, as it came. Stored before it is acknowledged."""
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ref: str = ""  # what `acknowledge` needs to let the source forget it (file name, receipt handle)
+
+
+class EspAdapter(Protocol):
+    """Both directions of one ESP. Instances are used by one thread at a time unless stated otherwise."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[AdapterSettings]]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this ESP can do with these settings."""
+        ...
+
+    def submit(self, submission: Submission) -> Receipt:
+        """Hand one batch over, once.
+
+        Raises:
+            Transient: nothing was handed over; may go later (`retry_after` seconds when the ESP said so).
+            Permanent: nothing was handed over and it never will be as it is.
+            Unknown: the request left and no answer came.
+
+        """
+        ...
+
+    def poll(self, now: datetime) -> Iterable[RawReport]:
+        """Reports waiting at a polled source or mailbox; nothing for webhook ESPs. Repeats what was not acknowledged."""
+        ...
+
+    def acknowledge(self, reports: Sequence[RawReport]) -> None:
+        """The reports are durable here: the source may forget them."""
+        ...
+
+    def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
+        """The events in a report. Words it does not know become `EventType.UNKNOWN`; never raises for bad content
+        it can still count, raises BadInput for a report that is no report at all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give connections back."""
+        ...

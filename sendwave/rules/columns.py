@@ -1,0 +1,170 @@
+"""The words of the house: the lake's tables and columns, and the expression vocabulary the rules speak.
+
+Rules import SQLAlchemy only through this module. Instants in the lake are epoch seconds (`*_ts`, BIGINT, UTC), because
+"days" differ between engines: an age is `age_days(then, now)`, 24-hour spans rounded down, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Double,
+    FromClause,
+    Integer,
+    Select,
+    String,
+    Subquery,
+    TableClause,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    table,
+    true,
+    union_all,
+)
+
+__all__ = [
+    "CONSENTS", "CONTACTS", "DATASETS", "EVENTS", "INTERACTIONS", "PLAN", "RETURNS", "SCORES", "SENDS", "SUPPRESSIONS",
+    "BigInteger", "Boolean", "ColumnElement", "Double", "FromClause", "Integer", "Select", "String", "Subquery",
+    "TableClause", "age_days", "and_", "bindparam", "case", "cast", "column", "exists", "false", "func", "literal",
+    "not_", "null", "or_", "select", "table", "true", "union_all",
+]  # fmt: skip
+
+
+def _table(name: str, **columns: Any) -> TableClause:
+    return table(name, *(column(key, kind) for key, kind in columns.items()))
+
+
+CONTACTS: Final = _table(
+    "contacts",
+    contact=BigInteger,  # surrogate of contact_id, given once, never reused
+    contact_id=String,  # the CRM's own id
+    email=String,  # normalised; NULL when missing or unusable
+    email_hash=String,  # first 32 hex digits of sha256(email): what suppressions know
+    email_status=String,  # valid | invalid | missing | duplicate
+    provider=String,  # mailbox provider key of lanes.yaml
+    phone=String,
+    phone_hash=String,
+    phone_status=String,
+    timezone=String,  # IANA name or NULL
+    language=String,
+    country=String,
+    signed_up_ts=BigInteger,
+    owner=String,
+    group_key=String,  # household or account, for shared pressure
+    seed=Boolean,  # one of our own addresses, in every wave
+)
+"""One row per contact of the newest snapshot; a CSV's further columns follow as `attr_<name>` (VARCHAR)."""
+
+CONSENTS: Final = _table(
+    "consents",
+    contact=BigInteger,
+    channel=String,  # email | sms | push
+    purpose=String,
+    status=String,  # granted | withdrawn | pending
+    basis=String,  # consent | soft_opt_in | contract | …
+    recorded_ts=BigInteger,
+    proof=String,
+)
+"""The latest row per (contact, channel, purpose). No row means: not known, hence not contactable."""
+
+SUPPRESSIONS: Final = _table("suppressions", address_hash=String, channel=String, scope=String, reason=String)
+"""Live truth, read from the store at the moment of asking."""
+
+SCORES: Final = _table(
+    "scores", contact=BigInteger, score=Double, tier=String, grid_version=String, scored_ts=BigInteger
+)
+"""The newest score per contact. `tier` may be NULL: then the cut-offs of tiers.yaml decide."""
+
+SENDS: Final = _table(
+    "sends",
+    contact=BigInteger,
+    campaign=BigInteger,  # store id; negative for imported history
+    type=String,
+    channel=String,
+    sent_ts=BigInteger,
+    freeze=BigInteger,  # 0 for imported history
+    batch=BigInteger,
+    position=Integer,  # index of the recipient in the batch, and its bit in tallies
+    wave=Integer,
+    tier=String,
+    provider=String,
+    address_hash=String,
+    excluded_by=String,  # set for people the re-check at release took out: they hold no slot
+)
+"""The pressure ledger: everybody frozen into a wave counts as sent from that moment, minus RETURNS."""
+
+RETURNS: Final = _table("returns", freeze=BigInteger, contact=BigInteger, reason=String)
+"""Slots given back: `refused` and `dropped` are final for that campaign, the `recalled` may be released again."""
+
+INTERACTIONS: Final = _table(
+    "interactions",
+    contact=BigInteger,
+    interaction_id=String,
+    kind=String,
+    ts=BigInteger,
+    value=Double,
+    channel=String,
+    campaign=String,
+    message_id=String,
+    machine=Boolean,  # an open by a privacy proxy or scanner
+    attributes=String,  # JSON object
+)
+
+EVENTS: Final = _table(
+    "events",
+    contact=BigInteger,
+    campaign=BigInteger,
+    wave=Integer,
+    batch=BigInteger,
+    position=Integer,
+    provider=String,
+    tally=String,
+    type=String,
+    permanence=String,
+    cause=String,
+    event_ts=BigInteger,
+    received_ts=BigInteger,
+    machine=Boolean,
+    enhanced_code=String,
+    url=String,
+    description=String,
+)
+"""De-duplicated feedback: one row per (batch, position, tally), except clicks and opens with their own time."""
+
+PLAN: Final = _table(
+    "plan",
+    contact=BigInteger,
+    contact_id=String,
+    tier=String,
+    tier_rank=Integer,  # 1 is the most engaged
+    score=Double,
+    provider=String,
+    excluded_by=String,  # NULL for the people of the plan
+    rank=BigInteger,  # 1 is first; NULL for the excluded
+    wave=Integer,  # 1 is first; NULL for the excluded
+)
+"""Every contact of the base: a place in the sequence, or the reason for having none. No addresses."""
+
+DATASETS: Final = {
+    t.name: t for t in (CONTACTS, CONSENTS, SUPPRESSIONS, SCORES, SENDS, RETURNS, INTERACTIONS, EVENTS, PLAN)
+}
+
+
+def age_days(then: ColumnElement[Any], now_ts: int) -> ColumnElement[int]:
+    """Whole 24-hour spans between `then` (epoch seconds) and now; the same on every engine."""
+    return cast(func.floor((now_ts - then) / 86_400.0), BigInteger)

@@ -1,0 +1,126 @@
+"""What may follow what. One table per kind of row; the store applies it as a compare-and-set UPDATE.
+
+hold = waits on a reason and lifts itself; pause = a person's stop; halt = a gate tripped, a person with the
+approver role resumes; cancel = final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Campaign(StrEnum):
+    """Statuses of a campaign."""
+
+    DRAFT = "draft"
+    PLANNED = "planned"
+    APPROVED = "approved"
+    SENDING = "sending"
+    PAUSED = "paused"
+    HALTED = "halted"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Wave(StrEnum):
+    """Statuses of a wave."""
+
+    WAITING = "waiting"
+    RELEASED = "released"
+    SENDING = "sending"
+    SOAKING = "soaking"
+    CLEARED = "cleared"
+    HELD = "held"
+    HALTED = "halted"
+    SKIPPED = "skipped"
+
+
+class Batch(StrEnum):
+    """Statuses of a batch. `handed` is committed durably before the ESP is called."""
+
+    READY = "ready"
+    CLAIMED = "claimed"
+    HANDED = "handed"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    RECALLED = "recalled"
+
+
+class Lane(StrEnum):
+    """Statuses of a lane (campaign × mailbox provider)."""
+
+    OPEN = "open"
+    SUSPENDED = "suspended"
+
+
+Transitions = Mapping[str, tuple[frozenset[str], str]]
+"""event -> (statuses it may start from, status it leads to)."""
+
+
+def _table(**rows: tuple[str, str]) -> Transitions:
+    return {event: (frozenset(sources.split()), target) for event, (sources, target) in rows.items()}
+
+
+CAMPAIGN: Final = _table(
+    plan=("draft planned", "planned"),
+    approve=("planned", "approved"),
+    start=("approved", "sending"),
+    pause=("approved sending", "paused"),
+    halt=("sending paused", "halted"),
+    resume=("paused halted", "sending"),
+    replan=("approved", "planned"),
+    complete=("sending", "completed"),
+    cancel=("draft planned approved sending paused halted", "cancelled"),
+)
+
+WAVE: Final = _table(
+    release=("waiting held halted", "released"),
+    send=("released", "sending"),
+    hold=("released sending soaking", "held"),
+    let_go=("held", "sending"),
+    halt=("waiting released sending soaking held", "halted"),
+    resume=("halted held", "waiting"),
+    soak=("released sending held", "soaking"),
+    reopen=("soaking", "sending"),
+    clear=("soaking", "cleared"),
+    skip=("waiting held halted", "skipped"),
+)
+
+BATCH: Final = _table(
+    claim=("ready", "claimed"),
+    unclaim=("claimed", "ready"),
+    hand=("claimed", "handed"),
+    accept=("handed unknown", "accepted"),
+    refuse=("handed unknown", "refused"),
+    lose=("handed", "unknown"),
+    return_unsent=("handed", "ready"),
+    recall=("ready claimed", "recalled"),
+)
+
+LANE: Final = _table(
+    suspend=("open", "suspended"),
+    reopen=("suspended", "open"),
+)
+
+TABLES: Final[Mapping[str, Transitions]] = {"campaign": CAMPAIGN, "wave": WAVE, "batch": BATCH, "lane": LANE}
+
+
+def next_status(table: Transitions, status: str, event: str) -> str | None:
+    """The status `event` leads to from `status`, or None when the table forbids it."""
+    sources, target = table[event]
+    return target if status in sources else None
+
+
+def allowed(table: Transitions, status: str) -> tuple[str, ...]:
+    """The events that may happen to a row of that status, in the table's order."""
+    return tuple(event for event, (sources, _) in table.items() if status in sources)
+
+
+FINAL: Final = frozenset({Campaign.COMPLETED, Campaign.CANCELLED})
+"""Campaign statuses nothing follows."""
+
+SETTLED: Final = frozenset({Batch.ACCEPTED, Batch.REFUSED, Batch.UNKNOWN, Batch.RECALLED})
+"""Batch statuses in which nobody of the batch is about to be written to."""

@@ -1,0 +1,163 @@
+"""Readable scalar types of the policy files. Units are mandatory: a bare number is refused.
+
+`16h`, `7d`, `1h30m` are durations; `0.3%` is a share or a rate; `2 per 7d` is a frequency;
+`08:00-20:00 local` is a daily window. Each parses from its text and prints back to it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import time, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+_UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION: Final = re.compile(r"(?:\d+[wdhms])+")
+_PERCENT: Final = re.compile(r"\d+(?:\.\d+)?\s?%")
+_FREQUENCY: Final = re.compile(r"(\d[\d_]*)\s+per\s+(\S+)")
+_WINDOW: Final = re.compile(r"([0-2]\d:[0-5]\d)-([0-2]\d:[0-5]\d)\s+(\S+)")
+
+
+class Policy(BaseModel):
+    """Base of every policy model: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+def parse_duration(value: Any) -> timedelta:
+    """`16h`, `7d`, `1h30m` as a timedelta. Raises ValueError for anything without a unit."""
+    if isinstance(value, timedelta):
+        return value
+    text = str(value).replace(" ", "")
+    if not _DURATION.fullmatch(text):
+        hint = f"write {text}d, {text}h or {text}m" if text.isdigit() else "write for instance 16h, 7d or 1h30m"
+        raise ValueError(f"a duration needs a unit: {hint}")
+    try:
+        return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"(\d+)([wdhms])", text)))
+    except OverflowError:
+        raise ValueError("that is longer than sendwave can count; the longest useful window is years") from None
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest text that `parse_duration` reads back to the same value."""
+    seconds, parts = int(value.total_seconds()), []
+    for unit in "dhms":
+        count, seconds = divmod(seconds, _UNITS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_percent(value: Any) -> Decimal:
+    """`0.3%` as the fraction Decimal('0.003'). Raises ValueError without the % sign or above 100 %."""
+    if isinstance(value, Decimal):
+        return value
+    text = str(value).strip()
+    if not _PERCENT.fullmatch(text):
+        raise ValueError(f"a share or rate needs its unit: write {text}% if you mean percent (0.3% is 3 in 1,000)")
+    fraction = Decimal(text.rstrip("% ")) / 100
+    if fraction > 1:
+        raise ValueError("a share or rate cannot be above 100%")
+    return fraction
+
+
+def format_percent(value: Decimal) -> str:
+    """The fraction as a percentage, without trailing zeros."""
+    text = format(value * 100, "f")
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + "%"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+[wdhms])+$", "examples": ["16h", "7d", "1h30m"]}),
+]
+Percent = Annotated[
+    Decimal,
+    BeforeValidator(parse_percent),
+    PlainSerializer(format_percent, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s?%$", "examples": ["0.3%", "50%"]}),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """So many per rolling window: a pressure cap (`2 per 7d`) or a pace (`6000 per 1m`)."""
+
+    count: int
+    window: timedelta
+
+    def __str__(self) -> str:
+        return f"{self.count} per {format_duration(self.window)}"
+
+    @property
+    def per_second(self) -> float:
+        """The average rate, in units per second."""
+        return self.count / self.window.total_seconds()
+
+    @classmethod
+    def parse(cls, value: Any) -> Frequency:
+        """`2 per 7d`. Raises ValueError for anything else, and for an empty window."""
+        if isinstance(value, cls):
+            return value
+        match = _FREQUENCY.fullmatch(str(value).strip())
+        if not match:
+            raise ValueError(f"write how many per how long, for instance '2 per 7d' (found {value!r})")
+        window = parse_duration(match[2])
+        if not window:
+            raise ValueError("the window of a frequency cannot be empty")
+        return cls(int(match[1].replace("_", "")), window)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWindow:
+    """A daily window, in the contact's own zone (`local`) or in a named one; end before start spans midnight."""
+
+    start: time
+    end: time
+    zone: str
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M} {self.zone}"
+
+    @classmethod
+    def parse(cls, value: Any) -> LocalWindow:
+        """`08:00-20:00 local` or `08:00-20:00 Europe/Paris`. Raises ValueError for a bad time or zone."""
+        if isinstance(value, cls):
+            return value
+        match = _WINDOW.fullmatch(str(value).strip())
+        if not match:
+            raise ValueError("write a window as '08:00-20:00 local' or '08:00-20:00 Europe/Paris'")
+        start, end = time.fromisoformat(match[1]), time.fromisoformat(match[2])
+        if start == end:
+            raise ValueError("the window is empty: its start is its end")
+        if match[3] != "local":
+            check_zone(match[3])
+        return cls(start, end, match[3])
+
+
+def check_zone(name: str) -> ZoneInfo:
+    """The IANA zone of that name. Raises ValueError when there is none."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"unknown time zone {name!r}: use an IANA name such as Europe/Paris") from None
+
+
+PerWindow = Annotated[
+    Frequency,
+    BeforeValidator(Frequency.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d[\d_]*\s+per\s+(\d+[wdhms])+$", "examples": ["2 per 7d"]}),
+]
+DailyWindow = Annotated[
+    LocalWindow,
+    BeforeValidator(LocalWindow.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["08:00-20:00 local", "08:00-20:00 Europe/Paris"]}),
+]
