@@ -23,13 +23,13 @@ from sendwave.engine.datasets import publish
 from sendwave.errors import FullDisk
 from sendwave.rules.columns import DATASETS
 
-_DIALECT: Final = postgresql.dialect(paramstyle="numeric_dollar")
+_DIALECT: Final = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 def compile_statement(statement: Select[Any]) -> tuple[str, list[Any]]:
     """SQL text with $1, $2 … and its parameters in that order."""
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    names: Sequence[str] = compiled.positiontup or ()  # type: ignore[attr-defined]
+    names: Sequence[str] = compiled.positiontup or ()
     return str(compiled), [compiled.params[name] for name in names]
 
 

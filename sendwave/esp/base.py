@@ -139,7 +139,7 @@ class EspAdapter(Protocol):
         ...
 
     def poll(self, now: datetime) -> Iterable[RawReport]:
-        """Reports waiting at a polled source or mailbox; nothing for webhook ESPs. Repeats what was not acknowledged."""
+        """Reports waiting at a polled source or mailbox, none for webhook ESPs; unacknowledged ones are given again."""
         ...
 
     def acknowledge(self, reports: Sequence[RawReport]) -> None:

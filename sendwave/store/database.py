@@ -1,7 +1,8 @@
 """Opening the store: SQLite (WAL, every commit durable) or PostgreSQL, behind one pair of transactions.
 
 SQLite admits one writer and its busy handler is unfair (one of four competing writers got nothing at all), so the
-writers of one process queue on a lock and take the database with BEGIN IMMEDIATE; other processes wait up to `BUSY_SECONDS`.
+writers of one process queue on a lock and take the database with BEGIN IMMEDIATE; other processes wait up to
+`BUSY_SECONDS`.
 """
 
 from __future__ import annotations

@@ -46,9 +46,10 @@ def upgrade(engine: Engine) -> None:
             return
         if found is not None and found not in known:
             raise BadInput(
-                f"this store was written by a newer sendwave (schema {found!r}); upgrade sendwave, or open another store"
+                f"this store was written by a newer sendwave (schema {found!r}): upgrade sendwave or open another one"
             )
-    context = EnvironmentContext(Config(), script, fn=lambda rev, _context: script._upgrade_revs("head", rev))  # noqa: SLF001  # what alembic.command.upgrade does
+    steps = script._upgrade_revs  # noqa: SLF001  # what alembic.command.upgrade itself calls
+    context = EnvironmentContext(Config(), script, fn=lambda revision, _context: steps("head", revision))
     with context, engine.connect().execution_options(sendwave_write=True) as connection, connection.begin():
         context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True)
         context.run_migrations()
