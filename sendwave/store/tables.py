@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    func,
 )
 
 METADATA: Final = MetaData(
@@ -210,6 +211,17 @@ holds = Table(  # a set: work runs where no row without lifted_at covers it
     Column("lifted_at", Instant),
     Column("lifted_by", String(120)),
     Index("ix_holds_lifted_at", "lifted_at", "campaign_id"),
+)
+Index(  # an open hold of one scope and reason exists once, whoever places it at the same moment
+    "uq_holds_open",
+    func.coalesce(holds.c.campaign_id, 0),
+    func.coalesce(holds.c.wave, 0),
+    func.coalesce(holds.c.provider, ""),
+    func.coalesce(holds.c.route, ""),
+    holds.c.reason,
+    unique=True,
+    sqlite_where=holds.c.lifted_at.is_(None),
+    postgresql_where=holds.c.lifted_at.is_(None),
 )
 
 paces = Table(  # GCRA: one row per lane and per route

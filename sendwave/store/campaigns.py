@@ -1,0 +1,326 @@
+"""Campaigns, their waves and lanes. The only caller of the lifecycle table for them.
+
+A transition is a compare-and-set UPDATE and a journal row in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, or_, select, update
+
+from sendwave.errors import BadInput, NotFound
+from sendwave.rules import lifecycle
+from sendwave.rules.campaign import CampaignFile
+from sendwave.store import journal, tables
+from sendwave.store.tables import campaigns
+from sendwave.store.transitions import Row, move
+from sendwave.store.upsert import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One campaign's row; `settings` is the file its author wrote."""
+
+    id: int
+    name: str
+    title: str
+    type: str
+    channel: str
+    status: str
+    settings: CampaignFile
+    policy_version: str | None
+    plan_file: int | None
+    plan_pins: Mapping[str, Sequence[int]] | None
+    planned_at: datetime | None
+    approved_at: datetime | None
+    start_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    last_wave: int | None
+    created_at: datetime
+    created_by: str
+    approved_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRow:
+    """One wave: `tiers` and `providers` count its planned people by key."""
+
+    number: int
+    status: str
+    planned: int
+    tiers: Mapping[str, int]
+    providers: Mapping[str, int]
+    released_at: datetime | None = None
+    sent_at: datetime | None = None
+    cleared_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRow:
+    """One lane; `throttle` is a factor on its pace, mail sent before `judged_from` is no longer judged."""
+
+    provider: str
+    status: str
+    throttle: float
+    judged_from: datetime | None
+
+
+def create(conn: Connection, file: CampaignFile, channel: str, *, by: str, now: datetime) -> Campaign:
+    """A new draft. Raises BadInput when the name is taken: names are never used again."""
+    row = {
+        "name": file.name,
+        "title": file.title,
+        "type": file.type,
+        "channel": channel,
+        "status": lifecycle.Campaign.DRAFT,
+        "settings": file.model_dump(mode="json"),
+        "start_at": file.start,
+        "created_at": now,
+        "created_by": by,
+    }
+    statement = upsert(conn, campaigns).values(row).on_conflict_do_nothing().returning(campaigns.c.id)
+    campaign_id = conn.execute(statement).scalar()
+    if campaign_id is None:
+        raise BadInput(f"there is already a campaign named {file.name!r}: names are never used again, choose another")
+    journal.write(conn, at=now, actor=by, action="campaign.create", campaign_id=campaign_id)
+    return by_id(conn, campaign_id)
+
+
+def get(conn: Connection, name: str) -> Campaign:
+    """The campaign of that name or, failing that, of that number. Raises NotFound with the nearest names."""
+    row = conn.execute(select(campaigns).where(campaigns.c.name == name)).mappings().one_or_none()
+    if row is None and name.isdecimal():
+        row = conn.execute(select(campaigns).where(campaigns.c.id == int(name))).mappings().one_or_none()
+    if row is None:
+        near = get_close_matches(name, conn.execute(select(campaigns.c.name)).scalars().all(), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else " `sendwave campaign list` shows them all."
+        raise NotFound(f"there is no campaign {name!r}.{hint}")
+    return _campaign(row)
+
+
+def by_id(conn: Connection, campaign_id: int) -> Campaign:
+    """The campaign of that store id. Raises NotFound."""
+    row = conn.execute(select(campaigns).where(campaigns.c.id == campaign_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no campaign number {campaign_id}")
+    return _campaign(row)
+
+
+def listing(conn: Connection, statuses: Collection[str] | None = None) -> list[Campaign]:
+    """All campaigns, oldest first, or those in the given statuses."""
+    statement = select(campaigns).order_by(campaigns.c.id)
+    if statuses is not None:
+        statement = statement.where(campaigns.c.status.in_(list(statuses)))
+    return [_campaign(row) for row in conn.execute(statement).mappings()]
+
+
+def waves(conn: Connection, campaign_id: int) -> list[WaveRow]:
+    """The waves of the plan, first one first."""
+    table = tables.waves
+    kept = [table.c[name] for name in WaveRow.__dataclass_fields__]
+    rows = conn.execute(select(*kept).where(table.c.campaign_id == campaign_id).order_by(table.c.number))
+    return [WaveRow(**row) for row in rows.mappings()]
+
+
+def lanes(conn: Connection, campaign_id: int) -> list[LaneRow]:
+    """The lanes of the plan, by provider."""
+    table = tables.lanes
+    kept = [table.c[name] for name in LaneRow.__dataclass_fields__]
+    rows = conn.execute(select(*kept).where(table.c.campaign_id == campaign_id).order_by(table.c.provider))
+    return [LaneRow(**row) for row in rows.mappings()]
+
+
+def exclusions(conn: Connection, campaign_id: int) -> dict[tuple[str, str], int]:
+    """People the plan leaves out: {(reason, tier): contacts}."""
+    table = tables.exclusions
+    rows = conn.execute(
+        select(table.c.reason, table.c.tier, table.c.contacts)
+        .where(table.c.campaign_id == campaign_id)
+        .order_by(table.c.reason, table.c.tier)
+    )
+    return {(row.reason, row.tier): row.contacts for row in rows}
+
+
+def store_plan(
+    conn: Connection,
+    campaign_id: int,
+    *,
+    plan_file: int,
+    pins: Mapping[str, Sequence[int]],
+    policy_version: str,
+    waves: Sequence[WaveRow],
+    lanes: Sequence[str],
+    exclusions: Mapping[tuple[str, str], int],
+    by: str,
+    now: datetime,
+) -> None:
+    """Make a plan the campaign's plan; it replaces an earlier one, and with it an approval given to that one.
+
+    `policy_version` must be remembered in the store already. Raises NotAllowed once sending has begun.
+    """
+    again = by_id(conn, campaign_id).status == lifecycle.Campaign.APPROVED
+    transition(
+        conn,
+        campaign_id,
+        "replan" if again else "plan",
+        by=by,
+        now=now,
+        evidence={"planned": sum(wave.planned for wave in waves), "excluded": _by_reason(exclusions)},
+        plan_file=plan_file,
+        plan_pins={dataset: list(ids) for dataset, ids in pins.items()},
+        policy_version=policy_version,
+        planned_at=now,
+        approved_at=None,
+        approved_by=None,
+        last_wave=None,
+    )
+    for table in (tables.waves, tables.lanes, tables.exclusions):
+        conn.execute(delete(table).where(table.c.campaign_id == campaign_id))
+    _insert(conn, tables.waves, [{"campaign_id": campaign_id, **_columns(wave)} for wave in waves])
+    _insert(
+        conn,
+        tables.lanes,
+        [{"campaign_id": campaign_id, "provider": p, "status": lifecycle.Lane.OPEN, "throttle": 1.0} for p in lanes],
+    )
+    _insert(
+        conn,
+        tables.exclusions,
+        [
+            {"campaign_id": campaign_id, "reason": reason, "tier": tier, "contacts": contacts}
+            for (reason, tier), contacts in exclusions.items()
+        ],
+    )
+
+
+def transition(
+    conn: Connection,
+    campaign_id: int,
+    event: str,
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    evidence: Mapping[str, Any] | None = None,
+    seen: str | None = None,
+    **columns: Any,
+) -> str:
+    """Apply an event to a campaign, with further `columns` of its row; returns its new status.
+
+    Raises NotAllowed, which says what may happen instead, and StaleTransition when somebody moved the row first:
+    since it was read here, or since the caller saw it in the status `seen`.
+    """
+    row = Row("campaign", campaigns, campaigns.c.id == campaign_id, campaign_id)
+    return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
+
+
+def transition_wave(
+    conn: Connection,
+    campaign_id: int,
+    number: int,
+    event: str,
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    evidence: Mapping[str, Any] | None = None,
+    seen: str | None = None,
+    **columns: Any,
+) -> str:
+    """Apply an event to one wave; as `transition`."""
+    table = tables.waves
+    chosen = (table.c.campaign_id == campaign_id) & (table.c.number == number)
+    row = Row("wave", table, chosen, campaign_id, wave=number)
+    return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
+
+
+def transition_waves(
+    conn: Connection,
+    campaign_id: int,
+    event: str,
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    after: int = 0,
+    only: Collection[str] | None = None,
+) -> list[int]:
+    """Apply an event to every wave later than `after` that it may happen to (`only`: in these statuses); their numbers.
+
+    What a halt, a resume or a cancel does to the waves: those the table leaves alone stay as they are.
+    """
+    moved = [
+        wave.number
+        for wave in waves(conn, campaign_id)
+        if wave.number > after
+        and lifecycle.next_status(lifecycle.WAVE, wave.status, event) is not None
+        and (only is None or wave.status in only)
+    ]
+    for number in moved:
+        transition_wave(conn, campaign_id, number, event, by=by, now=now, reason=reason)
+    return moved
+
+
+def transition_lane(
+    conn: Connection,
+    campaign_id: int,
+    provider: str,
+    event: str,
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    evidence: Mapping[str, Any] | None = None,
+    seen: str | None = None,
+    **columns: Any,
+) -> str:
+    """Apply an event to one lane; as `transition`."""
+    table = tables.lanes
+    chosen = (table.c.campaign_id == campaign_id) & (table.c.provider == provider)
+    row = Row("lane", table, chosen, campaign_id, provider=provider)
+    return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
+
+
+def judge_from(conn: Connection, campaign_id: int, instant: datetime) -> None:
+    """A person overruled the gates: in every lane only mail sent after `instant` is judged."""
+    table = tables.lanes
+    conn.execute(update(table).where(table.c.campaign_id == campaign_id).values(judged_from=instant))
+
+
+def start_due(conn: Connection, *, by: str, now: datetime) -> list[Campaign]:
+    """Start the approved campaigns whose start has come (or that name none); returns them as they are now."""
+    due = select(campaigns.c.id).where(
+        campaigns.c.status == lifecycle.Campaign.APPROVED,
+        or_(campaigns.c.start_at.is_(None), campaigns.c.start_at <= now),
+    )
+    started = []
+    for campaign_id in conn.execute(due.order_by(campaigns.c.id)).scalars().all():
+        transition(conn, campaign_id, "start", by=by, now=now)
+        started.append(by_id(conn, campaign_id))
+    return started
+
+
+def _campaign(row: Mapping[Any, Any]) -> Campaign:
+    kept = {name: row[name] for name in Campaign.__dataclass_fields__}
+    return Campaign(**{**kept, "settings": CampaignFile.model_validate(kept["settings"])})
+
+
+def _columns(wave: WaveRow) -> dict[str, Any]:
+    return {name: getattr(wave, name) for name in WaveRow.__dataclass_fields__}
+
+
+def _insert(conn: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        conn.execute(insert(table), rows)
+
+
+def _by_reason(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for (reason, _tier), contacts in counts.items():
+        total[reason] = total.get(reason, 0) + contacts
+    return total
