@@ -1,0 +1,290 @@
+"""Batches: people who leave together, one row each, and the only caller of their lifecycle.
+
+    ready > claimed (lease) > handed (durable BEFORE the ESP is called) > accepted | refused | unknown; or recalled
+
+Every move is a compare-and-set: it touches the row only in a status the lifecycle allows, and in the hands of who
+claimed it. `outcomes` (JSON) lists exceptions only, by index of the batch's own payload:
+
+    {"refused": [[index, code, text]…], "unknown": [index…], "dropped": [[index, reason]…], "moved": [index…]}
+
+`moved` people went into a follow-up batch, whose `origins` [[batch, position]…] say where each was released.
+What became of people is read back by store/fates.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Update,
+    and_,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from sendwave.errors import StaleTransition
+from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
+from sendwave.store.fates import Cohort, Counts, Outcome, Standing, cohorts, counts, outcomes, standings
+from sendwave.store.tables import batches, campaigns, lanes, waves
+
+__all__ = [
+    "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
+    "cohorts", "counts", "groups", "hand", "lost", "outcomes", "ready", "recall", "recallable", "return_unsent",
+    "settle", "settled_at", "standings", "unclaim", "unsettled",
+]  # fmt: skip
+
+_FLYING: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.CLEARED)
+"""Waves whose ready batches may leave: a lane reopened late still has some in a wave that was cleared without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A batch about to be stored under its reserved id (store/freezes.reserve)."""
+
+    id: int
+    campaign_id: int
+    wave: int
+    freeze_id: int
+    provider: str
+    route: str
+    zone: str  # '' where the campaign's window is not local
+    position: int  # order inside the wave
+    size: int
+    payload: bytes  # Arrow IPC, zstd
+    attempt: int = 0
+    not_before: datetime | None = None
+    origins: Sequence[tuple[int, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Ready batches that wait for the same things."""
+
+    campaign_id: int
+    wave: int
+    provider: str
+    route: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch that could be claimed."""
+
+    id: int
+    group: Group
+    position: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A batch in our hands until its lease ends."""
+
+    id: int
+    group: Group
+    freeze_id: int
+    position: int
+    size: int
+    attempt: int
+    origins: Sequence[Sequence[int]] | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exceptions:
+    """People of a batch who do not share its status, by index of its payload."""
+
+    refused: Sequence[tuple[int, str, str]] = ()  # index, code, text
+    unknown: Sequence[int] = ()
+    dropped: Sequence[tuple[int, str]] = ()  # index, reason
+    moved: Sequence[int] = ()
+
+    def document(self) -> dict[str, Any] | None:
+        """As stored; None without exceptions."""
+        return {name: list(part) for name, part in asdict(self).items() if part} or None
+
+
+def add(conn: Connection, drafts: Sequence[Draft]) -> None:
+    """Store batches, `ready`, in the transaction of their freeze (or of the batch they follow up)."""
+    rows = [{name: getattr(draft, name) for name in Draft.__dataclass_fields__} for draft in drafts]
+    first = [row for row in rows if row["origins"] is None]
+    for row in first:
+        del row["origins"]  # NULL by default: given as None it would become the JSON word null
+    for part in (first, [row for row in rows if "origins" in row]):
+        if part:
+            conn.execute(insert(batches).values(status=Batch.READY), part)
+
+
+def groups(conn: Connection, now: datetime) -> list[Group]:
+    """What ready batches wait for: those of sending campaigns, flying waves and open lanes, due by `now`."""
+    of = batches.c
+    statement = select(of.campaign_id, of.wave, of.provider, of.route, of.zone).where(_may_leave(now)).distinct()
+    return sorted((_group(row) for row in conn.execute(statement)), key=lambda group: (group.campaign_id, group.wave))
+
+
+def ready(conn: Connection, chosen: Collection[Group], now: datetime, limit: int) -> list[Ready]:
+    """The first ready batches of those groups, in the order of their waves."""
+    of = batches.c
+    keys = [(g.campaign_id, g.wave, g.provider, g.route, g.zone) for g in chosen]
+    statement = (
+        select(of.id, of.position, of.size, of.campaign_id, of.wave, of.provider, of.route, of.zone)
+        .where(_may_leave(now), tuple_(of.campaign_id, of.wave, of.provider, of.route, of.zone).in_(keys))
+        .order_by(of.wave, of.position, of.campaign_id, of.id)
+        .limit(limit)
+    )
+    return [Ready(row.id, _group(row), row.position, row.size) for row in conn.execute(statement)] if keys else []
+
+
+def _group(row: Row[*tuple[Any, ...]]) -> Group:
+    return Group(row.campaign_id, row.wave, row.provider, row.route, row.zone)
+
+
+def _may_leave(now: datetime) -> ColumnElement[bool]:
+    of = batches.c
+    sending = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status == Campaign.SENDING)
+    flying = exists().where(
+        waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave, waves.c.status.in_(_FLYING)
+    )
+    due = or_(of.not_before.is_(None), of.not_before <= now)
+    return and_(of.status == Batch.READY, due, sending, flying, ~_suspended())
+
+
+def _suspended() -> ColumnElement[bool]:
+    lane = and_(lanes.c.campaign_id == batches.c.campaign_id, lanes.c.provider == batches.c.provider)
+    return exists().where(lane, lanes.c.status == Lane.SUSPENDED)
+
+
+def claim(conn: Connection, ids: Collection[int], *, holder: str, until: datetime) -> list[Claimed]:
+    """Take ready batches until `until`; those somebody else took first are missing from the answer."""
+    of = batches.c
+    won = conn.execute(
+        _moved("claim").where(of.id.in_(list(ids))).values(claimed_by=holder, claimed_until=until).returning(of.id)
+    )
+    taken = [row.id for row in won]
+    statement = select(
+        of.id, of.freeze_id, of.position, of.size, of.attempt, of.origins, of.payload,
+        of.campaign_id, of.wave, of.provider, of.route, of.zone,
+    ).where(of.id.in_(taken)).order_by(of.wave, of.position, of.id)  # fmt: skip
+    return [Claimed(row.id, _group(row), *row[1:7]) for row in conn.execute(statement)]
+
+
+def unclaim(conn: Connection, batch_id: int, *, holder: str, not_before: datetime | None = None) -> bool:
+    """Give a claimed batch back as it was; False when it is not ours any more."""
+    mine = _moved("unclaim").where(batches.c.id == batch_id, batches.c.claimed_by == holder)
+    return conn.execute(mine.values(claimed_by=None, claimed_until=None, not_before=not_before)).rowcount == 1
+
+
+def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *, holder: str, now: datetime) -> bool:
+    """Record that the batch is about to leave, without the people the re-check dropped. Commit before calling the ESP.
+
+    False when it may not: no longer ours, its campaign not sending, its lane suspended. The campaign's row is
+    locked, so that a halt or pause comes either before this or after it, never in between.
+    """
+    campaign_id = select(batches.c.campaign_id).where(batches.c.id == batch_id).scalar_subquery()
+    status = select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update(read=True)
+    if conn.execute(status).scalar() != Campaign.SENDING:
+        return False
+    moved = _moved("hand").where(batches.c.id == batch_id, batches.c.claimed_by == holder, ~_suspended())
+    document = Exceptions(dropped=dropped).document()
+    values = {"outcomes": null() if document is None else document, "dropped": len(dropped), "handed_at": now}
+    return conn.execute(moved.values(values)).rowcount == 1
+
+
+def return_unsent(conn: Connection, batch_id: int, *, not_before: datetime) -> None:
+    """Nothing was handed over: the batch goes again later, checked afresh. Raises StaleTransition."""
+    values = {"claimed_by": None, "claimed_until": None, "handed_at": None, "outcomes": null(), "dropped": 0}
+    back = _moved("return_unsent").where(batches.c.id == batch_id).values(**values, not_before=not_before)
+    if conn.execute(back).rowcount != 1:
+        raise StaleTransition(f"batch {batch_id} is no longer being handed over: somebody settled it first")
+
+
+def settle(conn: Connection, batch_id: int, event: str, found: Exceptions, *, now: datetime) -> None:
+    """Record what became of a batch: `accept`, `refuse` or `lose` is the fate of everybody `found` does not list.
+
+    People dropped when it was handed stay dropped. The payload goes: from here on the `sends` file is its twin.
+    Raises StaleTransition when somebody settled it first.
+    """
+    row = conn.execute(select(batches.c.size, batches.c.outcomes).where(batches.c.id == batch_id)).one()
+    kept: dict[int, str] = dict((row.outcomes or {}).get("dropped", ()))
+    whole = replace(found, dropped=[*kept.items(), *(one for one in found.dropped if one[0] not in kept)])
+    document = whole.document()
+    numbers = {name: len(getattr(whole, name)) for name in ("refused", "unknown", "dropped", "moved")}
+    rest = row.size - sum(numbers.values())
+    numbers[_REST[event]] = numbers.get(_REST[event], 0) + rest
+    values = {**numbers, "outcomes": null() if document is None else document, "settled_at": now, "returned_at": None}
+    done = _moved(event).where(batches.c.id == batch_id).values(**values, payload=None, claimed_until=None)
+    if conn.execute(done).rowcount != 1:
+        raise StaleTransition(f"batch {batch_id} cannot {event}: somebody settled it first")
+
+
+_REST: Final[Mapping[str, str]] = {"accept": "accepted", "refuse": "refused", "lose": "unknown"}
+
+
+def unsettled(conn: Connection, campaign_id: int, wave: int) -> bool:
+    """Whether released people of the wave are still to leave by an open lane, those deferred to a follow-up apart."""
+    of = batches.c
+    waiting = (
+        of.campaign_id == campaign_id, of.wave == wave, of.status.not_in(SETTLED), of.origins.is_(None), ~_suspended()
+    )  # fmt: skip
+    return conn.execute(select(of.id).where(*waiting).limit(1)).first() is not None
+
+
+def settled_at(conn: Connection, campaign_id: int, wave: int) -> datetime | None:
+    """When the last batch of the wave that reached the ESP was settled; None when none did."""
+    of = batches.c
+    left = (of.campaign_id == campaign_id, of.wave == wave, of.status != Batch.RECALLED)
+    return conn.execute(select(func.max(of.settled_at)).where(*left)).scalar()
+
+
+def lost(conn: Connection, *, holder: str, now: datetime) -> tuple[list[int], list[int]]:
+    """After a crash: (claimed batches given back, handed batches now unknown), of this holder or of leases that ended.
+
+    A dead holder may have handed over what it marked `handed`: only the ESP's events or a person can tell.
+    """
+    of = batches.c
+    dead = or_(of.claimed_by == holder, of.claimed_until <= now)
+    back = conn.execute(_moved("unclaim").where(dead).values(claimed_by=None, claimed_until=None).returning(of.id))
+    given_back = sorted(row.id for row in back)
+    handed = conn.execute(select(of.id).where(of.status == Batch.HANDED, dead).order_by(of.id)).scalars().all()
+    for batch_id in handed:
+        settle(conn, batch_id, "lose", Exceptions(), now=now)
+    return given_back, list(handed)
+
+
+def recallable(conn: Connection) -> list[int]:
+    """Batches not handed over that never will be: of stopped campaigns, or of halted and skipped waves."""
+    return list(conn.execute(select(batches.c.id).where(_stopped()).order_by(batches.c.id)).scalars())
+
+
+def recall(conn: Connection, ids: Collection[int], *, now: datetime) -> int:
+    """Take those batches back for good, where they still may be; returns how many."""
+    moved = _moved("recall").where(batches.c.id.in_(list(ids)), _stopped())
+    return conn.execute(moved.values(settled_at=now, payload=None, claimed_by=None, claimed_until=None)).rowcount
+
+
+def _stopped() -> ColumnElement[bool]:
+    of = batches.c
+    over = (Campaign.HALTED, Campaign.CANCELLED, Campaign.COMPLETED)
+    campaign = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status.in_(over))
+    mine = and_(waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave)
+    wave = exists().where(mine, waves.c.status.in_((Wave.HALTED, Wave.SKIPPED)))
+    return and_(of.status.in_(BATCH["recall"][0]), or_(campaign, wave))
+
+
+def _moved(event: str) -> Update:
+    """The compare-and-set UPDATE of an event."""
+    sources, target = BATCH[event]
+    return update(batches).where(batches.c.status.in_(sources)).values(status=target)

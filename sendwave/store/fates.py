@@ -1,0 +1,188 @@
+"""What became of the people of batches: counts, cohorts and exceptions, read back from the batch rows.
+
+`outcomes` of a batch lists exceptions only; everybody else shares the batch's status. Its positions are indexes of that
+batch's own payload. A follow-up batch (people deferred at hand-over, gone again later) has `origins`: everything here
+is given back in the coordinates of the batch a person was released in, where tokens, tallies and `sends` rows point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, func, select
+
+from sendwave.rules.lifecycle import Batch
+from sendwave.store.tables import batches
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """People of one wave and lane, each in one field apart from `released`, which is their sum."""
+
+    released: int = 0
+    accepted: int = 0
+    refused: int = 0
+    unknown: int = 0
+    dropped: int = 0  # taken out by the re-check just before hand-over
+    recalled: int = 0
+    ready: int = 0  # waiting, claimed included
+    handed: int = 0  # being handed over
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """One released batch, the people of its follow-ups included: what the judge divides by."""
+
+    batch_id: int
+    wave: int
+    provider: str
+    handed_at: datetime  # mean over its accepted people, where some went later
+    accepted: int
+    refused: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A released batch: what everybody in it shares unless an `Outcome` says otherwise."""
+
+    batch_id: int
+    freeze_id: int
+    wave: int
+    provider: str
+    status: str
+    handed_at: datetime | None
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One person whose fate differs from their batch's status."""
+
+    batch_id: int
+    position: int
+    state: str  # a status of `lifecycle.Batch`, or `dropped`
+    reason: str
+    at: datetime | None
+
+
+def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
+    """People per (wave, provider)."""
+    of = batches.c
+    left = of.size - of.dropped - of.moved
+
+    def waiting(*statuses: Batch) -> Any:
+        return func.coalesce(func.sum(case((of.status.in_(statuses), left), else_=0)), 0)
+
+    statement = (
+        select(
+            of.wave,
+            of.provider,
+            func.sum(of.size - of.moved),
+            *(func.sum(column) for column in (of.accepted, of.refused, of.unknown, of.dropped)),
+            waiting(Batch.RECALLED),
+            waiting(Batch.READY, Batch.CLAIMED),
+            waiting(Batch.HANDED),
+        )
+        .where(of.campaign_id == campaign_id)
+        .group_by(of.wave, of.provider)
+    )
+    return {(row[0], row[1]): Counts(*map(int, row[2:])) for row in conn.execute(statement)}
+
+
+def cohorts(conn: Connection, campaign_id: int) -> list[Cohort]:
+    """Batches that were handed over, oldest first. Positions in tallies belong to the same batch ids."""
+    of = batches.c
+    statement = (
+        select(
+            *(of.id, of.wave, of.provider, of.status, of.handed_at),
+            *(of.accepted, of.refused, of.unknown, of.origins, of.outcomes),
+        )
+        .where(of.campaign_id == campaign_id, of.handed_at.is_not(None), of.settled_at.is_not(None))
+        .order_by(of.id)
+    )
+    parts: dict[int, list[Cohort]] = {}
+    for row in conn.execute(statement):
+        for part in _parts(row):
+            parts.setdefault(part.batch_id, []).append(part)
+    return [_merged(parts[batch_id]) for batch_id in sorted(parts)]
+
+
+def _parts(row: Row[*tuple[Any, ...]]) -> Iterator[Cohort]:
+    """A batch as it is, or a follow-up split over the batches its people were released in."""
+    if row.origins is None:
+        yield Cohort(row.id, row.wave, row.provider, row.handed_at, row.accepted, row.refused, row.unknown)
+        return
+    found = row.outcomes or {}
+    refused = {entry[0] for entry in found.get("refused", ())}
+    unknown = set(found.get("unknown", ()))
+    neither = {entry[0] for entry in found.get("dropped", ())} | set(found.get("moved", ()))
+    of_batch: dict[int, dict[str, int]] = {}
+    for index, (batch_id, _) in enumerate(row.origins):
+        if index not in neither:
+            state = "refused" if index in refused else "unknown" if index in unknown else row.status
+            tally = of_batch.setdefault(batch_id, {"accepted": 0, "refused": 0, "unknown": 0})
+            tally[state] += 1
+    for batch_id, tally in of_batch.items():
+        yield Cohort(batch_id, row.wave, row.provider, row.handed_at, **tally)
+
+
+def _merged(parts: Sequence[Cohort]) -> Cohort:
+    first, accepted = parts[0], sum(part.accepted for part in parts)
+    late = sum((part.accepted * (part.handed_at - first.handed_at) for part in parts), timedelta())
+    return Cohort(
+        first.batch_id,
+        first.wave,
+        first.provider,
+        first.handed_at + late / max(accepted, 1),
+        accepted,
+        sum(part.refused for part in parts),
+        sum(part.unknown for part in parts),
+    )
+
+
+def standings(conn: Connection, campaign_id: int) -> list[Standing]:
+    """The released batches of a campaign, follow-ups left out, oldest first."""
+    of = batches.c
+    statement = (
+        select(of.id, of.freeze_id, of.wave, of.provider, of.status, of.handed_at, of.settled_at)
+        .where(of.campaign_id == campaign_id, of.origins.is_(None))
+        .order_by(of.id)
+    )
+    return [Standing(*row) for row in conn.execute(statement)]
+
+
+def outcomes(conn: Connection, campaign_id: int) -> list[Outcome]:
+    """Everybody whose fate differs from their batch's standing, once each, follow-ups followed to their end."""
+    of = batches.c
+    statement = (
+        select(of.id, of.status, of.origins, of.outcomes, of.settled_at, of.handed_at)
+        .where(of.campaign_id == campaign_id, of.outcomes.is_not(None) | of.origins.is_not(None))
+        .order_by(of.id)
+    )
+    found: dict[tuple[int, int], Outcome] = {}
+    for row in conn.execute(statement):
+        found.update(((one.batch_id, one.position), one) for one in _fates(row))
+    return list(found.values())
+
+
+def _fates(row: Row[*tuple[Any, ...]]) -> Iterable[Outcome]:
+    """The people of one batch who are exceptions in the batch they were released in; later batches overrule."""
+    told = row.outcomes or {}
+    at = row.settled_at or row.handed_at
+    origins: Sequence[Sequence[int]] | None = row.origins
+
+    def outcome(index: int, state: str, reason: str) -> Outcome:
+        batch_id, position = origins[index] if origins is not None else (row.id, index)
+        return Outcome(batch_id, position, state, reason, at)
+
+    if origins is not None:
+        yield from (outcome(index, row.status, "") for index in range(len(origins)))
+    for index, code, text in told.get("refused", ()):
+        yield outcome(index, Batch.REFUSED, f"{code} {text}".strip())
+    yield from (outcome(index, Batch.UNKNOWN, "") for index in told.get("unknown", ()))
+    for index, reason in told.get("dropped", ()):
+        yield outcome(index, "dropped", reason)

@@ -1,0 +1,75 @@
+"""Freezes: one re-check of a wave's people under the lease. Their `sends` file reserves the pressure slots.
+
+Ids are given out before the work that needs them (file rows and tokens name their batch), in a transaction of its own,
+and never twice: a crash in between leaves a gap, not a second owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, Table, func, insert, select, update
+
+from sendwave.store.tables import batches, freezes, meta
+from sendwave.store.upsert import upsert
+
+_COUNTERS: Final[Mapping[str, Table]] = {"freeze_ids": freezes, "batch_ids": batches}
+
+
+def reserve(conn: Connection, *, freeze_ids: int = 0, batch_ids: int = 0) -> tuple[int, int]:
+    """The first of that many new freeze ids and the first of that many new batch ids, each range consecutive."""
+    return _reserve(conn, "freeze_ids", freeze_ids), _reserve(conn, "batch_ids", batch_ids)
+
+
+def _reserve(conn: Connection, counter: str, count: int) -> int:
+    conn.execute(upsert(conn, meta).values(key=counter, value="0").on_conflict_do_nothing())
+    given = int(conn.execute(select(meta.c.value).where(meta.c.key == counter).with_for_update()).scalar_one())
+    used = conn.execute(select(func.max(_COUNTERS[counter].c.id))).scalar_one() or 0
+    first = max(given, used) + 1
+    conn.execute(update(meta).where(meta.c.key == counter).values(value=str(first + count - 1)))
+    return first
+
+
+def add(
+    conn: Connection,
+    freeze_id: int,
+    *,
+    campaign_id: int,
+    wave: int,
+    file_id: int | None,
+    contacts: int,
+    dropped: Mapping[str, int],
+    now: datetime,
+) -> None:
+    """Record a freeze under its reserved id. `dropped` counts the people the re-check took out, by reason."""
+    conn.execute(
+        insert(freezes).values(
+            id=freeze_id,
+            campaign_id=campaign_id,
+            wave=wave,
+            file_id=file_id,
+            contacts=contacts,
+            dropped=dict(dropped),
+            frozen_at=now,
+        )
+    )
+
+
+def frozen_at(conn: Connection, freeze_id: int) -> datetime:
+    """When the people of a freeze were last checked whole."""
+    found: datetime = conn.execute(select(freezes.c.frozen_at).where(freezes.c.id == freeze_id)).scalar_one()
+    return found
+
+
+def dropped(conn: Connection, campaign_id: int) -> dict[int, dict[str, int]]:
+    """People taken out by the re-check at release: wave -> reason -> people."""
+    found: dict[int, dict[str, int]] = {}
+    for wave, reasons in conn.execute(
+        select(freezes.c.wave, freezes.c.dropped).where(freezes.c.campaign_id == campaign_id)
+    ):
+        of_wave = found.setdefault(wave, {})
+        for reason, people in reasons.items():
+            of_wave[reason] = of_wave.get(reason, 0) + people
+    return found
