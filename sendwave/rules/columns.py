@@ -6,7 +6,8 @@ Rules import SQLAlchemy only through this module. Instants in the lake are epoch
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -168,3 +169,26 @@ DATASETS: Final = {
 def age_days(then: ColumnElement[Any], now_ts: int) -> ColumnElement[int]:
     """Whole 24-hour spans between `then` (epoch seconds) and now; the same on every engine."""
     return cast(func.floor((now_ts - then) / 86_400.0), BigInteger)
+
+
+class Reason(NamedTuple):
+    """Why somebody is left out: unless `passes` is known to be true. NULL never means yes."""
+
+    name: str
+    passes: ColumnElement[bool]
+    detail: ColumnElement[str] | None = None  # appended to the name: suppressed_complaint
+
+
+Among = Callable[[ColumnElement[Any]], ColumnElement[bool]]
+"""Which contacts a statement is about, as a condition on a contact column; none means the whole base."""
+
+
+def first_reason(reasons: Sequence[Reason]) -> ColumnElement[str | None]:
+    """The name of the first reason that does not pass, in their order; NULL when all pass."""
+    found = [(not_(func.coalesce(reason.passes, false())), _worded(reason)) for reason in reasons]
+    return case(*found, else_=cast(null(), String)) if found else cast(null(), String)
+
+
+def _worded(reason: Reason) -> ColumnElement[str]:
+    name = literal(reason.name, String)
+    return name if reason.detail is None else name + "_" + func.coalesce(reason.detail, "unknown")

@@ -6,11 +6,36 @@ nothing, `never` (on a tier) leaves the tier out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from enum import StrEnum
+from typing import Any, Final, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sendwave.rules.units import Duration, Percent, PerWindow, Policy
+from sendwave.rules.columns import (
+    RETURNS,
+    SENDS,
+    Among,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Reason,
+    String,
+    Subquery,
+    and_,
+    case,
+    cast,
+    column,
+    exists,
+    false,
+    func,
+    null,
+    or_,
+    select,
+    true,
+)
+from sendwave.rules.units import Duration, Frequency, Percent, PerWindow, Policy, format_duration
 
 
 class Counts(StrEnum):
@@ -34,3 +59,132 @@ class TierPressure(Policy):
     share: Percent = Field(description="Share of the tier that is written to, drawn by a stable hash per campaign.")
     cap: PerWindow | None = Field(None, description="Messages of this type per rolling window; none means no cap.")
     min_gap: Duration | None = Field(None, description="Rest since the last message on this channel, of any type.")
+    never: bool = Field(False, description="Not contacted at all, like a tier left out; written `cold: never`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never(cls, value: Any) -> Any:
+        return {"share": "0%", "never": True} if value == "never" else value
+
+
+class Window(NamedTuple):
+    """One count of past sends: what is counted, over how many seconds back from now."""
+
+    counts: Counts
+    seconds: int
+
+    @property
+    def column(self) -> str:
+        """Its column in the result of `past`."""
+        return f"sent_{self.counts}_{self.seconds}s"
+
+
+LAST: Final = "last_on_channel_ts"
+"""Column of the latest send on the channel, as far back as the longest rest."""
+
+
+def contacted(tiers: Mapping[str, TierPressure]) -> tuple[str, ...]:
+    """The keys of the tiers that are written to."""
+    return tuple(key for key, tier in tiers.items() if not tier.never)
+
+
+def windows(tiers: Mapping[str, TierPressure], caps: Sequence[Cap]) -> tuple[Window, ...]:
+    """Every distinct count the caps need, each computed once."""
+    tier_caps = [Window(Counts.TYPE, _seconds(tier.cap.window)) for tier in tiers.values() if tier.cap is not None]
+    return tuple(dict.fromkeys([*tier_caps, *(Window(cap.counts, _seconds(cap.max.window)) for cap in caps)]))
+
+
+def longest_rest(tiers: Mapping[str, TierPressure]) -> int:
+    """Seconds of the longest `min_gap`; 0 where no tier rests."""
+    return max((_seconds(tier.min_gap) for tier in tiers.values() if tier.min_gap is not None), default=0)
+
+
+def live_sends(since_ts: int) -> ColumnElement[bool]:
+    """Sends that hold a pressure slot: not taken out at release, not given back, later than `since_ts`.
+
+    A send exactly one window old has left the window.
+    """
+    given_back = exists().where(RETURNS.c.freeze == SENDS.c.freeze, RETURNS.c.contact == SENDS.c.contact)
+    return and_(SENDS.c.excluded_by.is_(None), SENDS.c.sent_ts > since_ts, ~given_back)
+
+
+def counted(counts: Counts, kind: str, channel: str) -> ColumnElement[bool]:
+    """Whether a send is counted; one whose type or channel is not known is, by every cap."""
+    if counts is Counts.TYPE:
+        return func.coalesce(SENDS.c.type, kind) == kind
+    return func.coalesce(SENDS.c.channel, channel) == channel if counts is Counts.CHANNEL else true()
+
+
+def past(
+    kind: str,
+    channel: str,
+    tiers: Mapping[str, TierPressure],
+    caps: Sequence[Cap],
+    *,
+    now_ts: int,
+    among: Among | None = None,
+) -> Subquery | None:
+    """(contact, one column per window, LAST): one pass over the sends; None when nothing limits anybody.
+
+    `kind` is the campaign type that asks. People without a send have no row.
+    """
+    asked, rest = windows(tiers, caps), longest_rest(tiers)
+    if not asked and not rest:
+        return None
+    reach = max([rest, *(window.seconds for window in asked)])
+    columns: list[ColumnElement[Any]] = []
+    for window in asked:
+        hit = and_(counted(window.counts, kind, channel), SENDS.c.sent_ts > now_ts - window.seconds)
+        columns.append(func.sum(case((hit, 1), else_=0)).label(window.column))
+    if rest:
+        on_channel = counted(Counts.CHANNEL, kind, channel)
+        columns.append(func.max(case((on_channel, SENDS.c.sent_ts), else_=cast(null(), BigInteger))).label(LAST))
+    sent = select(SENDS.c.contact, *columns).where(live_sends(now_ts - reach))
+    if all(window.counts is Counts.TYPE for window in asked) and not rest:
+        sent = sent.where(counted(Counts.TYPE, kind, channel))
+    if among is not None:
+        sent = sent.where(among(SENDS.c.contact))
+    return sent.group_by(SENDS.c.contact).subquery("past")
+
+
+def reasons(tiers: Mapping[str, TierPressure], caps: Sequence[Cap], now_ts: int) -> tuple[Reason, ...]:
+    """`cap_tier`, `cap_<counts>_<window>` and `min_gap`, over the column `tier` and those of `past`."""
+    found: list[Reason] = []
+    if any(tier.cap is not None for tier in tiers.values()):
+        found.append(Reason("cap_tier", _by_tier({key: _room(tier.cap) for key, tier in tiers.items()})))
+    found += [
+        Reason(f"cap_{cap.counts}_{format_duration(cap.max.window)}", _below(cap.counts, cap.max)) for cap in caps
+    ]
+    if longest_rest(tiers):
+        rested = {key: _rested(tier.min_gap, now_ts) for key, tier in tiers.items()}
+        found.append(Reason("min_gap", _by_tier(rested)))
+    return tuple(found)
+
+
+def _by_tier(conditions: Mapping[str, ColumnElement[bool] | None]) -> ColumnElement[bool]:
+    """Each tier's own condition; a tier without one is free, a tier the policy does not know is not."""
+    tier = column("tier", String)
+    free = [key for key, condition in conditions.items() if condition is None]
+    bound = [(tier == key, condition) for key, condition in conditions.items() if condition is not None]
+    return case((tier.in_(free), true()), *bound, else_=false())
+
+
+def _room(cap: Frequency | None) -> ColumnElement[bool] | None:
+    return None if cap is None else _below(Counts.TYPE, cap)
+
+
+def _below(counts: Counts, cap: Frequency) -> ColumnElement[bool]:
+    """Room for one more. Without a past send there is no row, hence the 0; a cap of 0 has no room even then."""
+    sent = column(Window(counts, _seconds(cap.window)).column, Integer)
+    return func.coalesce(sent, 0) < cap.count
+
+
+def _rested(gap: timedelta | None, now_ts: int) -> ColumnElement[bool] | None:
+    if not gap:
+        return None
+    last = column(LAST, BigInteger)
+    return or_(last.is_(None), last <= now_ts - _seconds(gap))
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
-from typing import Self
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
+from sendwave.rules.columns import ColumnElement, Double, Integer, Reason, String, case, cast, column, func, null
 from sendwave.rules.units import Policy
 
 
@@ -40,3 +42,36 @@ class Tiers(Policy):
     def keys(self) -> tuple[str, ...]:
         """Tier keys, the most engaged first."""
         return tuple(t.key for t in self.tiers)
+
+
+_LARGEST: Final = 1.7976931348623157e308
+"""The largest finite double: NaN and infinity sort above it on every engine, and are no score."""
+
+
+def known_score(score: ColumnElement[Any]) -> ColumnElement[float]:
+    """The score, NULL for what is none (NaN, infinity)."""
+    return case((score <= _LARGEST, score), else_=cast(null(), Double))
+
+
+def tier_key(tiers: Tiers, score: ColumnElement[Any], given: ColumnElement[Any]) -> ColumnElement[str]:
+    """The tier somebody was given, or the one their score falls into; NULL when neither is known."""
+    known = known_score(score)
+    rungs = [
+        (known.is_not(None) if tier.min_score is None else known >= tier.min_score, tier.key) for tier in tiers.tiers
+    ]
+    return func.coalesce(given, case(*rungs, else_=cast(null(), String)))
+
+
+def tier_rank(tiers: Tiers, key: ColumnElement[Any]) -> ColumnElement[int]:
+    """1 for the most engaged tier; NULL for a key tiers.yaml does not have."""
+    return case(*((key == name, place) for place, name in enumerate(tiers.keys, 1)), else_=cast(null(), Integer))
+
+
+def reasons(contacted: Collection[str]) -> tuple[Reason, ...]:
+    """`no_score`, `unknown_tier` and `tier_not_contacted`, over the columns `tier` and `tier_rank`."""
+    key, place = column("tier", String), column("tier_rank", Integer)
+    return (
+        Reason("no_score", key.is_not(None)),
+        Reason("unknown_tier", place.is_not(None)),
+        Reason("tier_not_contacted", key.in_(sorted(contacted))),
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import Self
+from itertools import accumulate, pairwise
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from sendwave.rules.columns import BigInteger, ColumnElement, Integer, and_, case, cast, func, literal
 from sendwave.rules.units import DailyWindow, Duration, Percent, Policy, parse_duration
 
 
@@ -37,3 +40,34 @@ class WavePlan(Policy):
         if self.soak_max < self.soak:
             raise ValueError("soak_max is shorter than soak")
         return self
+
+
+def sizes(ramp: Sequence[Decimal], total: int) -> tuple[int, ...]:
+    """People per wave, first wave first: a partition of `total`.
+
+    Each wave ends at the ceiling of its cumulated share, so that the first wave of a small plan has somebody in it and
+    the last one takes what is left; waves nobody falls into are dropped and the others numbered without a gap.
+    """
+    ends = [-(-total * above // scale) for above, scale in _cumulated(ramp)]
+    return tuple(size for size in (b - a for a, b in pairwise([0, *ends])) if size)
+
+
+def wave_ends(ramp: Sequence[Decimal], total: ColumnElement[Any]) -> tuple[ColumnElement[int], ...]:
+    """The last rank of each wave of the ramp, as expressions of the plan's size: the same ceilings as `sizes`."""
+    return tuple(
+        cast(func.floor((total * above + (scale - 1)) / float(scale)), BigInteger) for above, scale in _cumulated(ramp)
+    )
+
+
+def wave_number(rank: ColumnElement[Any], ends: Sequence[ColumnElement[Any]]) -> ColumnElement[int]:
+    """The wave of a rank, 1 is first: one more than the waves that end before it, those with nobody in them apart."""
+    number: ColumnElement[Any] = literal(1, Integer)
+    for before, end in pairwise([literal(0, BigInteger), *ends[:-1]]):
+        number = number + case((and_(end < rank, end > before), 1), else_=0)
+    return cast(number, Integer)
+
+
+def _cumulated(ramp: Sequence[Decimal]) -> tuple[tuple[int, int], ...]:
+    """The cumulated shares as whole numbers over one power of ten: no engine's fractions are involved."""
+    scale = 10 ** max(max(0, -int(share.normalize().as_tuple().exponent)) for share in ramp)
+    return tuple((int(above * scale), scale) for above in accumulate(ramp))

@@ -1,0 +1,216 @@
+"""The plan: every contact of the base gets a place in the sequence, or the first reason that excludes them.
+
+Composes the single-question rules into statements. The plan, a dry run, release's re-check and explain are all built
+from the same facts and the same ordered reasons, so a preview cannot drift from what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sendwave.rules import eligibility, pressure, sequence, shares, tiers, waves
+from sendwave.rules.columns import (
+    CONTACTS,
+    PLAN,
+    RETURNS,
+    SCORES,
+    SENDS,
+    Among,
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Reason,
+    Select,
+    String,
+    Subquery,
+    case,
+    cast,
+    column,
+    exists,
+    false,
+    first_reason,
+    func,
+    null,
+    select,
+    true,
+    union_all,
+)
+
+if TYPE_CHECKING:  # policy composes more than the plan, hence stands above this module
+    from sendwave.rules.policy import CampaignType, PolicySet
+
+INPUTS: Final = ("contacts", "consents", "scores", "sends", "returns")
+"""Datasets of the lake a plan is made from, beside the live suppressions."""
+
+OTHER: Final = "other"
+"""Lane of the addresses no mailbox provider of lanes.yaml claims."""
+
+RECALLED: Final = "recalled"
+"""Reason of a slot given back whose owner may be released again."""
+
+
+def reasons(kind: CampaignType, now_ts: int) -> tuple[Reason, ...]:
+    """Every reason this campaign type may leave somebody out for, in the order in which they are reported."""
+    return (*standing(kind), *drawn(kind), *pressed(kind, now_ts))
+
+
+def standing(kind: CampaignType) -> tuple[Reason, ...]:
+    """Eligibility and tier: what lies in the person. A service type that lists no tiers writes to all of them."""
+    asked = eligibility.reasons(needs_consent=not kind.is_service)
+    if kind.is_service and not kind.tiers:
+        return asked
+    return (*asked, *tiers.reasons(pressure.contacted(kind.tiers)))
+
+
+def drawn(kind: CampaignType) -> tuple[Reason, ...]:
+    """Control group and test shares; service messages know neither."""
+    if kind.is_service:
+        return ()
+    return shares.reasons(kind.control, {key: tier.share for key, tier in kind.tiers.items()})
+
+
+def pressed(kind: CampaignType, now_ts: int) -> tuple[Reason, ...]:
+    """Marketing pressure; service messages are never capped."""
+    return () if kind.is_service else pressure.reasons(kind.tiers, kind.caps, now_ts)
+
+
+def plan_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) -> Select[Any]:
+    """The columns of PLAN for every contact. `campaign` is its name, the key of its draws; `now_ts` epoch seconds."""
+    decided = _decided(policy, kind, campaign, now_ts).cte("decided")
+    d = decided.c
+    kept = [d[name] for name in ("contact", "contact_id", "tier", "tier_rank", "score", "provider", "excluded_by")]
+    ranked = select(*kept, sequence.rank().label("rank")).where(d.excluded_by.is_(None)).subquery("ranked")
+    total = select(func.count().label("people")).select_from(decided).where(d.excluded_by.is_(None)).subquery("total")
+    ends = [end.label(f"end_{n}") for n, end in enumerate(waves.wave_ends(kind.waves.ramp, total.c.people), 1)]
+    ramp = select(*ends).subquery("ramp")
+    wave = waves.wave_number(ranked.c.rank, list(ramp.c))
+    planned = select(*ranked.c, wave.label("wave")).select_from(ranked.join(ramp, true()))
+    nowhere = (cast(null(), BigInteger).label("rank"), cast(null(), Integer).label("wave"))
+    left_out = select(*kept, *nowhere).where(d.excluded_by.is_not(None))
+    everybody = union_all(planned, left_out).subquery("everybody")
+    return select(*(everybody.c[c.name] for c in PLAN.c))
+
+
+def recheck_statement(
+    kind: CampaignType,
+    campaign: str,
+    campaign_id: int,
+    wave: int,
+    now_ts: int,
+    *,
+    attributes: Sequence[str] = (),
+) -> Select[Any]:
+    """The people of one wave still to be written to, asked again against today's facts.
+
+    Reads the dataset `plan` (the campaign's plan file) beside INPUTS and `suppressions`. Eligibility and pressure are
+    asked again, the latter counting what every campaign froze by now; shares, score and tier are decisions of the
+    plan. People with a `sends` row of this campaign are left out, unless their newest freeze was recalled.
+
+    Columns: contact, contact_id, address and address_hash (of the type's channel), timezone, language, tier, provider,
+    score, rank, excluded_by (NULL: go), then `attributes` (the `attr_*` columns of contacts that the content needs).
+    Rows come in the order in which they should leave: by provider, inside it shuffled or best first.
+    """
+    p = PLAN.c
+    chosen = select(PLAN).where(p.wave == wave, ~_written_to(campaign_id, p.contact)).cte("chosen")
+    c = chosen.c
+    start = chosen.outerjoin(CONTACTS, CONTACTS.c.contact == c.contact)
+    source, asked_columns = _asked(kind, start, c.contact, now_ts, lambda contact: contact.in_(select(c.contact)))
+    further = [CONTACTS.c.timezone, CONTACTS.c.language, *(column(name, String) for name in attributes)]
+    draw = shares.draw(campaign, c.contact_id).label("draw")
+    pinned = [c.contact, c.contact_id, c.tier, c.provider, c.score, c.rank]
+    f = select(*pinned, *asked_columns, *further, draw).select_from(source).subquery("facts").c
+    asked = (*eligibility.reasons(needs_consent=not kind.is_service), *pressed(kind, now_ts))
+    told = (
+        "contact",
+        "contact_id",
+        "address",
+        "address_hash",
+        "timezone",
+        "language",
+        "tier",
+        "provider",
+        "score",
+        "rank",
+    )
+    best_first = kind.waves.within_wave is waves.WithinWave.BEST_FIRST
+    order = (f.rank,) if best_first else (shares.piece(f.draw, shares.SHUFFLE), f.rank)
+    go = first_reason(asked).label("excluded_by")
+    return select(*(f[name] for name in told), go, *(f[name] for name in attributes)).order_by(f.provider, *order)
+
+
+def chain_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int, contact: int) -> Select[Any]:
+    """One row: every fact the rules look at for that contact, and a boolean `passes_<reason>` per reason."""
+    facts = _facts(policy, kind, now_ts, lambda column: column == contact)
+    drawn_facts = select(*facts.c, shares.draw(campaign, facts.c.contact_id).label("draw")).subquery("drawn")
+    asked = reasons(kind, now_ts)
+    passes = [func.coalesce(reason.passes, false()).label(f"passes_{reason.name}") for reason in asked]
+    return select(*drawn_facts.c, first_reason(asked).label("excluded_by"), *passes)
+
+
+def past_statement(contact: int, since_ts: int) -> Select[Any]:
+    """The live sends of one contact later than `since_ts`, newest first: sent_ts, type, channel, campaign."""
+    s = SENDS.c
+    live = pressure.live_sends(since_ts)
+    return select(s.sent_ts, s.type, s.channel, s.campaign).where(s.contact == contact, live).order_by(s.sent_ts.desc())
+
+
+def _decided(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) -> Select[Any]:
+    """Everybody with their first reason. The draw is hashed for those alone whom nothing excludes before."""
+    facts = _facts(policy, kind, now_ts)
+    stands = select(*facts.c, first_reason(standing(kind)).label("stands")).subquery("stands")
+    s = stands.c
+    draw = case((s.stands.is_(None), shares.draw(campaign, s.contact_id)), else_=cast(null(), String))
+    known = select(*s, draw.label("draw")).subquery("known")
+    excluded_by = func.coalesce(known.c.stands, first_reason((*drawn(kind), *pressed(kind, now_ts))))
+    kept = [known.c[name] for name in ("contact", "contact_id", "tier", "tier_rank", "score", "provider")]
+    tie = shares.piece(known.c.draw, shares.TIE).label("tie")
+    return select(*kept, tie, excluded_by.label("excluded_by"))
+
+
+def _facts(policy: PolicySet, kind: CampaignType, now_ts: int, among: Among | None = None) -> Subquery:
+    """What the rules look at, one row per contact of the newest snapshot."""
+    c = CONTACTS.c
+    start = CONTACTS.outerjoin(SCORES, SCORES.c.contact == c.contact)
+    source, asked_columns = _asked(kind, start, c.contact, now_ts, among)
+    tier = tiers.tier_key(policy.tiers, SCORES.c.score, SCORES.c.tier)
+    placed = [
+        tier.label("tier"),
+        tiers.tier_rank(policy.tiers, tier).label("tier_rank"),
+        tiers.known_score(SCORES.c.score).label("score"),
+    ]
+    facts = select(c.contact, c.contact_id, func.coalesce(c.provider, OTHER).label("provider"), *placed, *asked_columns)
+    facts = facts.select_from(source)
+    return (facts if among is None else facts.where(among(c.contact))).subquery("facts")
+
+
+def _asked(
+    kind: CampaignType, start: FromClause, contact: ColumnElement[Any], now_ts: int, among: Among | None
+) -> tuple[FromClause, list[ColumnElement[Any]]]:
+    """`start` (which holds CONTACTS) joined to what eligibility and pressure ask for, and the columns they ask by."""
+    value, digest, status = eligibility.address(kind.channel)
+    suppressed = eligibility.suppressed(kind.channel, kind.purpose)
+    source: FromClause = start.outerjoin(suppressed, suppressed.c.address_hash == digest)
+    labelled = zip((value, digest, status), ("address", "address_hash", "address_status"), strict=True)
+    columns: list[ColumnElement[Any]] = [*(part.label(name) for part, name in labelled), suppressed.c.suppressed_for]
+    if kind.is_service:
+        return source, columns
+    consents = eligibility.consents(kind.channel, kind.purpose, among)
+    source = source.outerjoin(consents, consents.c.contact == contact)
+    columns += [consents.c.consent, consents.c.consent_ts]
+    past = pressure.past(kind.type, kind.channel, kind.tiers, kind.caps, now_ts=now_ts, among=among)
+    if past is not None:
+        source = source.outerjoin(past, past.c.contact == contact)
+        columns += [column for column in past.c if column.name != "contact"]
+    return source, columns
+
+
+def _written_to(campaign_id: int, contact: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether this campaign froze the person already, and did not recall them since."""
+    s = SENDS.c
+    newest = select(s.contact, func.max(s.freeze).label("freeze")).where(s.campaign == campaign_id)
+    newest_freeze = newest.group_by(s.contact).subquery("newest_freeze")
+    n, r = newest_freeze.c, RETURNS.c
+    recalled = exists().where(r.freeze == n.freeze, r.contact == n.contact, r.reason == RECALLED)
+    return exists().where(n.contact == contact, ~recalled)
