@@ -1,0 +1,80 @@
+"""The command line. Commands are imported when they are called, so that `--help` and completion stay quick."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+from sendwave import __version__
+from sendwave.errors import SendwaveError
+
+_COMMANDS: Final = {
+    "demo": ("sendwave.cli.demo", "a whole campaign in virtual time, on made-up contacts"),
+    "init": ("sendwave.cli.workspace", "make a workspace: settings, policies, an example campaign"),
+    "check": ("sendwave.cli.workspace", "check settings, policies and content; say all mistakes at once"),
+    "policy": ("sendwave.cli.policy", "show, compare and describe the policy files"),
+    "import": ("sendwave.cli.data", "bring contacts, consents, scores … into the lake"),
+    "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
+    "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
+    "run": ("sendwave.cli.run", "the daemon: send what is approved, listen, judge, stop"),
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = module.COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, with a suggestion for a misspelt command."""
+        import difflib
+
+        if args and args[0] not in _COMMANDS and (close := difflib.get_close_matches(args[0], _COMMANDS, 1)):
+            ctx.fail(f"no command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sendwave")
+def cli() -> None:
+    """Send big CRM campaigns in waves, the most engaged first, and stop by itself when the signals say stop."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code (0 ok, 1 findings, 2 bad input, 3, 4, 5, 130: see errors.py)."""
+    try:
+        result = cli.main(arguments, prog_name="sendwave", standalone_mode=False)
+    except SendwaveError as error:
+        _complain(error)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _complain(error: SendwaveError) -> None:
+    """The message and every finding, on stderr."""
+    click.secho(str(error), fg="red", err=True)
+    for finding in getattr(error, "findings", ()):
+        click.echo(f"\n{finding}", err=True)

@@ -1,0 +1,295 @@
+"""`sendwave campaign …` and `sendwave explain`: a campaign's life, as people steer it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sendwave.clock import SystemClock
+from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
+
+if TYPE_CHECKING:
+    from sendwave.workspace import Workspace
+
+
+@click.group()
+def campaign() -> None:
+    """Create, plan, approve, watch, stop and account for campaigns."""
+
+
+@campaign.command()
+@in_workspace
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@by_option
+@json_option
+def create(workspace: Workspace, file: Path, by: str, as_json: bool) -> None:
+    """Create a campaign from a YAML FILE; it stays a draft until it is planned and approved."""
+    from sendwave import documents
+    from sendwave.flow import steer
+    from sendwave.rules.campaign import CampaignFile
+
+    described = documents.validate(documents.load(file), CampaignFile)
+    workspace.check_content(described)
+    made = steer.create(
+        workspace.db, workspace.policy, described, routes=tuple(workspace.settings.routes), by=by, now=SystemClock().now()
+    )
+    if as_json:
+        emit_json({"id": made.name, "type": made.type, "status": made.status})
+    else:
+        click.echo(f"campaign {made.name} created ({made.type}). Next: sendwave campaign plan {made.name}")
+
+
+@campaign.command("list")
+@in_workspace
+@json_option
+def list_(workspace: Workspace, as_json: bool) -> None:
+    """All campaigns, newest first."""
+    from sendwave.store import campaigns
+
+    with workspace.db.read() as connection:
+        found = sorted(campaigns.listing(connection), key=lambda c: c.id, reverse=True)
+    if as_json:
+        emit_json([{"id": c.name, "title": c.title, "type": c.type, "status": c.status} for c in found])
+    elif found:
+        table("", ("campaign", "type", "status", "title"), [(c.name, c.type, c.status, c.title) for c in found])
+    else:
+        click.echo("no campaign yet: sendwave campaign create FILE")
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@click.option("--dry-run", is_flag=True, help="Count, but store nothing.")
+@by_option
+@json_option
+def plan(workspace: Workspace, id: str, dry_run: bool, by: str, as_json: bool) -> None:  # noqa: A002  # DESIGN's word
+    """Give every contact a place in the waves, or the reason for having none."""
+    from sendwave.flow import plan as planning
+    from sendwave.store import campaigns
+
+    with workspace.db.read() as connection:
+        found = campaigns.get(connection, id)
+    summary = planning.plan(
+        workspace.db, workspace.engine, workspace.lake, workspace.policy, found, by=by, now=SystemClock().now(), dry_run=dry_run
+    )
+    document = summary.document()
+    if as_json:
+        emit_json(document)
+        return
+    _print_plan(document)
+    click.echo("dry run: nothing stored" if dry_run else f"Next: sendwave campaign approve {id}")
+
+
+def _print_plan(document: dict[str, Any]) -> None:
+    click.echo(f"{number(document['planned'])} of {number(document['total'])} contacts are in the plan")
+    waves = [
+        (w["number"], w["planned"], ", ".join(f"{tier} {number(n)}" for tier, n in w["tiers"].items()))
+        for w in document["waves"]
+    ]
+    table("Waves", ("wave", "people", "tiers"), waves, right=(0, 1))
+    left = sorted(document["excluded"].items(), key=lambda item: -item[1])
+    table("Left out", ("reason", "people"), left, right=(1,))
+    for warning in document["warnings"]:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@by_option
+@json_option
+def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:  # noqa: A002
+    """Approve the plan: the daemon sends from then on (or from the campaign's start)."""
+    from sendwave.flow import plan as planning
+    from sendwave.flow import steer
+    from sendwave.store import campaigns
+
+    with workspace.db.read() as connection:
+        found = campaigns.get(connection, id)
+        changed = planning.is_stale(connection, found, workspace.policy) if found.plan_file else []
+    steer.approve(workspace.db, workspace.policy, found, stale=changed, by=by, now=SystemClock().now())
+    _done(as_json, id, "approved", "sendwave run sends it")
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@click.option("--reason", default="", help="Shown beside the hold and in the journal.")
+@by_option
+@json_option
+def pause(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+    """Stop handing over, until resumed. What is with the ESP already stays there."""
+    from sendwave.flow import steer
+
+    steer.pause(workspace.db, id, reason=reason, by=by, now=SystemClock().now())
+    _done(as_json, id, "paused", f"sendwave campaign resume {id}")
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@click.option("--provider", default=None, help="Resume one suspended lane only.")
+@click.option("--reason", default="", help="Why; required after a gate halted it.")
+@by_option
+@json_option
+def resume(workspace: Workspace, id: str, provider: str | None, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+    """Go on with exactly the people who are left. Gates then judge only what is sent from now on."""
+    from sendwave.flow import steer
+
+    steer.resume(workspace.db, id, provider=provider, reason=reason, by=by, now=SystemClock().now())
+    _done(as_json, id, "resumed", "sendwave run goes on")
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@click.option("--to", "wave", type=click.IntRange(min=0), required=True, help="Last wave that may still be sent.")
+@click.option("--reason", default="")
+@by_option
+@json_option
+def shorten(workspace: Workspace, id: str, wave: int, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+    """End the campaign after a wave: later waves are skipped."""
+    from sendwave.flow import steer
+
+    steer.shorten(workspace.db, id, wave, reason=reason, by=by, now=SystemClock().now())
+    _done(as_json, id, f"shortened to wave {wave}", "")
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@click.option("--reason", default="")
+@by_option
+@json_option
+def cancel(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+    """End it for good: nobody else is written to, unused slots are given back."""
+    from sendwave.flow import steer
+
+    steer.cancel(workspace.db, id, reason=reason, by=by, now=SystemClock().now())
+    _done(as_json, id, "cancelled", "")
+
+
+def _done(as_json: bool, id: str, what: str, following: str) -> None:  # noqa: A002, FBT001
+    if as_json:
+        emit_json({"id": id, "done": what})
+    else:
+        click.echo(f"campaign {id} {what}." + (f" Next: {following}" if following else ""))
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@json_option
+def show(workspace: Workspace, id: str, as_json: bool) -> None:  # noqa: A002
+    """Where a campaign stands: waves, lanes, holds, signals."""
+    from sendwave.flow import audit
+
+    document = audit.show(workspace.db, id)
+    if as_json:
+        emit_json(document)
+        return
+    print_campaign(document)
+
+
+def print_campaign(document: dict[str, Any]) -> None:
+    """`campaign show` for people."""
+    click.secho(f"{document['name']}  {document['type']}  {document['status']}", bold=True)
+    keys = ("number", "status", "planned", "released", "accepted", "refused", "unknown", "not_sent")
+    if document["waves"]:
+        table("Waves", keys, [[wave[key] for key in keys] for wave in document["waves"]], right=range(2, 8))
+    for hold in document["holds"]:
+        click.secho(f"held: {hold['scope']}: {hold['reason']} since {hold['since']} by {hold['by']}", fg="yellow")
+        if hold.get("detail"):
+            click.echo(f"      {hold['detail']}")
+    rows = [
+        (
+            s["signal"],
+            s["wave"] or "all",
+            s["provider"] or "all",
+            s["events"],
+            round(s["exposure"]),
+            percent(s["rate"], 3),
+            f"{percent(s['low'], 3)} – {percent(s['high'], 3)}",
+            percent(s["limit"]),
+            s["verdict"],
+        )
+        for s in document["signals"]
+        if s["verdict"] != "pass" or (not s["wave"] and not s["provider"])
+    ]
+    if rows:
+        names = ("signal", "wave", "provider", "events", "matured", "rate", "surely within", "limit", "verdict")
+        table("Signals", names, rows, right=(3, 4, 5))
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@json_option
+def journal(workspace: Workspace, id: str, as_json: bool) -> None:  # noqa: A002
+    """Who did what, when and why, with the evidence of every verdict."""
+    from sendwave.store import campaigns
+    from sendwave.store import journal as book
+
+    with workspace.db.read() as connection:
+        entries = book.read(connection, campaigns.get(connection, id).id)
+    if as_json:
+        emit_json([entry.document() for entry in entries])
+    else:
+        rows = [(f"{e.at:%Y-%m-%d %H:%M:%S}", e.actor, e.action, e.wave, e.provider, e.reason) for e in entries]
+        table("", ("at (UTC)", "who", "action", "wave", "provider", "reason"), rows)
+
+
+@campaign.command()
+@in_workspace
+@click.argument("id")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="One row per person.")
+@json_option
+def audit(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool) -> None:  # noqa: A002
+    """Everybody of the plan exactly once: sent, not sent and why, unknown."""
+    from sendwave.flow import audit as auditing
+
+    found = auditing.audit(workspace.db, workspace.engine, workspace.lake, id)
+    if csv_file is not None:
+        with csv_file.open("w", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out)
+            writer.writerow(auditing.COLUMNS)
+            for row in found.rows():
+                writer.writerow(["" if cell is None else cell for cell in row])
+    if as_json:
+        emit_json(found.document())
+        return
+    document = found.document()
+    pairs(f"{id}: {number(document['total'])} people", {"sent": document["sent"], "unknown": document["unknown"]})
+    table("Not sent", ("reason", "people"), sorted(document["not_sent"].items(), key=lambda i: -i[1]), right=(1,))
+
+
+@click.command()
+@in_workspace
+@click.argument("id")
+@click.argument("contact")
+@json_option
+def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:  # noqa: A002
+    """The whole chain of rules for one CONTACT (your own id), and what would change the answer."""
+    from sendwave.flow import explain as explaining
+    from sendwave.store import campaigns
+
+    with workspace.db.read() as connection:
+        found = campaigns.get(connection, id)
+    document = explaining.explain(
+        workspace.db, workspace.engine, workspace.lake, workspace.policy, found, contact, now=SystemClock().now()
+    )
+    if as_json:
+        emit_json(document)
+        return
+    click.secho(f"{document['contact']} in {document['campaign']}: {document['decision']}", bold=True)
+    for link in document["chain"]:
+        mark = {True: "✓", False: "✗", None: "·"}[link["passed"]]
+        click.echo(f"  {mark} {link['rule']:<18} {link['detail']}")
+    for line in document.get("would_change", ()):
+        click.echo(f"  → {line}")
+
+
+COMMANDS: Final = {"campaign": campaign, "explain": explain}

@@ -1,0 +1,69 @@
+"""`sendwave import`: files into the lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sendwave.clock import SystemClock
+from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, table
+
+if TYPE_CHECKING:
+    from sendwave.workspace import Workspace
+
+KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores", "sends")
+
+
+@click.command("import")
+@in_workspace
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Where a column's name is not ours.")
+@click.option("--strict", is_flag=True, help="One bad row and nothing lands.")
+@by_option
+@json_option
+def import_(
+    workspace: Workspace, kind: str, files: tuple[Path, ...], mapping: tuple[str, ...], strict: bool, by: str, as_json: bool
+) -> int:
+    """Bring FILES (CSV, Parquet or JSON lines) of one KIND into the lake.
+
+    Bad rows are written to a rejects file with their line and reason; the rest lands, or nothing does.
+    """
+    from sendwave.flow import intake
+
+    pairs = [text.partition("=") for text in mapping]
+    if wrong := [f"--map {column}{sign}{name}" for column, sign, name in pairs if not (column and sign and name)]:
+        raise click.UsageError(f"{', '.join(wrong)}: write --map COLUMN=FIELD")
+    summary = intake.import_files(
+        workspace.db,
+        workspace.engine,
+        workspace.lake,
+        kind,
+        files,
+        lanes=workspace.policy.lanes,
+        mapping={column: name for column, _, name in pairs},
+        strict=strict,
+        rejects=workspace.home / "rejects",
+        now=SystemClock().now(),
+        by=by,
+    )
+    if as_json:
+        emit_json(summary.document())
+    else:
+        _show(kind, summary.document())
+    return 1 if summary.document()["rejected"] else 0
+
+
+def _show(kind: str, document: dict[str, object]) -> None:
+    click.echo(f"{number(document['landed'])} {kind} landed, {number(document['rejected'])} rows rejected")
+    for title in ("counts", "rejects"):
+        found = document.get(title)
+        if isinstance(found, dict) and found:
+            table(title, ("what", "rows"), sorted(found.items(), key=lambda item: -item[1]), right=(1,))
+    if document.get("rejects_file"):
+        click.secho(f"rejected rows, with file, line and reason: {document['rejects_file']}", fg="yellow")
+
+
+COMMANDS: Final = {"import": import_}

@@ -1,0 +1,143 @@
+"""`sendwave demo`: the main job end to end, in a minute, on made-up people and virtual time."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from sendwave.cli.output import emit_json, json_option, number, percent, table
+
+SCENARIOS: Final = ("bad-provider", "healthy", "bad-tail", "bad-list")
+START: Final = datetime(2026, 3, 3, 8, 0, tzinfo=UTC)  # a Tuesday, nine o'clock in Paris
+LABELS: Final = {
+    "no_consent": "never gave consent for this",
+    "consent_withdrawn": "withdrew their consent",
+    "consent_pending": "double opt-in not confirmed",
+    "suppressed": "on the suppression list",
+    "tier_not_contacted": "too cold for this type of campaign",
+    "not_in_share": "outside the test share of their tier",
+    "control_group": "control group: gets nothing, to measure lift",
+    "missing_address": "no address",
+    "invalid_address": "unusable address",
+    "duplicate_address": "address already held by another contact",
+    "no_score": "no engagement score",
+}
+
+
+@click.command()
+@click.option("--contacts", type=click.IntRange(1_000, 20_000_000), default=200_000, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed, other people.")
+@click.option("--scenario", type=click.Choice(SCENARIOS), default=SCENARIOS[0], show_default=True)
+@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep the workspace here, to look around.")
+@json_option
+def demo(contacts: int, seed: int, scenario: str, home: Path | None, as_json: bool) -> None:
+    """A newsletter to made-up contacts in five waves: who gets it, what each wave does, where and why it stops.
+
+    Everything runs on this machine, through the real code; only the ESP and the clock are simulated.
+    """
+    from sendwave import log
+    from sendwave.demo import play as scenes
+    from sendwave.errors import BadInput
+
+    log.configure(level="error")
+    if home is not None and (home / "sendwave.yaml").exists():
+        raise BadInput(f"{home} holds a workspace already: name another folder, the demo overwrites nothing")
+    with tempfile.TemporaryDirectory(prefix="sendwave-demo-") as temporary:
+        place = home or Path(temporary)
+        with _Teller(quiet=as_json) as teller:
+            cast = scenes.Cast(contacts, seed, scenario, START)
+            workspace, planned = scenes.prepare(place, cast, teller.tell)
+            teller.begin(planned)
+            end = scenes.play(workspace, START, teller.tell, teller.watch)
+        try:
+            _report(workspace, planned, end, place, as_json=as_json, kept=home is not None)
+        finally:
+            workspace.close()
+
+
+class _Teller:
+    """Lines as things happen; on a terminal also a progress bar that follows the virtual clock."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False)
+        self.bar = Progress(
+            TextColumn("[bold]{task.fields[clock]}"),
+            BarColumn(40),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} people  {task.fields[state]}"),
+            console=self.console,
+            disable=quiet or not sys.stderr.isatty(),
+            transient=True,
+        )
+        self.task: Any = None
+
+    def __enter__(self) -> _Teller:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def begin(self, planned: dict[str, Any]) -> None:
+        """The bar's length is the plan."""
+        self.task = self.bar.add_task("", total=planned["planned"], clock="", state="")
+
+    def tell(self, at: datetime, line: str) -> None:
+        """One thing that happened."""
+        if not self.quiet:
+            self.console.print(f"[dim]{at:%a %H:%M}[/dim]  {line}", markup=True, soft_wrap=True)
+
+    def watch(self, now: datetime, document: dict[str, Any]) -> None:
+        """Where the campaign stands."""
+        done = sum(wave["accepted"] + wave["refused"] + wave["unknown"] for wave in document["waves"])
+        state = next((f"wave {w['number']} {w['status']}" for w in document["waves"] if w["status"] in _MOVING), "")
+        self.bar.update(self.task, completed=done, clock=f"{now:%a %H:%M}", state=state)
+
+
+_MOVING: Final = ("released", "sending", "soaking", "held")
+
+
+def _report(
+    workspace: Any, planned: dict[str, Any], end: datetime, place: Path, *, as_json: bool, kept: bool
+) -> None:
+    from sendwave.cli.campaign import print_campaign
+    from sendwave.demo import stage, story
+    from sendwave.flow import audit
+    from sendwave.web.charts import draw
+
+    shown = audit.show(workspace.db, stage.CAMPAIGN)
+    accounted = audit.audit(workspace.db, workspace.engine, workspace.lake, stage.CAMPAIGN).document()
+    picture = draw(story.picture(workspace, shown))
+    drawn = (place if kept else Path.cwd()) / "sendwave-demo.svg"
+    drawn.write_text(picture, encoding="utf-8")
+    if as_json:
+        emit_json({"plan": planned, "campaign": shown, "audit": accounted, "ended": end, "picture": str(drawn)})
+        return
+    click.echo()
+    rows = sorted(planned["excluded"].items(), key=lambda item: -item[1])
+    table(
+        f"Who was left out: {number(planned['total'] - planned['planned'])} of {number(planned['total'])} contacts",
+        ("reason", "people", "share"),
+        [(LABELS.get(reason, reason), n, percent(n / planned["total"], 1)) for reason, n in rows],
+        right=(1, 2),
+    )
+    print_campaign(shown)
+    click.secho("What happened", bold=True)
+    for line in story.tell(shown, accounted):
+        click.echo(f"  {line}")
+    click.echo(f"\npicture: {drawn}")
+    if kept:
+        click.echo(f"look around: sendwave explain --home {place} {stage.CAMPAIGN} C0000001")
+    else:
+        click.echo("keep the workspace to look around: sendwave demo --home demo")
+
+
+COMMANDS: Final = {"demo": demo}

@@ -1,0 +1,119 @@
+"""`sendwave init` and `sendwave check`."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import as_file
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sendwave.cli.output import emit_json, in_workspace, json_option
+from sendwave.errors import BadInput
+
+if TYPE_CHECKING:
+    from sendwave.workspace import Workspace
+
+SETTINGS: Final = """\
+# What this workspace is made of. `sendwave check` says what is wrong with it.
+time_zone: Europe/Paris       # dates without a zone in your files are read in this one
+policies: policies            # your files; what they leave out comes from the shipped defaults
+
+routes:                       # how messages leave; a campaign names one
+  rehearsal:                  # an ESP of our own, for trying things out: nothing leaves this machine
+    esp: simulated
+    seed: 1
+  # relay:                    # your SMTP relay
+  #   esp: smtp
+  #   host: 127.0.0.1
+  #   port: 25
+  #   bounce_domain: bounces.example.com   # bounces come back to b-TOKEN@ this domain …
+  #   reports: mail/bounces                # … into this Maildir
+"""
+
+CAMPAIGN: Final = """\
+# sendwave campaign create campaigns/first.yaml
+name: first
+title: Our first newsletter in waves
+type: newsletter
+route: rehearsal
+sender: "Maison Lune <news@maisonlune.example>"
+subject: "{{ first_name }}, les nouveautés de la saison"
+content: content/first
+unsubscribe: "https://maisonlune.example/u/{token}"
+"""
+
+TEXT: Final = """\
+Bonjour {{ first_name }},
+
+Voici les nouveautés de la saison.
+
+Se désinscrire : {{ unsubscribe_url }}
+"""
+
+HTML: Final = """\
+<!doctype html>
+<html lang="fr"><body>
+<p>Bonjour {{ first_name }},</p>
+<p>Voici les nouveautés de la saison.</p>
+<p><a href="{{ unsubscribe_url }}">Se désinscrire</a></p>
+</body></html>
+"""
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--example", type=click.Choice(("retail", "finance")), default="retail", show_default=True)
+def init(directory: Path, example: str) -> None:
+    """Make a workspace in DIRECTORY: sendwave.yaml, policies/ to edit, an example campaign. Never overwrites."""
+    from sendwave.flow import policies
+
+    if (directory / "sendwave.yaml").exists():
+        raise BadInput(f"{directory} holds a workspace already; nothing was changed")
+    directory.mkdir(parents=True, exist_ok=True)
+    with as_file(policies.shipped(example)) as source:
+        shutil.copytree(source, directory / "policies", ignore=shutil.ignore_patterns("examples", "lanes.yaml"))
+    for name, text in (
+        ("sendwave.yaml", SETTINGS),
+        ("campaigns/first.yaml", CAMPAIGN),
+        ("content/first/body.txt", TEXT),
+        ("content/first/body.html", HTML),
+    ):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, encoding="utf-8")
+    (directory / "data").mkdir(exist_ok=True)
+    click.echo(
+        f"workspace made in {directory}\n"
+        f"Next: cd {directory}, put your files into data/, then\n"
+        "  sendwave import contacts data/contacts.csv\n"
+        "  sendwave campaign create campaigns/first.yaml"
+    )
+
+
+@click.command()
+@in_workspace
+@json_option
+def check(workspace: Workspace, as_json: bool) -> int:
+    """Read settings, policies and routes, and say every mistake with its place."""
+    from sendwave import esp
+
+    problems: list[str] = []
+    for part in ("policy", "adapters"):
+        try:
+            getattr(workspace, part)
+        except BadInput as wrong:
+            problems += wrong.findings or (str(wrong),)
+    problems += esp.self_test()
+    if as_json:
+        emit_json({"ok": not problems, "findings": problems})
+    elif problems:
+        for problem in problems:
+            click.echo(problem)
+    else:
+        types = ", ".join(sorted(workspace.policy.types))
+        click.echo(f"all well. Policy {workspace.policy.version[:12]}: types {types}; routes {', '.join(workspace.adapters)}")
+    return 1 if problems else 0
+
+
+COMMANDS: Final = {"init": init, "check": check}

@@ -1,0 +1,103 @@
+"""Play a campaign in virtual time, with the daemon's own stages, and hand out what happened as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sendwave import documents
+from sendwave.clock import VirtualClock
+from sendwave.daemon import Daemon
+from sendwave.demo import people, stage
+from sendwave.flow import audit, intake, plan, steer
+from sendwave.rules.campaign import CampaignFile
+from sendwave.rules.lifecycle import Batch
+from sendwave.store import batches, campaigns, journal
+from sendwave.workspace import Workspace
+
+SENDING_STEP: Final = timedelta(seconds=10)
+SOAKING_STEP: Final = timedelta(minutes=10)
+LONGEST: Final = timedelta(days=10)
+
+Tell = Callable[[datetime, str], None]
+Watch = Callable[[datetime, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who and what the demo is about."""
+
+    contacts: int
+    seed: int
+    scenario: str
+    start: datetime
+
+
+def prepare(home: Path, cast: Cast, tell: Tell) -> tuple[Workspace, dict[str, Any]]:
+    """A workspace with people imported and a campaign planned and approved; returns it with the plan's document."""
+    letter = stage.build(home, scenario=cast.scenario, seed=cast.seed)
+    files = people.make(home / "data", contacts=cast.contacts, seed=cast.seed, now=cast.start)
+    workspace = Workspace.open(home)
+    for kind in people.Files.__slots__:
+        summary = intake.import_files(
+            workspace.db,
+            workspace.engine,
+            workspace.lake,
+            kind,
+            [getattr(files, kind)],
+            lanes=workspace.policy.lanes,
+            rejects_dir=home / "rejects",
+            now=cast.start,
+            by="demo",
+        )
+        tell(cast.start, f"imported {kind}: {summary.landed:,} landed, {summary.rejected:,} rejected")
+    described = documents.validate(documents.load(letter), CampaignFile)
+    steer.create(workspace.db, workspace.policy, described, routes=("rehearsal",), by="demo", now=cast.start)
+    with workspace.db.read() as connection:
+        campaign = campaigns.get(connection, stage.CAMPAIGN)
+    planned = plan.plan(
+        workspace.db, workspace.engine, workspace.lake, workspace.policy, campaign, by="demo", now=cast.start
+    ).document()
+    with workspace.db.read() as connection:
+        campaign = campaigns.get(connection, stage.CAMPAIGN)
+    steer.approve(workspace.db, workspace.policy, campaign, stale=[], by="demo", now=cast.start)
+    return workspace, planned
+
+
+def play(workspace: Workspace, start: datetime, tell: Tell, watch: Watch) -> datetime:
+    """Run the approved campaign until a person would have to decide something; returns the virtual end."""
+    clock = VirtualClock(start)
+    daemon = Daemon(workspace, clock)
+    told = 0
+    with workspace.db.read() as connection:
+        campaign_id = campaigns.get(connection, stage.CAMPAIGN).id
+    while clock.now() - start < LONGEST:
+        daemon.step(clock.now())
+        with workspace.db.read() as connection:
+            entries = journal.read(connection, campaign_id)
+            sending = _sending(connection, campaign_id)
+        for entry in entries[told:]:
+            tell(entry.at, sentence(entry))
+        told = len(entries)
+        watch(clock.now(), audit.show(workspace.db, stage.CAMPAIGN))
+        if daemon.idle(clock.now()):
+            break
+        clock.sleep((SENDING_STEP if sending else SOAKING_STEP).total_seconds())
+    return clock.now()
+
+
+def _sending(connection: Any, campaign_id: int) -> bool:
+    return batches.any_in(connection, campaign_id, (Batch.READY, Batch.CLAIMED, Batch.HANDED))
+
+
+def sentence(entry: journal.Entry) -> str:
+    """A journal row in one line."""
+    where = " ".join(
+        part
+        for part in (f"wave {entry.wave}" if entry.wave else "", entry.provider or "")
+        if part
+    )
+    return " ".join(part for part in (entry.action.replace("_", " "), where, f"— {entry.reason}" if entry.reason else "") if part)

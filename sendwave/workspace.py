@@ -1,0 +1,116 @@
+"""A workspace opened: settings, store, lake, engine, policy and adapters wired together for the CLI and the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from sendwave import esp, settings
+from sendwave.engine.datasets import Lake
+from sendwave.engine.duckdb import DuckdbEngine
+from sendwave.errors import BadInput, Busy, NotFound
+from sendwave.esp.base import EspAdapter
+from sendwave.flow import policies
+from sendwave.rules.policy import PolicySet
+from sendwave.store.database import Database
+from sendwave.store.tables import meta
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything a command needs, each part made when first asked for."""
+
+    home: Path
+    settings: settings.Settings = field(repr=False)
+
+    @classmethod
+    def open(cls, home: Path, environ: Mapping[str, str] | None = None) -> Workspace:
+        """The workspace in `home`. Raises NotFound when there is none, BadInput for wrong settings."""
+        if not (home / "sendwave.yaml").is_file():
+            raise NotFound(f"no workspace in {home}: there is no sendwave.yaml. Make one with `sendwave init {home}`")
+        return cls(home.resolve(), settings.load(home.resolve(), os.environ if environ is None else environ))
+
+    @cached_property
+    def db(self) -> Database:
+        """The store, migrated to this version."""
+        database = Database(self.settings.store)
+        database.migrate()
+        return database
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake's folder."""
+        return Lake(Path(self.settings.lake))
+
+    @cached_property
+    def engine(self) -> DuckdbEngine:
+        """The embedded engine, within the memory the settings give it."""
+        spill = self.lake.root / "spill"
+        spill.mkdir(parents=True, exist_ok=True)
+        return DuckdbEngine(self.settings.engine.threads, self.settings.engine.memory_limit, spill)
+
+    @cached_property
+    def policy(self) -> PolicySet:
+        """The policy files as they are now; a campaign keeps the version it was approved under."""
+        return policies.load_policies(Path(self.settings.policies))
+
+    @cached_property
+    def token_key(self) -> bytes:
+        """The key that signs recipient tokens: made once, kept in the store so that every node shares it."""
+        with self.db.write() as connection:
+            insert = sqlite_insert(meta) if self.db.is_sqlite else postgresql_insert(meta)
+            statement = insert.values(key="token_key", value=secrets.token_hex(32)).on_conflict_do_nothing()
+            connection.execute(statement)
+            return bytes.fromhex(connection.execute(select(meta.c.value).where(meta.c.key == "token_key")).scalar_one())
+
+    @cached_property
+    def adapters(self) -> dict[str, EspAdapter]:
+        """One adapter per route of the settings. Raises BadInput for unknown ESPs and wrong settings."""
+        return {route: self.adapter(route) for route in self.settings.routes}
+
+    def adapter(self, route: str) -> EspAdapter:
+        """A fresh adapter of that route, for a thread of its own."""
+        if route not in self.settings.routes:
+            raise BadInput(f"no route {route!r} in sendwave.yaml; there are: {', '.join(self.settings.routes) or 'none'}")
+        return esp.make(self.settings.routes[route], route=route, home=self.home, token_key=self.token_key)
+
+    @contextlib.contextmanager
+    def only_daemon(self, now: datetime) -> Iterator[None]:
+        """Keep a second daemon off a SQLite workspace. Raises Busy naming the process that runs already."""
+        if not self.db.is_sqlite:
+            yield
+            return
+        path = self.home / "state" / "daemon.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise Busy(
+                    f"a daemon already runs on this workspace ({lock.read().strip() or 'unknown process'}); "
+                    "stop it first, or use PostgreSQL as the store to run several"
+                ) from None
+            lock.truncate(0)
+            lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC")
+            lock.flush()
+            yield
+
+    def close(self) -> None:
+        """Give connections back."""
+        for adapter in self.__dict__.get("adapters", {}).values():
+            adapter.close()
+        if "db" in self.__dict__:
+            self.db.close()

@@ -1,0 +1,69 @@
+"""Opening the store: migrations, versions of another time, the two kinds of transaction."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, inspect, select, text
+
+from sendwave.errors import BadInput
+from sendwave.store.database import Database
+from sendwave.store.tables import METADATA, meta
+
+
+def test_migrating_twice_changes_nothing(database: Database) -> None:
+    database.migrate()
+    with database.read() as connection:
+        assert set(inspect(connection).get_table_names()) == {*METADATA.tables, "alembic_version"}
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(BadInput, match="newer sendwave.*9999.*upgrade sendwave"):
+        database.migrate()
+    with database.read() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+
+
+def test_another_kind_of_database_is_refused() -> None:
+    with pytest.raises(BadInput, match="sqlite or postgresql"):
+        Database("mysql://localhost/x")
+
+
+def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as connection:
+        connection.execute(insert(meta).values(key="a", value="1"))
+        raise RuntimeError
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0
+
+
+def test_sqlite_keeps_every_commit_at_power_loss(sqlite_database: Database) -> None:
+    with sqlite_database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2, "2 is FULL"
+
+
+def test_writers_of_two_openings_wait_for_each_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    first, second = Database(url), Database(url)
+    first.migrate()
+
+    def add(database: Database, names: list[str]) -> None:
+        for name in names:
+            with database.write() as connection:
+                connection.execute(insert(meta).values(key=name, value=""))
+
+    work = [(database, [f"{d}-{t}-{i}" for i in range(20)]) for d, database in enumerate((first, second)) for t in (1, 2)]
+    threads = [threading.Thread(target=add, args=arguments) for arguments in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with second.read() as connection:
+        assert connection.execute(select(func.count()).select_from(meta)).scalar_one() == 80
+    first.close()
+    second.close()
