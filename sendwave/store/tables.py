@@ -231,6 +231,9 @@ paces = Table(  # GCRA: one row per lane and per route
     Column("tat", Float, nullable=False),  # theoretical arrival time, epoch seconds
     Column("day", Date),
     Column("sent_today", BigInteger, nullable=False, default=0),
+    Column(
+        "days", Integer, nullable=False, default=0
+    ),  # sending days so far, `day` included; warm-up
 )
 
 tallies = Table(  # one bit per recipient: de-duplication and counter in one
