@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, or_, select, update
 
-from sendwave.errors import BadInput, NotFound
+from sendwave.errors import BadInput, NotAllowed, NotFound, did_you_mean
 from sendwave.rules import lifecycle
 from sendwave.rules.campaign import CampaignFile
 from sendwave.store import journal, tables
@@ -98,9 +97,8 @@ def get(conn: Connection, name: str) -> Campaign:
     if row is None and name.isdecimal():
         row = conn.execute(select(campaigns).where(campaigns.c.id == int(name))).mappings().one_or_none()
     if row is None:
-        near = get_close_matches(name, conn.execute(select(campaigns.c.name)).scalars().all(), n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else " `sendwave campaign list` shows them all."
-        raise NotFound(f"there is no campaign {name!r}.{hint}")
+        hint = did_you_mean(name, conn.execute(select(campaigns.c.name)).scalars())
+        raise NotFound(f"there is no campaign {name!r}.{hint or ' `sendwave campaign list` shows them all.'}")
     return _campaign(row)
 
 
@@ -303,6 +301,33 @@ def start_due(conn: Connection, *, by: str, now: datetime) -> list[Campaign]:
         transition(conn, campaign_id, "start", by=by, now=now)
         started.append(by_id(conn, campaign_id))
     return started
+
+
+def shorten(conn: Connection, campaign_id: int, last_wave: int, *, by: str, now: datetime, reason: str = "") -> None:
+    """Record the last wave that may be sent; what becomes of the later ones is `transition_waves`.
+
+    Raises NotAllowed for a campaign that ended or was shortened to this wave or an earlier one.
+    """
+    named, of = by_id(conn, campaign_id), campaigns.c
+    shorter = or_(of.last_wave.is_(None), of.last_wave > last_wave)
+    going = of.status.not_in([*lifecycle.FINAL, lifecycle.Campaign.DRAFT])
+    cut = update(campaigns).where(of.id == campaign_id, shorter, going).values(last_wave=last_wave)
+    if conn.execute(cut).rowcount != 1:
+        raise NotAllowed(
+            f"campaign {named.name} is {named.status}"
+            + (f" and ends after wave {named.last_wave} already" if named.last_wave is not None else "")
+            + ": it cannot be shortened"
+        )
+    journal.write(
+        conn,
+        at=now,
+        actor=by,
+        action="campaign.shorten",
+        campaign_id=campaign_id,
+        reason=reason,
+        evidence={"last_wave": last_wave, "before": named.last_wave},
+        policy_version=named.policy_version,
+    )
 
 
 def _campaign(row: Mapping[Any, Any]) -> Campaign:

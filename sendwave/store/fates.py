@@ -67,6 +67,7 @@ class Outcome:
     state: str  # a status of `lifecycle.Batch`, or `dropped`
     reason: str
     at: datetime | None
+    code: str = ""  # of a refusal, without the text that came with it
 
 
 def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
@@ -175,14 +176,14 @@ def _fates(row: Row[*tuple[Any, ...]]) -> Iterable[Outcome]:
     at = row.settled_at or row.handed_at
     origins: Sequence[Sequence[int]] | None = row.origins
 
-    def outcome(index: int, state: str, reason: str) -> Outcome:
+    def outcome(index: int, state: str, reason: str, code: str = "") -> Outcome:
         batch_id, position = origins[index] if origins is not None else (row.id, index)
-        return Outcome(batch_id, position, state, reason, at)
+        return Outcome(batch_id, position, state, reason, at, code)
 
     if origins is not None:
         yield from (outcome(index, row.status, "") for index in range(len(origins)))
     for index, code, text in told.get("refused", ()):
-        yield outcome(index, Batch.REFUSED, f"{code} {text}".strip())
+        yield outcome(index, Batch.REFUSED, f"{code} {text}".strip(), code)
     yield from (outcome(index, Batch.UNKNOWN, "") for index in told.get("unknown", ()))
     for index, reason in told.get("dropped", ()):
         yield outcome(index, "dropped", reason)

@@ -73,3 +73,9 @@ def dropped(conn: Connection, campaign_id: int) -> dict[int, dict[str, int]]:
         for reason, people in reasons.items():
             of_wave[reason] = of_wave.get(reason, 0) + people
     return found
+
+
+def file_ids(conn: Connection, campaign_id: int) -> list[int]:
+    """The campaign's own `sends` files, oldest first, compacted or not."""
+    own = select(freezes.c.file_id).where(freezes.c.campaign_id == campaign_id, freezes.c.file_id.is_not(None))
+    return list(conn.execute(own.order_by(freezes.c.id)).scalars())

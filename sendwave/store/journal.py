@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,10 @@ class Entry:
     reason: str
     evidence: Mapping[str, Any]
     policy_version: str | None
+
+    def document(self) -> dict[str, Any]:
+        """The row as plain JSON values; the instant as ISO 8601 text."""
+        return {**asdict(self), "at": self.at.isoformat()}
 
 
 def write(

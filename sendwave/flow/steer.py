@@ -1,0 +1,201 @@
+"""People steer a campaign: create, approve, pause, resume, shorten, cancel.
+
+Each is one transaction: the checks, the transitions of campaign, waves and lanes, the holds and the journal rows stand
+or fall together. What is ready but not handed over of stopped waves is recalled afterwards by release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection
+
+from sendwave.errors import BadInput, NotAllowed, NotFound, StaleTransition, did_you_mean
+from sendwave.rules.campaign import CampaignFile
+from sendwave.rules.holds import Kind
+from sendwave.rules.lifecycle import FINAL, Lane, Wave
+from sendwave.rules.lifecycle import Campaign as Status
+from sendwave.rules.policy import Channel, PolicySet
+from sendwave.store import campaigns, holds, policies
+from sendwave.store.campaigns import Campaign
+from sendwave.store.database import Database
+
+PAUSED: Final = "paused"
+"""Reason of a person's pause, in the set of holds."""
+
+
+def create(
+    db: Database, policy: PolicySet, file: CampaignFile, *, routes: Collection[str], by: str, now: datetime
+) -> Campaign:
+    """A draft from its file. Raises BadInput with everything wrong in it at once, or when the name is taken."""
+    findings = _wrong(policy, file, routes)
+    if findings:
+        raise BadInput(f"campaign {file.name!r} was not created", findings)
+    with db.write() as conn:
+        return campaigns.create(conn, file, policy.types[file.type].channel.value, by=by, now=now)
+
+
+def _wrong(policy: PolicySet, file: CampaignFile, routes: Collection[str]) -> tuple[str, ...]:
+    found = []
+    kind = policy.types.get(file.type)
+    if kind is None:
+        found.append(f"type: no campaign type {file.type!r}.{did_you_mean(file.type, policy.types)}")
+    if file.route not in routes:
+        hint = did_you_mean(file.route, routes) or " Name one in sendwave.yaml."
+        found.append(f"route: no route {file.route!r} in sendwave.yaml.{hint}")
+    if kind is not None and kind.channel is Channel.EMAIL and not kind.is_service and _no_way_out(file):
+        found.append(
+            "unsubscribe: marketing mail needs a one-click unsubscribe URL with {token} (RFC 8058), "
+            "or a provider_template that carries its own"
+        )
+    if file.content is not None and file.provider_template is not None:
+        found.append("content: give `content` or `provider_template`, not both: only one can be sent")
+    return tuple(found)
+
+
+def _no_way_out(file: CampaignFile) -> bool:
+    return file.unsubscribe is None and file.provider_template is None
+
+
+def approve(
+    db: Database, policy: PolicySet, campaign: Campaign, *, stale: Sequence[str], by: str, now: datetime
+) -> Campaign:
+    """Let a plan be sent, under the policies it was made with, which are kept with it.
+
+    `stale` says in words what changed since the plan was made. Raises NotAllowed without a plan, for a stale or an
+    empty one; StaleTransition when it was planned again after `campaign` was read.
+    """
+    with db.write() as conn:
+        found = campaigns.by_id(conn, campaign.id)
+        _check_plan(conn, found, policy, stale)
+        if found.plan_file != campaign.plan_file:
+            raise StaleTransition(f"campaign {found.name} was planned again meanwhile: look at the new plan first")
+        version = policies.remember(conn, policy, now)
+        campaigns.transition(
+            conn, found.id, "approve", by=by, now=now, policy_version=version, approved_at=now, approved_by=by
+        )
+        return campaigns.by_id(conn, found.id)
+
+
+def _check_plan(conn: Connection, found: Campaign, policy: PolicySet, stale: Sequence[str]) -> None:
+    if found.status in FINAL:
+        return  # the lifecycle says it better
+    if found.plan_file is None:
+        raise NotAllowed(f"campaign {found.name} has no plan yet: `sendwave campaign plan {found.name}` first")
+    changed = list(stale)
+    if not changed and found.policy_version != policy.version:
+        changed.append("the policies changed")
+    if changed:
+        raise NotAllowed(
+            f"the plan of campaign {found.name} is stale: {'; '.join(changed)}. "
+            f"`sendwave campaign plan {found.name}` again, look at it, then approve"
+        )
+    if not any(wave.planned for wave in campaigns.waves(conn, found.id)):
+        raise NotAllowed(f"nobody is in the plan of campaign {found.name}: `sendwave campaign show` says why")
+
+
+def pause(db: Database, name: str, *, reason: str = "", by: str, now: datetime) -> None:
+    """Stop handing over until resumed; what the ESP has already stays there. Raises NotFound, NotAllowed."""
+    with db.write() as conn:
+        found = campaigns.get(conn, name)
+        campaigns.transition(conn, found.id, "pause", by=by, now=now, reason=reason)
+        holds.place(conn, kind=Kind.PAUSE, reason=PAUSED, detail=reason, campaign_id=found.id, by=by, now=now)
+
+
+def resume(db: Database, name: str, *, provider: str | None = None, reason: str = "", by: str, now: datetime) -> None:
+    """Go on with exactly the people who are left.
+
+    After a pause the pause is lifted. After a halt a person overrules the gates, which takes a `reason`: halted waves
+    wait for their release again, suspended lanes reopen, and only mail sent from now on is judged. With `provider`,
+    only that suspended lane goes on. Raises NotFound, NotAllowed, and BadInput when a needed reason is missing.
+    """
+    with db.write() as conn:
+        found = campaigns.get(conn, name)
+        if found.status in FINAL:
+            raise NotAllowed(f"campaign {found.name} is {found.status}: nothing follows; create a new one")
+        if provider is not None:
+            _resume_lane(conn, found, provider, reason=reason, by=by, now=now)
+        elif found.status == Status.HALTED:
+            _resume_halted(conn, found, reason=reason, by=by, now=now)
+        else:
+            _resume_paused(conn, found, reason=reason, by=by, now=now)
+
+
+def _resume_paused(conn: Connection, found: Campaign, *, reason: str, by: str, now: datetime) -> None:
+    suspended = _suspended(conn, found.id)
+    if found.status != Status.PAUSED and suspended:
+        raise NotAllowed(
+            f"campaign {found.name} is {found.status}; suspended in it: {', '.join(suspended)}. "
+            f"`sendwave campaign resume {found.name} --provider {suspended[0]}` reopens a lane"
+        )
+    event = "rearm" if found.status == Status.PAUSED and found.started_at is None else "resume"
+    campaigns.transition(conn, found.id, event, by=by, now=now, reason=reason)
+    holds.lift_kinds(conn, (Kind.PAUSE,), campaign_id=found.id, by=by, now=now)
+
+
+def _resume_halted(conn: Connection, found: Campaign, *, reason: str, by: str, now: datetime) -> None:
+    _need(reason, found.name)
+    paused = any(hold.kind == Kind.PAUSE and hold.campaign_id for hold in holds.open_holds(conn, found.id))
+    campaigns.transition(conn, found.id, "keep_paused" if paused else "resume", by=by, now=now, reason=reason)
+    holds.lift_kinds(conn, (Kind.HALT,), campaign_id=found.id, by=by, now=now)
+    campaigns.transition_waves(conn, found.id, "resume", by=by, now=now, reason=reason, only={Wave.HALTED})
+    for lane in _suspended(conn, found.id):
+        campaigns.transition_lane(conn, found.id, lane, "reopen", by=by, now=now, reason=reason)
+    campaigns.judge_from(conn, found.id, now)
+
+
+def _resume_lane(conn: Connection, found: Campaign, provider: str, *, reason: str, by: str, now: datetime) -> None:
+    known = {lane.provider: lane.status for lane in campaigns.lanes(conn, found.id)}
+    if provider not in known:
+        raise NotFound(f"campaign {found.name} has no lane {provider!r}.{did_you_mean(provider, known)}")
+    if known[provider] == Lane.OPEN:
+        raise NotAllowed(f"lane {provider} of campaign {found.name} is open: there is nothing to resume in it")
+    _need(reason, found.name)
+    campaigns.transition_lane(conn, found.id, provider, "reopen", by=by, now=now, reason=reason, judged_from=now)
+    holds.lift_kinds(conn, (Kind.HALT, Kind.PAUSE), campaign_id=found.id, provider=provider, by=by, now=now)
+
+
+def _need(reason: str, name: str) -> None:
+    if not reason.strip():
+        raise BadInput(f"a gate stopped campaign {name}: to overrule it say why (--reason), for the journal")
+
+
+def _suspended(conn: Connection, campaign_id: int) -> list[str]:
+    return [lane.provider for lane in campaigns.lanes(conn, campaign_id) if lane.status == Lane.SUSPENDED]
+
+
+def shorten(db: Database, name: str, last_wave: int, *, reason: str = "", by: str, now: datetime) -> None:
+    """End the campaign after `last_wave` (0: after nothing): later waves are skipped, a later one in flight stops.
+
+    Raises NotFound, and NotAllowed when nothing is left to skip.
+    """
+    with db.write() as conn:
+        found = campaigns.get(conn, name)
+        numbers = [wave.number for wave in campaigns.waves(conn, found.id)]
+        if numbers and last_wave >= max(numbers):
+            raise NotAllowed(f"campaign {found.name} has {max(numbers)} waves: there is none after wave {last_wave}")
+        campaigns.shorten(conn, found.id, last_wave, by=by, now=now, reason=reason)
+        _stop_flying(conn, found.id, reason=reason, by=by, now=now, after=last_wave)
+        stopped = campaigns.transition_waves(conn, found.id, "skip", by=by, now=now, reason=reason, after=last_wave)
+        if not stopped:
+            raise NotAllowed(f"every wave of campaign {found.name} after wave {last_wave} is sent already")
+
+
+def cancel(db: Database, name: str, *, reason: str = "", by: str, now: datetime) -> None:
+    """End it for good: waves in flight stop, the others are skipped, no hold is left. Raises NotFound, NotAllowed."""
+    with db.write() as conn:
+        found = campaigns.get(conn, name)
+        campaigns.transition(conn, found.id, "cancel", by=by, now=now, reason=reason)
+        campaigns.transition_waves(
+            conn, found.id, "skip", by=by, now=now, reason=reason, only={Wave.WAITING, Wave.HELD}
+        )
+        _stop_flying(conn, found.id, reason=reason, by=by, now=now)
+        holds.lift_kinds(conn, tuple(Kind), campaign_id=found.id, by=by, now=now)
+
+
+def _stop_flying(conn: Connection, campaign_id: int, *, reason: str, by: str, now: datetime, after: int = 0) -> None:
+    """Waves whose people may still be handed over stop; one that soaks has nobody left to hand over."""
+    flying = {Wave.RELEASED, Wave.SENDING}
+    campaigns.transition_waves(conn, campaign_id, "halt", by=by, now=now, reason=reason, after=after, only=flying)

@@ -1,0 +1,83 @@
+"""Leases: who alone may do something until when, with an epoch that rises at every change of hands.
+
+Used for the leader of the daemons and for freezing the people of one contact base. A holder that slept past its lease
+still believes in it; `fence`, asked inside the transaction that writes, is what stops it (fencing token: M. Kleppmann,
+"How to do distributed locking", 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select, update
+
+from sendwave.errors import Busy
+from sendwave.store.tables import leases
+from sendwave.store.upsert import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease as it was given; `holder` names one worker, not a whole process of several."""
+
+    name: str
+    holder: str
+    epoch: int
+    until: datetime
+
+
+def acquire(conn: Connection, name: str, holder: str, *, now: datetime, life: timedelta) -> Lease:
+    """Take a free, ended or own lease until `now + life`. Raises Busy, naming the holder, while another has it.
+
+    Taking it again before it ended keeps the epoch; taking it after it ended or was given back raises the epoch, for
+    the holder before us too.
+    """
+    until = now + life
+    first = upsert(conn, leases).values(name=name, holder=holder, epoch=1, until=until)
+    if conn.execute(first.on_conflict_do_nothing().returning(leases.c.epoch)).scalar() is not None:
+        return Lease(name, holder, 1, until)
+    own = (leases.c.name == name) & (leases.c.holder == holder) & (leases.c.until > now)
+    kept = conn.execute(update(leases).where(own).values(until=until).returning(leases.c.epoch)).scalar()
+    if kept is None:
+        ended = (leases.c.name == name) & (leases.c.until <= now)
+        taken = update(leases).where(ended).values(holder=holder, until=until, epoch=leases.c.epoch + 1)
+        kept = conn.execute(taken.returning(leases.c.epoch)).scalar()
+    if kept is None:
+        raise Busy(_held(conn, name))
+    return Lease(name, holder, kept, until)
+
+
+def renew(conn: Connection, lease: Lease, *, now: datetime, life: timedelta) -> Lease:
+    """The same lease until `now + life`. Raises Busy when it was lost, also when it ended and nobody took it."""
+    until = now + life
+    own = (leases.c.name == lease.name) & (leases.c.epoch == lease.epoch) & (leases.c.until > now)
+    if conn.execute(update(leases).where(own).values(until=until)).rowcount != 1:
+        raise Busy(f"lost: {_held(conn, lease.name)}")
+    return Lease(lease.name, lease.holder, lease.epoch, until)
+
+
+def release(conn: Connection, lease: Lease, *, now: datetime) -> bool:
+    """Give it back before its end; False when it was lost already, which needs no further care."""
+    own = (leases.c.name == lease.name) & (leases.c.epoch == lease.epoch) & (leases.c.until > now)
+    return conn.execute(update(leases).where(own).values(until=now)).rowcount == 1
+
+
+def fence(conn: Connection, lease: Lease) -> None:
+    """Nobody takes the lease before this transaction ends. Raises Busy when somebody already did."""
+    epoch = conn.execute(select(leases.c.epoch).where(leases.c.name == lease.name).with_for_update()).scalar()
+    if epoch != lease.epoch:
+        raise Busy(f"lost: {_held(conn, lease.name)}")
+
+
+def current(conn: Connection, name: str, now: datetime) -> Lease | None:
+    """Who has it now, None when nobody has."""
+    row = conn.execute(select(leases).where(leases.c.name == name, leases.c.until > now)).mappings().one_or_none()
+    return None if row is None else Lease(**row)
+
+
+def _held(conn: Connection, name: str) -> str:
+    row = conn.execute(select(leases).where(leases.c.name == name)).mappings().one_or_none()
+    if row is None:
+        return f"nobody has the lease {name!r} any more"
+    return f"{row['holder']} has the lease {name!r} until {row['until']:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,107 @@
+"""The latest verdict of every cell (signal, wave, mailbox provider), with every number it was decided on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from sendwave.rules.gates import Decision, Verdict
+from sendwave.store import journal
+from sendwave.store.tables import campaigns, verdicts
+from sendwave.store.upsert import upsert as insert_or_update
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A cell as it was last judged; rates are fractions, `wave` 0 is the whole campaign, `provider` '' all lanes."""
+
+    signal: str
+    wave: int
+    provider: str
+    verdict: str
+    at: datetime
+    mode: str
+    rule: str
+    sent: int
+    events: int
+    exposure: float
+    maturity: float
+    rate: float | None
+    low: float
+    high: float
+    hold_limit: float | None
+    halt_limit: float | None
+    sentence: str
+    next_look: float | None  # seconds after `at`
+
+    @property
+    def limit(self) -> float | None:
+        """The limit that matters next: what was crossed, else the first one that could be."""
+        if self.verdict == Decision.HALT or self.hold_limit is None:
+            return self.halt_limit
+        return self.hold_limit
+
+
+def upsert(conn: Connection, campaign_id: int, verdict: Verdict, now: datetime, *, by: str = "daemon") -> bool:
+    """Keep a verdict as the latest of its cell; returns whether the decision is another one than before.
+
+    A change, the first verdict included unless it is a pass, is also a journal row.
+    """
+    cell = verdict.cell
+    key = {"campaign_id": campaign_id, "signal": cell.signal, "wave": cell.wave, "provider": cell.provider}
+    before = conn.execute(
+        select(verdicts.c.verdict).where(*(verdicts.c[name] == value for name, value in key.items()))
+    ).scalar()
+    row: dict[str, Any] = {"verdict": verdict.decision.value, "evidence": evidence(verdict), "at": now}
+    statement = insert_or_update(conn, verdicts).values(**key, **row)
+    conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=row))
+    changed = verdict.decision != (before or Decision.PASS)
+    if changed:
+        pinned = select(campaigns.c.policy_version).where(campaigns.c.id == campaign_id)
+        journal.write(
+            conn,
+            at=now,
+            actor=by,
+            action=f"verdict.{verdict.decision.value}",
+            campaign_id=campaign_id,
+            wave=cell.wave or None,
+            provider=cell.provider or None,
+            reason=verdict.sentence,
+            evidence={"signal": cell.signal, "before": before, **row["evidence"]},
+            policy_version=conn.execute(pinned).scalar(),
+        )
+    return changed
+
+
+def evidence(verdict: Verdict) -> dict[str, Any]:
+    """A verdict's numbers as plain JSON values: enough to compute it again by hand."""
+    return {
+        "mode": verdict.mode.value,
+        "rule": verdict.rule.value,
+        "sent": verdict.cell.sent,
+        "events": verdict.events,
+        "exposure": verdict.exposure,
+        "maturity": verdict.maturity,
+        "rate": verdict.rate,
+        "low": verdict.low,
+        "high": verdict.high,
+        "hold_limit": verdict.hold_limit,
+        "halt_limit": verdict.halt_limit,
+        "sentence": verdict.sentence,
+        "next_look": None if verdict.next_look is None else verdict.next_look.total_seconds(),
+    }
+
+
+def latest(conn: Connection, campaign_id: int) -> list[Reading]:
+    """The latest verdict of each cell, whole campaign first, then by wave, provider and signal."""
+    table = verdicts
+    rows = conn.execute(
+        select(table).where(table.c.campaign_id == campaign_id).order_by(table.c.wave, table.c.provider, table.c.signal)
+    )
+    return [
+        Reading(signal=row.signal, wave=row.wave, provider=row.provider, verdict=row.verdict, at=row.at, **row.evidence)
+        for row in rows
+    ]
