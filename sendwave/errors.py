@@ -17,6 +17,9 @@ Messages say what happened and what to do next; exceptions carry their data as a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class SendwaveError(Exception):
     """Base of all; `exit_code` is what the command line returns for it."""
@@ -76,3 +79,12 @@ class Permanent(HandOverError):
 
 class Unknown(HandOverError):
     """The request left and no answer came: the ESP may or may not have taken the batch."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word nobody knows: ` Did you mean 'x'?`, else the known words when they are few."""
+    words = sorted(set(known))
+    plain = {w.lower(): w for w in words}
+    if close := get_close_matches(word.lower(), plain, n=1, cutoff=0.6):
+        return f" Did you mean {plain[close[0]]!r}?"
+    return f" Known: {', '.join(words)}." if 0 < len(words) <= 12 else ""

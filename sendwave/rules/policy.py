@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
+from sendwave.errors import NotFound, did_you_mean
 from sendwave.rules.gates import Gate, GateSet
-from sendwave.rules.pressure import Cap, TierPressure
+from sendwave.rules.pressure import Cap, TierPressure, contacted
+from sendwave.rules.signals import SIGNALS
 from sendwave.rules.throttle import Lanes
 from sendwave.rules.tiers import Tiers
-from sendwave.rules.units import Percent, Policy, parse_percent
+from sendwave.rules.units import Key, Percent, Policy, parse_percent
 from sendwave.rules.waves import WavePlan
 
 SERVICE = "service"
@@ -31,30 +34,35 @@ class Channel(StrEnum):
 class GateUse(Policy):
     """Which gate set a campaign type uses, and what it changes in it."""
 
-    use: str = "default"
+    use: str = Field(default="default", description="A set of gates.yaml.")
     signals: dict[str, Gate] = Field(default_factory=dict, description="Gates that replace those of the set.")
 
 
 class CampaignType(Policy):
     """One file of policies/types/: who may be contacted, how often, in what waves, under which gates."""
 
-    type: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    label: str = ""
-    purpose: str = Field("marketing", description="The consent it needs; 'service' needs none and is never capped.")
-    channel: Channel = Channel.EMAIL
-    importance: int = Field(50, ge=0, le=100, description="Who wins when two campaigns compete for one person.")
+    type: Key = Field(description="Its name, and that of its file.")
+    label: str = Field(default="", description="What people read.")
+    purpose: Key = Field(default="marketing", description="The consent it needs; 'service' needs none, has no caps.")
+    channel: Channel = Field(default=Channel.EMAIL, description="How the message reaches people.")
+    importance: int = Field(default=50, ge=0, le=100, description="Who wins when two campaigns compete for one person.")
     tiers: dict[str, TierPressure] = Field(
-        default_factory=dict, description="By tier key; one left out is not contacted."
+        default_factory=dict,
+        description="By tier key; one left out, or `never`, is not contacted. A service type without any reaches all.",
     )
-    caps: tuple[Cap, ...] = ()
-    control: Percent = Field(parse_percent("0%"), description="Share that gets nothing, to measure lift.")
-    waves: WavePlan
-    gates: GateUse = GateUse()
+    caps: tuple[Cap, ...] = Field(default=(), description="Caps for everybody, on top of those of the tiers.")
+    control: Percent = Field(default=parse_percent("0%"), description="Share that gets nothing, to measure lift.")
+    waves: WavePlan = Field(description="Sizes, waits and hours.")
+    gates: GateUse = Field(default=GateUse(), description="What stops it.")
 
     @property
     def is_service(self) -> bool:
         """Service messages need no marketing consent and are never capped."""
         return self.purpose == SERVICE
+
+
+class GatesFile(RootModel[dict[Key, GateSet]]):
+    """gates.yaml: sets of gates by name."""
 
 
 class PolicySet(Policy):
@@ -75,7 +83,119 @@ class PolicySet(Policy):
         text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def type_of(self, name: str) -> CampaignType:
+        """The campaign type of that name. Raises NotFound, with the name that was probably meant."""
+        if name not in self.types:
+            raise NotFound(f"there is no campaign type {name!r}.{did_you_mean(name, self.types)}")
+        return self.types[name]
+
     def gates_of(self, kind: CampaignType) -> GateSet:
         """The gate set a campaign type is judged by, with its own overrides applied."""
         chosen = self.gates[kind.gates.use]
         return chosen.model_copy(update={"signals": {**chosen.signals, **kind.gates.signals}})
+
+
+class Contradiction(NamedTuple):
+    """Something a file says that another one, or its own other half, cannot mean."""
+
+    loc: tuple[str | int, ...]
+    problem: str
+
+
+def unknown_tiers(kind: CampaignType, tiers: Tiers) -> Iterator[Contradiction]:
+    """Tiers a campaign type names and tiers.yaml lacks."""
+    for key in kind.tiers:
+        if key not in tiers.keys:
+            yield Contradiction(("tiers", key), f"tiers.yaml has no tier {key!r}.{did_you_mean(key, tiers.keys)}")
+
+
+def pointless(kind: CampaignType) -> Iterator[Contradiction]:
+    """What a campaign type says without effect: it reaches nobody, or caps messages that are never capped."""
+    reached = [key for key in contacted(kind.tiers) if kind.tiers[key].share]
+    if not reached and (kind.tiers or not kind.is_service):
+        yield Contradiction(("tiers",), "no tier gets a share above 0%: this campaign type reaches nobody")
+    if not kind.is_service:
+        return
+    if kind.caps:
+        yield Contradiction(("caps",), "service messages are never capped: take it out, or choose another purpose")
+    if kind.control:
+        yield Contradiction(("control",), "service messages know no control group: everybody has to get them")
+    for key, tier in kind.tiers.items():
+        if not tier.never and (tier.share != 1 or tier.cap is not None or tier.min_gap is not None):
+            problem = "service messages know no share, cap or rest: write {share: 100%} or never"
+            yield Contradiction(("tiers", key), problem)
+
+
+def unknown_gates(kind: CampaignType, gates: Mapping[str, GateSet]) -> Iterator[Contradiction]:
+    """A gate set that does not exist, or signals nobody measures, in a campaign type."""
+    if kind.gates.use not in gates:
+        hint = did_you_mean(kind.gates.use, gates)
+        yield Contradiction(("gates", "use"), f"gates.yaml has no set {kind.gates.use!r}.{hint}")
+    yield from _unknown_signals(kind.gates.signals, ("gates", "signals"))
+
+
+def unknown_signals(gates: Mapping[str, GateSet]) -> Iterator[Contradiction]:
+    """Signals nobody measures, in the sets of gates.yaml."""
+    for name, chosen in gates.items():
+        yield from _unknown_signals(chosen.signals, (name, "signals"))
+
+
+def _unknown_signals(named: Mapping[str, Gate], loc: tuple[str, ...]) -> Iterator[Contradiction]:
+    for signal in named:
+        if signal not in SIGNALS:
+            yield Contradiction((*loc, signal), f"there is no signal {signal!r}.{did_you_mean(signal, SIGNALS)}")
+
+
+def claimed_twice(lanes: Lanes) -> Iterator[Contradiction]:
+    """Domains two mailbox providers list, or one lists as no address spells them."""
+    owner: dict[str, str] = {}
+    for key, provider in lanes.providers.items():
+        for index, domain in enumerate(provider.domains):
+            loc = ("providers", key, "domains", index)
+            if domain != domain.lower() or not domain.isascii() or "@" in domain:
+                yield Contradiction(loc, f"{domain!r} is no domain: lower case, IDN as xn--, without @")
+            elif owner.setdefault(domain, key) != key:
+                yield Contradiction(loc, f"{domain} belongs to the provider {owner[domain]!r} already")
+
+
+class Difference(NamedTuple):
+    """One line of a policy comparison; an empty text means: not there."""
+
+    path: str
+    old: str
+    new: str
+
+
+def differences(old: PolicySet, new: PolicySet) -> list[Difference]:
+    """What changes from one policy to the other; what comes or goes whole is one line."""
+    before, after = ({**policy.document(), **policy.tiers.model_dump(mode="json")} for policy in (old, new))
+    return list(_compared("", before, after))
+
+
+def _compared(path: str, old: Any, new: Any) -> Iterator[Difference]:
+    if _keyed(old) and _keyed(new):
+        order = [" > ".join(v["key"] for v in tiers) for tiers in (old, new)]
+        if order[0] != order[1]:
+            yield Difference(f"{path} (order)", *order)
+        old, new = ({v["key"]: v for v in tiers} for tiers in (old, new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _compared(f"{path}.{key}".removeprefix("."), old.get(key), new.get(key))
+    elif old != new:
+        yield Difference(path, _line(old), _line(new))
+
+
+def _keyed(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) and "key" in v for v in value)
+
+
+def _line(value: Any) -> str:
+    """A value as the files would say it, on one line."""
+    if isinstance(value, dict):
+        told = {key: _line(v) for key, v in value.items() if v not in (None, False, "", [], {})}
+        return "{" + ", ".join(f"{key}: {text}" for key, text in told.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_line(v) for v in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

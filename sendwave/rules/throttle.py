@@ -15,34 +15,34 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from sendwave.rules.units import LocalWindow, PerWindow, Policy
+from sendwave.rules.units import Key, LocalWindow, PerWindow, Policy
 
 
 class Provider(Policy):
     """A mailbox provider: its lane in every campaign."""
 
-    label: str
-    domains: tuple[str, ...] = ()
-    mx_suffixes: tuple[str, ...] = ()
-    country: str = ""
-    feedback_loop: bool = Field(True, description="False where the provider reports no complaint per message (Gmail).")
-    pace: PerWindow | None = Field(None, description="What the provider bears, per route; none means the route's pace.")
+    label: str = Field(default="", description="What people read; its key where it is left out.")
+    domains: tuple[str, ...] = Field(default=(), description="Domains of its addresses: lower case, IDN as xn--.")
+    mx_suffixes: tuple[str, ...] = Field(default=(), description="Ends of its MX host names, such as '.google.com'.")
+    country: str = Field(default="", description="ISO 3166 code, for people.")
+    feedback_loop: bool = Field(default=True, description="False where complaints are not told per message (Gmail).")
+    pace: PerWindow | None = Field(default=None, description="What it bears, per route; none means the route's pace.")
 
 
 class Route(Policy):
     """How we reach an ESP: its pace, its daily ceiling and the warm-up of a new IP or domain."""
 
-    pace: PerWindow | None = Field(None, description="For instance '6000 per 1m'; none means as fast as it takes.")
-    burst: int = Field(1000, ge=1, description="Messages that may leave at once before the pace applies.")
-    per_day: int | None = Field(None, ge=1, description="Messages a day (UTC), quota or habit.")
-    warm_up: tuple[int, ...] = Field((), description="Messages allowed on sending day 1, 2, 3 …; then per_day.")
+    pace: PerWindow | None = Field(default=None, description="Such as '6000 per 1m'; none means as fast as it takes.")
+    burst: int = Field(default=1000, ge=1, description="Messages that may leave at once before the pace applies.")
+    per_day: int | None = Field(default=None, ge=1, description="Messages a day (UTC), quota or habit.")
+    warm_up: tuple[int, ...] = Field(default=(), description="Messages allowed on sending day 1, 2, 3 …; then per_day.")
 
 
 class Lanes(Policy):
     """Mailbox providers and ESP routes. `other` catches every domain no provider names."""
 
-    providers: dict[str, Provider]
-    routes: dict[str, Route] = Field(default_factory=dict)
+    providers: dict[Key, Provider] = Field(default_factory=dict, description="By key, the name of the lane.")
+    routes: dict[str, Route] = Field(default_factory=dict, description="By name, that of a route of sendwave.yaml.")
 
 
 DEFERRAL_WAITS: Final = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4))

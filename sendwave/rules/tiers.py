@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import pairwise
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from sendwave.rules.columns import ColumnElement, Double, Integer, Reason, String, case, cast, column, func, null
-from sendwave.rules.units import Policy
+from sendwave.rules.units import Key, Policy
 
 
 class Tier(Policy):
     """One slice of the score. `min_score` is inclusive; the coldest tier has none."""
 
-    key: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name used by campaign types, files and reports.")
+    key: Key = Field(description="Name used by campaign types, files and reports.")
     label: str = Field(description="What people read.")
     emoji: str = ""
-    min_score: float | None = Field(None, description="Lowest score of the tier; none for the coldest.")
+    min_score: float | None = Field(
+        default=None, allow_inf_nan=False, description="Lowest score; none for the coldest."
+    )
 
 
 class Tiers(Policy):
@@ -26,17 +28,18 @@ class Tiers(Policy):
 
     tiers: tuple[Tier, ...] = Field(min_length=2, max_length=10)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        keys = [t.key for t in self.tiers]
+    @field_validator("tiers")
+    @classmethod
+    def _ordered(cls, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+        keys = [t.key for t in tiers]
         if len(set(keys)) < len(keys):
             raise ValueError(f"a tier key is used twice: {', '.join(sorted({k for k in keys if keys.count(k) > 1}))}")
-        cuts = [t.min_score for t in self.tiers[:-1]]
+        cuts = [t.min_score for t in tiers if t is not tiers[-1] or t.min_score is not None]
         if any(c is None for c in cuts):
             raise ValueError("only the coldest (last) tier may leave min_score out")
         if any(a <= b for a, b in pairwise(cuts)):  # type: ignore[operator]  # None ruled out above
             raise ValueError("tiers must go from the highest min_score down, without two equal ones")
-        return self
+        return tiers
 
     @property
     def keys(self) -> tuple[str, ...]:

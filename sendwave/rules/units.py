@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from datetime import time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
+from sendwave.errors import did_you_mean
+
 _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_DURATION: Final = re.compile(r"(?:\d+[wdhms])+")
-_PERCENT: Final = re.compile(r"\d+(?:\.\d+)?\s?%")
-_FREQUENCY: Final = re.compile(r"(\d[\d_]*)\s+per\s+(\S+)")
-_WINDOW: Final = re.compile(r"([0-2]\d:[0-5]\d)-([0-2]\d:[0-5]\d)\s+(\S+)")
+_DURATION: Final = re.compile(r"(?:[0-9]+ ?[wdhms] ?)+")
+_PERCENT: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?\s?%")
+_NUMBER: Final = re.compile(r"[0-9]*\.?[0-9]+")
+_FREQUENCY: Final = re.compile(r"([0-9][0-9_]*)\s+per\s+(\S.*)")
+_CLOCK: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_WINDOW: Final = re.compile(rf"({_CLOCK})\s*-\s*({_CLOCK})\s+(\S+)")
+_KEY: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Policy(BaseModel):
@@ -32,12 +37,13 @@ def parse_duration(value: Any) -> timedelta:
     """`16h`, `7d`, `1h30m` as a timedelta. Raises ValueError for anything without a unit."""
     if isinstance(value, timedelta):
         return value
-    text = str(value).replace(" ", "")
+    text = str(value).strip()
     if not _DURATION.fullmatch(text):
-        hint = f"write {text}d, {text}h or {text}m" if text.isdigit() else "write for instance 16h, 7d or 1h30m"
-        raise ValueError(f"a duration needs a unit: {hint}")
+        if text.isdigit():
+            raise ValueError(f"a duration needs its unit: write {text}d, {text}h or {text}m")
+        raise ValueError(f"{text!r} is no duration: write for instance 16h, 7d or 1h30m")
     try:
-        return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"(\d+)([wdhms])", text)))
+        return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+) ?([wdhms])", text)))
     except OverflowError:
         raise ValueError("that is longer than sendwave can count; the longest useful window is years") from None
 
@@ -58,11 +64,19 @@ def parse_percent(value: Any) -> Decimal:
         return value
     text = str(value).strip()
     if not _PERCENT.fullmatch(text):
-        raise ValueError(f"a share or rate needs its unit: write {text}% if you mean percent (0.3% is 3 in 1,000)")
+        if _NUMBER.fullmatch(text):
+            raise ValueError(f"a share or rate needs its unit: {_percent_hint(text)}")
+        raise ValueError(f"{text!r} is no share or rate: write for instance 50% or 0.3%")
     fraction = Decimal(text.rstrip("% ")) / 100
     if fraction > 1:
         raise ValueError("a share or rate cannot be above 100%")
     return fraction
+
+
+def _percent_hint(text: str) -> str:
+    """A bare 0.3 is 30 % to one reader and 0.3 % to another: show both."""
+    whole = format_percent(Decimal(text))
+    return f"write {text}% or {whole}, whichever is meant" if 0 < Decimal(text) <= 1 else f"write {text}%"
 
 
 def format_percent(value: Decimal) -> str:
@@ -75,13 +89,13 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+[wdhms])+$", "examples": ["16h", "7d", "1h30m"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+[wdhms])+$", "examples": ["16h", "7d", "1h30m"]}),
 ]
 Percent = Annotated[
     Decimal,
     BeforeValidator(parse_percent),
     PlainSerializer(format_percent, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s?%$", "examples": ["0.3%", "50%"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s?%$", "examples": ["0.3%", "50%"]}),
 ]
 
 
@@ -107,7 +121,9 @@ class Frequency:
             return value
         match = _FREQUENCY.fullmatch(str(value).strip())
         if not match:
-            raise ValueError(f"write how many per how long, for instance '2 per 7d' (found {value!r})")
+            if str(value).strip().isdigit():
+                raise ValueError(f"a cap or pace needs its window: write for instance '{value} per 7d'")
+            raise ValueError(f"{str(value)!r} is no frequency: write how many per how long, for instance '2 per 7d'")
         window = parse_duration(match[2])
         if not window:
             raise ValueError("the window of a frequency cannot be empty")
@@ -132,7 +148,10 @@ class LocalWindow:
             return value
         match = _WINDOW.fullmatch(str(value).strip())
         if not match:
-            raise ValueError("write a window as '08:00-20:00 local' or '08:00-20:00 Europe/Paris'")
+            raise ValueError(
+                f"{str(value)!r} is no daily window: write '08:00-20:00 local' or '08:00-20:00 Europe/Paris' "
+                "(midnight is 00:00)"
+            )
         start, end = time.fromisoformat(match[1]), time.fromisoformat(match[2])
         if start == end:
             raise ValueError("the window is empty: its start is its end")
@@ -146,18 +165,31 @@ def check_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"unknown time zone {name!r}: use an IANA name such as Europe/Paris") from None
+        hint = did_you_mean(name, available_timezones()) or " Use an IANA name such as Europe/Paris."
+        raise ValueError(f"unknown time zone {name!r}.{hint}") from None
+
+
+def check_key(value: Any) -> str:
+    """A name used as a key. Raises ValueError for other than lower-case letters, digits and _, a letter first."""
+    if not isinstance(value, str) or not _KEY.fullmatch(value):
+        raise ValueError(f"{str(value)!r} is no key: lower-case letters, digits and _, a letter first")
+    return value
 
 
 PerWindow = Annotated[
     Frequency,
     BeforeValidator(Frequency.parse),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d[\d_]*\s+per\s+(\d+[wdhms])+$", "examples": ["2 per 7d"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9][0-9_]*\s+per\s+([0-9]+[wdhms])+$", "examples": ["2 per 7d"]}),
 ]
 DailyWindow = Annotated[
     LocalWindow,
     BeforeValidator(LocalWindow.parse),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["08:00-20:00 local", "08:00-20:00 Europe/Paris"]}),
+]
+Key = Annotated[
+    str,
+    BeforeValidator(check_key),
+    WithJsonSchema({"type": "string", "pattern": r"^[a-z][a-z0-9_]*$", "examples": ["newsletter", "very_hot"]}),
 ]

@@ -1,0 +1,245 @@
+"""Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
+
+tiers.yaml replaces the shipped one whole, types/*.yaml type by type, gates.yaml set by set; lanes.yaml is laid over
+provider by provider and key by key. A shipped campaign type that speaks of tiers the user's tiers.yaml does not have is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from sendwave import documents
+from sendwave.documents import Document
+from sendwave.errors import BadInput, NotFound, did_you_mean
+from sendwave.rules import policy as rules
+from sendwave.rules.campaign import CampaignFile
+from sendwave.rules.gates import GateSet
+from sendwave.rules.policy import CampaignType, Contradiction, GatesFile, PolicySet
+from sendwave.rules.pressure import contacted
+from sendwave.rules.throttle import Lanes, Provider
+from sendwave.rules.tiers import Tiers
+
+KINDS: Final[Mapping[str, type[BaseModel]]] = {
+    "type": CampaignType,
+    "tiers": Tiers,
+    "gates": GatesFile,
+    "lanes": Lanes,
+    "campaign": CampaignFile,
+}
+"""What each kind of file is checked against: the policy files, and the file a campaign is created from."""
+
+EXAMPLES: Final = ("retail", "finance")
+OTHER: Final = "other"
+_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml")
+_FOLDERS: Final = ("types", "schema", "examples")
+_PACKAGE: Final = Path(__file__).parent.parent
+Read = TypeVar("Read", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a folder says, and what is worth a second look without being wrong."""
+
+    policy: PolicySet
+    warnings: tuple[str, ...]
+
+
+def load_policies(folder: Path | None) -> PolicySet:
+    """The shipped policy with the files of `folder` over it. Raises BadInput with the mistakes of all files."""
+    return read(folder).policy
+
+
+def read(folder: Path | None) -> Reading:
+    """Like `load_policies`, with the warnings `sendwave check` shows. Raises BadInput."""
+    base, own = _shipped(), _Layer()
+    if folder is not None:
+        own.read(folder)
+    warnings = [*_check_types(base, own), *_check_shared(base, own)]
+    if own.mistakes:
+        count = "a mistake" if len(own.mistakes) == 1 else f"{len(own.mistakes)} mistakes"
+        raise BadInput(f"{count} in the policies of {folder}", tuple(own.mistakes))
+    return Reading(_merged(base, own), tuple(warnings))
+
+
+def shipped(example: str = "retail") -> Path:
+    """The folder of an example's policy files; `retail` are the defaults. Raises NotFound for another name."""
+    if example not in EXAMPLES:
+        raise NotFound(f"there is no example {example!r}.{did_you_mean(example, EXAMPLES)}")
+    packaged = _PACKAGE / "policies_default"  # in a wheel; a checkout has them at its top
+    top = packaged if packaged.is_dir() else _PACKAGE.parent / "policies"
+    return top if example == "retail" else top / "examples" / example
+
+
+def starter(example: str) -> dict[str, str]:
+    """The files a new workspace's policies/ begins with: relative path > text. Lanes stay with the shipped ones.
+
+    Raises NotFound for an unknown example.
+    """
+    source, schemas = shipped(example), shipped() / "schema"
+    files = {"schema/" + path.name: path.read_text(encoding="utf-8") for path in sorted(schemas.glob("*.json"))}
+    for path in [*source.glob("*.yaml"), *source.glob("types/*.yaml")]:
+        name = path.relative_to(source).as_posix()
+        if name != "lanes.yaml":
+            text = path.read_text(encoding="utf-8")
+            files[name] = text.replace("$schema=../../", "$schema=", 1) if example != "retail" else text
+    return files
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """JSON Schema of one kind of file, for editors. Raises NotFound for a kind that is none of `KINDS`."""
+    if kind not in KINDS:
+        raise NotFound(f"there is no kind of policy file called {kind!r}.{did_you_mean(kind, KINDS)}")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **KINDS[kind].model_json_schema()}
+
+
+@dataclass(slots=True)
+class _Layer:
+    """The files of one folder that could be read, their positions, and what is wrong with the others."""
+
+    tiers: Tiers | None = None
+    gates: dict[str, GateSet] = field(default_factory=dict)
+    lanes: Lanes = field(default_factory=Lanes)
+    types: dict[str, CampaignType] = field(default_factory=dict)
+    documents: dict[str, Document] = field(default_factory=dict)  # by file name, types/NAME.yaml for a type's own
+    mistakes: list[str] = field(default_factory=list)
+    folder: str = ""
+
+    def read(self, folder: Path) -> None:
+        """Read every policy file of `folder`."""
+        self.folder = str(folder)
+        if not folder.is_dir():
+            self.mistakes.append(f"{folder}:1:1: there is no such folder; make it, it may stay empty")
+            return
+        self._refuse_strangers(folder)
+        self.tiers = self._one(folder, "tiers.yaml", Tiers)
+        if gates := self._one(folder, "gates.yaml", GatesFile):
+            self.gates = gates.root
+        self.lanes = self._one(folder, "lanes.yaml", Lanes) or Lanes()
+        for path in sorted((folder / "types").glob("*.yaml")):
+            self._type(folder, path)
+
+    def at(self, file: str, contradictions: Iterable[Contradiction]) -> Iterator[str]:
+        """Contradictions in one of the layer's files, with their place."""
+        for loc, problem in contradictions:
+            yield self.documents[file].mistake(loc, problem, at_key=not isinstance(loc[-1], int)).text
+
+    def _one(self, folder: Path, name: str, model: type[Read]) -> Read | None:
+        path = folder / name
+        if not path.exists():
+            return None
+        try:
+            self.documents[name] = documents.load(path)
+            return documents.validate(self.documents[name], model)
+        except BadInput as wrong:
+            self.mistakes += wrong.findings
+            return None
+
+    def _type(self, folder: Path, path: Path) -> None:
+        """One campaign type; a second file for the same type is a mistake in both eyes."""
+        name = path.relative_to(folder).as_posix()
+        found = self._one(folder, name, CampaignType)
+        document = self.documents.get(name)
+        key = document.data.get("type") if document is not None and isinstance(document.data, dict) else None
+        if document is None or not isinstance(key, str):
+            return
+        if (first := self.documents.get(f"type {key}")) is not None:
+            problem = f"the campaign type {key!r} is defined in {first.name} already: keep one of the two"
+            self.mistakes.append(document.mistake(("type",), problem).text)
+            return
+        self.documents[f"type {key}"] = document
+        if found is not None:
+            self.types[key] = found
+
+    def _refuse_strangers(self, folder: Path) -> None:
+        """YAML files nobody would read, probably misspelt."""
+        for path in sorted(folder.glob("*.y*ml")):
+            if path.name not in _FILES:
+                hint = did_you_mean(path.name, _FILES)
+                self.mistakes.append(f"{path}:1:1: no policy file has this name, it would not be read.{hint}")
+        for path in sorted(folder.glob("*/*.y*ml")):
+            if path.parent.name == "types" and path.suffix != ".yaml":
+                self.mistakes.append(f"{path}:1:1: it would not be read: name it {path.stem}.yaml")
+            elif path.parent.name not in _FOLDERS:
+                hint = did_you_mean(path.parent.name, ("types",))
+                self.mistakes.append(f"{path}:1:1: no policy folder is called {path.parent.name!r}.{hint}")
+
+
+def _check_types(base: _Layer, own: _Layer) -> Iterator[str]:
+    """Add what is wrong in the user's campaign types to `own.mistakes`; yield what is worth a look."""
+    tiers = own.tiers or (None if "tiers.yaml" in own.documents else base.tiers)
+    for key, kind in own.types.items():
+        file = f"type {key}"
+        found = [*rules.pointless(kind), *rules.unknown_gates(kind, base.gates | own.gates)]
+        own.mistakes += own.at(file, [*(rules.unknown_tiers(kind, tiers) if tiers else ()), *found])
+        if Path(own.documents[file].name).stem != key:
+            yield own.documents[file].mistake(("type",), f"a file is best named after its type: {key}.yaml").text
+    if left := sorted(set(base.types) - set(_fitting(base, own)) - set(own.types)):
+        yield (
+            f"{own.folder}/tiers.yaml:1:1: has other tiers than the shipped campaign types "
+            f"{', '.join(left)}: they are left out, write types/{left[0]}.yaml to have one"
+        )
+
+
+def _check_shared(base: _Layer, own: _Layer) -> Iterator[str]:
+    """The same for tiers, gates and lanes."""
+    if own.gates:
+        own.mistakes += own.at("gates.yaml", rules.unknown_signals(own.gates))
+        for name in own.gates.keys() & base.gates.keys():
+            lost = sorted(base.gates[name].signals.keys() - own.gates[name].signals.keys())
+            if lost:
+                problem = f"replaces the shipped set and drops its gates on {', '.join(lost)}: add them, or `mode: off`"
+                yield from own.at("gates.yaml", [Contradiction((name,), problem)])
+    if "lanes.yaml" in own.documents:
+        merged = _merged_lanes(base.lanes, own.lanes)
+        own.mistakes += own.at("lanes.yaml", rules.claimed_twice(merged))
+    if own.tiers is not None:
+        types = _fitting(base, own) | own.types
+        reached = {tier for kind in types.values() for tier in contacted(kind.tiers)}
+        for index, tier in enumerate(own.tiers.tiers):
+            if tier.key not in reached:
+                problem = f"no campaign type writes to the tier {tier.key!r}"
+                yield own.documents["tiers.yaml"].mistake(("tiers", index), problem).text
+
+
+def _fitting(base: _Layer, own: _Layer) -> dict[str, CampaignType]:
+    """The shipped campaign types whose tiers exist."""
+    tiers = own.tiers or base.tiers
+    return {k: kind for k, kind in base.types.items() if tiers is None or not any(rules.unknown_tiers(kind, tiers))}
+
+
+def _merged(base: _Layer, own: _Layer) -> PolicySet:
+    tiers = own.tiers or base.tiers
+    assert tiers is not None, "the shipped tiers are missing"
+    return PolicySet(
+        tiers=tiers,
+        types=_fitting(base, own) | own.types,
+        gates=base.gates | own.gates,
+        lanes=_merged_lanes(base.lanes, own.lanes),
+    )
+
+
+def _merged_lanes(base: Lanes, own: Lanes) -> Lanes:
+    """The user's providers over the shipped ones, key by key; `other` stays last, a label is never empty."""
+    providers = dict(base.providers)
+    for key, provider in own.providers.items():
+        told = {name: getattr(provider, name) for name in provider.model_fields_set}
+        providers[key] = providers.get(key, Provider(label=key)).model_copy(update=told)
+    providers[OTHER] = providers.pop(OTHER, Provider(label="Other"))
+    return Lanes(providers=providers, routes=base.routes | own.routes)
+
+
+@cache
+def _shipped() -> _Layer:
+    """The defaults of the package. Raises BadInput when the installation lacks them."""
+    layer = _Layer()
+    layer.read(shipped())
+    if layer.mistakes:
+        raise BadInput("the shipped policies cannot be read; install sendwave again", tuple(layer.mistakes))
+    return layer

@@ -1,0 +1,41 @@
+"""Policies a campaign was planned or approved under, whole and for good: what ran can be read again after every edit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, select
+
+from sendwave.errors import BadInput, NotFound
+from sendwave.rules.policy import PolicySet
+from sendwave.store.tables import policies
+from sendwave.store.upsert import upsert
+
+
+def remember(conn: Connection, policy: PolicySet, now: datetime) -> str:
+    """Keep the policy's document under its version, once; returns the version (sha256, 64 hex digits)."""
+    version = policy.version
+    row = {"version": version, "document": policy.document(), "loaded_at": now}
+    conn.execute(upsert(conn, policies).values(row).on_conflict_do_nothing())
+    return version
+
+
+def pinned(conn: Connection, version: str) -> PolicySet:
+    """The policy of that version.
+
+    Raises:
+        NotFound: it was never kept here.
+        BadInput: a sendwave with other policy models kept it.
+
+    """
+    document = conn.execute(select(policies.c.document).where(policies.c.version == version)).scalar_one_or_none()
+    if document is None:
+        raise NotFound(f"no policy of version {version[:12]} is kept in this store")
+    try:
+        return PolicySet.model_validate(document)
+    except ValidationError as wrong:
+        raise BadInput(
+            f"policy {version[:12]} was kept by another version of sendwave, which this one cannot read; "
+            "plan the campaign again under today's policies"
+        ) from wrong
