@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sendwave.clock import SystemClock
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
+from sendwave.clock import SystemClock
 
 if TYPE_CHECKING:
     from sendwave.workspace import Workspace
@@ -34,7 +34,12 @@ def create(workspace: Workspace, file: Path, by: str, as_json: bool) -> None:
     described = documents.validate(documents.load(file), CampaignFile)
     workspace.check_content(described)
     made = steer.create(
-        workspace.db, workspace.policy, described, routes=tuple(workspace.settings.routes), by=by, now=SystemClock().now()
+        workspace.db,
+        workspace.policy,
+        described,
+        routes=tuple(workspace.settings.routes),
+        by=by,
+        now=SystemClock().now(),
     )
     if as_json:
         emit_json({"id": made.name, "type": made.type, "status": made.status})
@@ -65,7 +70,7 @@ def list_(workspace: Workspace, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Count, but store nothing.")
 @by_option
 @json_option
-def plan(workspace: Workspace, id: str, dry_run: bool, by: str, as_json: bool) -> None:  # noqa: A002  # DESIGN's word
+def plan(workspace: Workspace, id: str, dry_run: bool, by: str, as_json: bool) -> None:
     """Give every contact a place in the waves, or the reason for having none."""
     from sendwave.flow import plan as planning
     from sendwave.store import campaigns
@@ -73,7 +78,14 @@ def plan(workspace: Workspace, id: str, dry_run: bool, by: str, as_json: bool) -
     with workspace.db.read() as connection:
         found = campaigns.get(connection, id)
     summary = planning.plan(
-        workspace.db, workspace.engine, workspace.lake, workspace.policy, found, by=by, now=SystemClock().now(), dry_run=dry_run
+        workspace.db,
+        workspace.engine,
+        workspace.lake,
+        workspace.policy,
+        found,
+        by=by,
+        now=SystemClock().now(),
+        dry_run=dry_run,
     )
     document = summary.document()
     if as_json:
@@ -101,7 +113,7 @@ def _print_plan(document: dict[str, Any]) -> None:
 @click.argument("id")
 @by_option
 @json_option
-def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:  # noqa: A002
+def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:
     """Approve the plan: the daemon sends from then on (or from the campaign's start)."""
     from sendwave.flow import plan as planning
     from sendwave.flow import steer
@@ -120,7 +132,7 @@ def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:  # n
 @click.option("--reason", default="", help="Shown beside the hold and in the journal.")
 @by_option
 @json_option
-def pause(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+def pause(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -> None:
     """Stop handing over, until resumed. What is with the ESP already stays there."""
     from sendwave.flow import steer
 
@@ -135,7 +147,7 @@ def pause(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) ->
 @click.option("--reason", default="", help="Why; required after a gate halted it.")
 @by_option
 @json_option
-def resume(workspace: Workspace, id: str, provider: str | None, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+def resume(workspace: Workspace, id: str, provider: str | None, reason: str, by: str, as_json: bool) -> None:
     """Go on with exactly the people who are left. Gates then judge only what is sent from now on."""
     from sendwave.flow import steer
 
@@ -150,7 +162,7 @@ def resume(workspace: Workspace, id: str, provider: str | None, reason: str, by:
 @click.option("--reason", default="")
 @by_option
 @json_option
-def shorten(workspace: Workspace, id: str, wave: int, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+def shorten(workspace: Workspace, id: str, wave: int, reason: str, by: str, as_json: bool) -> None:
     """End the campaign after a wave: later waves are skipped."""
     from sendwave.flow import steer
 
@@ -164,7 +176,7 @@ def shorten(workspace: Workspace, id: str, wave: int, reason: str, by: str, as_j
 @click.option("--reason", default="")
 @by_option
 @json_option
-def cancel(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -> None:  # noqa: A002
+def cancel(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -> None:
     """End it for good: nobody else is written to, unused slots are given back."""
     from sendwave.flow import steer
 
@@ -172,7 +184,7 @@ def cancel(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) -
     _done(as_json, id, "cancelled", "")
 
 
-def _done(as_json: bool, id: str, what: str, following: str) -> None:  # noqa: A002, FBT001
+def _done(as_json: bool, id: str, what: str, following: str) -> None:
     if as_json:
         emit_json({"id": id, "done": what})
     else:
@@ -183,7 +195,7 @@ def _done(as_json: bool, id: str, what: str, following: str) -> None:  # noqa: A
 @in_workspace
 @click.argument("id")
 @json_option
-def show(workspace: Workspace, id: str, as_json: bool) -> None:  # noqa: A002
+def show(workspace: Workspace, id: str, as_json: bool) -> None:
     """Where a campaign stands: waves, lanes, holds, signals."""
     from sendwave.flow import audit
 
@@ -228,7 +240,7 @@ def print_campaign(document: dict[str, Any]) -> None:
 @in_workspace
 @click.argument("id")
 @json_option
-def journal(workspace: Workspace, id: str, as_json: bool) -> None:  # noqa: A002
+def journal(workspace: Workspace, id: str, as_json: bool) -> None:
     """Who did what, when and why, with the evidence of every verdict."""
     from sendwave.store import campaigns
     from sendwave.store import journal as book
@@ -247,7 +259,7 @@ def journal(workspace: Workspace, id: str, as_json: bool) -> None:  # noqa: A002
 @click.argument("id")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="One row per person.")
 @json_option
-def audit(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool) -> None:  # noqa: A002
+def audit(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool) -> None:
     """Everybody of the plan exactly once: sent, not sent and why, unknown."""
     from sendwave.flow import audit as auditing
 
@@ -271,7 +283,7 @@ def audit(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool) -
 @click.argument("id")
 @click.argument("contact")
 @json_option
-def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:  # noqa: A002
+def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:
     """The whole chain of rules for one CONTACT (your own id), and what would change the answer."""
     from sendwave.flow import explain as explaining
     from sendwave.store import campaigns

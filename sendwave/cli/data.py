@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sendwave.clock import SystemClock
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, table
+from sendwave.clock import SystemClock
 
 if TYPE_CHECKING:
     from sendwave.workspace import Workspace
@@ -25,7 +25,13 @@ KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores"
 @by_option
 @json_option
 def import_(
-    workspace: Workspace, kind: str, files: tuple[Path, ...], mapping: tuple[str, ...], strict: bool, by: str, as_json: bool
+    workspace: Workspace,
+    kind: str,
+    files: tuple[Path, ...],
+    mapping: tuple[str, ...],
+    strict: bool,
+    by: str,
+    as_json: bool,
 ) -> int:
     """Bring FILES (CSV, Parquet or JSON lines) of one KIND into the lake.
 

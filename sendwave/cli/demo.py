@@ -6,7 +6,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import click
 
@@ -33,7 +33,9 @@ LABELS: Final = {
 @click.option("--contacts", type=click.IntRange(1_000, 20_000_000), default=200_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True, help="Another seed, other people.")
 @click.option("--scenario", type=click.Choice(SCENARIOS), default=SCENARIOS[0], show_default=True)
-@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep the workspace here, to look around.")
+@click.option(
+    "--home", type=click.Path(file_okay=False, path_type=Path), help="Keep the workspace here, to look around."
+)
 @json_option
 def demo(contacts: int, seed: int, scenario: str, home: Path | None, as_json: bool) -> None:
     """A newsletter to made-up contacts in five waves: who gets it, what each wave does, where and why it stops.
@@ -79,7 +81,7 @@ class _Teller:
         )
         self.task: Any = None
 
-    def __enter__(self) -> _Teller:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
@@ -105,9 +107,7 @@ class _Teller:
 _MOVING: Final = ("released", "sending", "soaking", "held")
 
 
-def _report(
-    workspace: Any, planned: dict[str, Any], end: datetime, place: Path, *, as_json: bool, kept: bool
-) -> None:
+def _report(workspace: Any, planned: dict[str, Any], end: datetime, place: Path, *, as_json: bool, kept: bool) -> None:
     from sendwave.cli.campaign import print_campaign
     from sendwave.demo import stage, story
     from sendwave.flow import audit

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @in_workspace
-@click.option("--until", default=None, metavar="idle|INSTANT", help="Stop when nothing is left to do, or at an instant.")
-@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Batches handed over at once.")
+@click.option(
+    "--until", default=None, metavar="idle|INSTANT", help="Stop when nothing is left to do, or at an instant."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Batches handed over at once."
+)
 def run(workspace: Workspace, until: str | None, threads: int) -> None:
     """Send what is approved, listen to what comes back, judge, stop by itself. Ends cleanly on SIGTERM."""
     from sendwave import log

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from sendwave.cli.output import emit_json, in_workspace, json_option
+from sendwave.clock import SystemClock
 from sendwave.errors import BadInput
 
 if TYPE_CHECKING:
@@ -65,30 +64,32 @@ HTML: Final = """\
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--example", type=click.Choice(("retail", "finance")), default="retail", show_default=True)
-def init(directory: Path, example: str) -> None:
+@click.option("--people", type=click.IntRange(1, 5_000_000), help="Also write CSV files of that many made-up contacts.")
+def init(directory: Path, example: str, people: int | None) -> None:
     """Make a workspace in DIRECTORY: sendwave.yaml, policies/ to edit, an example campaign. Never overwrites."""
     from sendwave.flow import policies
 
     if (directory / "sendwave.yaml").exists():
         raise BadInput(f"{directory} holds a workspace already; nothing was changed")
-    directory.mkdir(parents=True, exist_ok=True)
-    with as_file(policies.shipped(example)) as source:
-        shutil.copytree(source, directory / "policies", ignore=shutil.ignore_patterns("examples", "lanes.yaml"))
-    for name, text in (
-        ("sendwave.yaml", SETTINGS),
-        ("campaigns/first.yaml", CAMPAIGN),
-        ("content/first/body.txt", TEXT),
-        ("content/first/body.html", HTML),
-    ):
+    texts = {
+        "sendwave.yaml": SETTINGS,
+        "campaigns/first.yaml": CAMPAIGN,
+        "content/first/body.txt": TEXT,
+        "content/first/body.html": HTML,
+        **{f"policies/{name}": text for name, text in policies.starter(example).items()},
+    }
+    for name, text in texts.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8")
     (directory / "data").mkdir(exist_ok=True)
-    click.echo(
-        f"workspace made in {directory}\n"
-        f"Next: cd {directory}, put your files into data/, then\n"
-        "  sendwave import contacts data/contacts.csv\n"
-        "  sendwave campaign create campaigns/first.yaml"
-    )
+    if people:
+        from sendwave.demo.people import make
+
+        make(directory / "data", contacts=people, seed=1, now=SystemClock().now())
+    click.echo(f"workspace made in {directory}\nNext: cd {directory}" + (", put your files into data/" * (not people)))
+    for kind in ("contacts", "consents", "suppressions", "scores"):
+        click.echo(f"  sendwave import {kind} data/{kind}.csv")
+    click.echo("  sendwave campaign create campaigns/first.yaml")
 
 
 @click.command()
@@ -112,7 +113,9 @@ def check(workspace: Workspace, as_json: bool) -> int:
             click.echo(problem)
     else:
         types = ", ".join(sorted(workspace.policy.types))
-        click.echo(f"all well. Policy {workspace.policy.version[:12]}: types {types}; routes {', '.join(workspace.adapters)}")
+        click.echo(
+            f"all well. Policy {workspace.policy.version[:12]}: types {types}; routes {', '.join(workspace.adapters)}"
+        )
     return 1 if problems else 0
 
 

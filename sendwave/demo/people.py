@@ -17,17 +17,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-FIRST: Final = (
-    "Camille Léa Manon Chloé Emma Inès Jade Louise Sarah Julie Marie Claire Anaïs Élodie Céline Nathalie Sylvie Isabelle "
-    "Françoise Hélène Zoé Agathe Margaux Noémie Amélie Lucas Hugo Louis Gabriel Arthur Jules Adam Paul Antoine Nicolas "
-    "Thomas Julien Mathieu Pierre Michel Alain Éric Laurent Stéphane Rémi Loïc François Benoît Karim Mehdi"
-).split()
-LAST: Final = (
-    "Martin Bernard Thomas Petit Robert Richard Durand Dubois Moreau Laurent Simon Michel Lefebvre Leroy Roux David "
-    "Bertrand Morel Fournier Girard Bonnet Dupont Lambert Fontaine Rousseau Vincent Muller Lefèvre Faure André Mercier "
-    "Blanc Guérin Boyer Garnier Chevalier François Legrand Gauthier Garcia Perrin Robin Clément Morin Nicolas Henry "
-    "Roussel Mathieu Gautier Masson Marchand Duval Denis Dumont Marie Lemaire Noël Meyer Dufour Meunier Brun Blanchard"
-).split()
+FIRST: Final = tuple(
+    """
+    Camille Léa Manon Chloé Emma Inès Jade Louise Sarah Julie Marie Claire Anaïs Élodie Céline Nathalie Sylvie
+    Isabelle Françoise Hélène Zoé Agathe Margaux Noémie Amélie Lucas Hugo Louis Gabriel Arthur Jules Adam Paul
+    Antoine Nicolas Thomas Julien Mathieu Pierre Michel Alain Éric Laurent Stéphane Rémi Loïc François Benoît Karim
+    Mehdi
+    """.split()
+)
+LAST: Final = tuple(
+    """
+    Martin Bernard Thomas Petit Robert Richard Durand Dubois Moreau Laurent Simon Michel Lefebvre Leroy Roux David
+    Bertrand Morel Fournier Girard Bonnet Dupont Lambert Fontaine Rousseau Vincent Muller Lefèvre Faure André
+    Mercier Blanc Guérin Boyer Garnier Chevalier François Legrand Gauthier Garcia Perrin Robin Clément Morin Nicolas
+    Henry Roussel Mathieu Gautier Masson Marchand Duval Denis Dumont Marie Lemaire Noël Meyer Dufour Meunier Brun
+    Blanchard
+    """.split()
+)
 DOMAINS: Final = {
     "gmail.com": 0.36,
     "hotmail.fr": 0.09,
@@ -104,7 +110,9 @@ def _contacts(draw: np.random.Generator, path: Path, ids: NDArray[Any], now: dat
         email=emails,
         first_name=first,
         last_name=last,
-        timezone=draw.choice(["Europe/Paris", "", "Indian/Reunion", "America/Guadeloupe"], count, p=[0.9, 0.07, 0.02, 0.01]),
+        timezone=draw.choice(
+            ["Europe/Paris", "", "Indian/Reunion", "America/Guadeloupe"], count, p=[0.9, 0.07, 0.02, 0.01]
+        ),
         language=np.full(count, "fr"),
         signed_up=_dates(draw, now, count, 3000),
     )
@@ -115,7 +123,7 @@ def _ascii(name: str) -> str:
     return name.lower().translate(str.maketrans("éèêëàâîïôûüç", "eeeeaaiiouuc"))
 
 
-def _pick(values: NDArray[Any], names: list[str], chosen: NDArray[Any]) -> NDArray[Any]:
+def _pick(values: NDArray[Any], names: tuple[str, ...], chosen: NDArray[Any]) -> NDArray[Any]:
     """`values` at the place each chosen name has in `names`."""
     order = np.argsort(names)
     return values[order[np.searchsorted(np.array(names)[order], chosen)]]
@@ -169,7 +177,13 @@ def _sends(draw: np.random.Generator, path: Path, ids: NDArray[Any], score: NDAr
         ("lettre-05", "newsletter", 26.1, 0.55),
     ]
     warmth = np.clip(score / 60, 0.05, 1.0)
-    columns: dict[str, list[NDArray[Any]]] = {"contact_id": [], "campaign": [], "type": [], "channel": [], "sent_at": []}
+    columns: dict[str, list[NDArray[Any]]] = {
+        "contact_id": [],
+        "campaign": [],
+        "type": [],
+        "channel": [],
+        "sent_at": [],
+    }
     for name, kind, days, share in past:
         reached = ids[draw.random(len(ids)) < share * warmth]
         at = np.datetime64(int(now.timestamp() - days * DAY), "s") + draw.integers(0, 3600, len(reached)).astype(

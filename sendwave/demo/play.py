@@ -95,9 +95,7 @@ def _sending(connection: Any, campaign_id: int) -> bool:
 
 def sentence(entry: journal.Entry) -> str:
     """A journal row in one line."""
-    where = " ".join(
-        part
-        for part in (f"wave {entry.wave}" if entry.wave else "", entry.provider or "")
-        if part
+    where = " ".join(part for part in (f"wave {entry.wave}" if entry.wave else "", entry.provider or "") if part)
+    return " ".join(
+        part for part in (entry.action.replace("_", " "), where, f"— {entry.reason}" if entry.reason else "") if part
     )
-    return " ".join(part for part in (entry.action.replace("_", " "), where, f"— {entry.reason}" if entry.reason else "") if part)

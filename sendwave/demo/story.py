@@ -17,7 +17,8 @@ SHOWN_LANES: Final = 9
 def tell(shown: dict[str, Any], accounted: dict[str, Any]) -> Iterator[str]:
     """What stopped, why, and what was never sent."""
     sent, total = accounted["sent"], shown["planned"]
-    yield f"{sent:,} of the {total:,} people of the plan were written to; nobody twice, {accounted['unknown']:,} unknown."
+    unknown = accounted["unknown"]
+    yield f"{sent:,} of the {total:,} people of the plan were written to; nobody twice, {unknown:,} unknown."
     halts = [s for s in shown["signals"] if s["verdict"] == "halt"]
     for signal in halts[:4]:
         yield f"stopped: {signal['sentence']}"

@@ -52,10 +52,13 @@ def draw(picture: Picture) -> str:
         _text(24, 34, picture.title, size=20, weight="bold"),
         _text(24, 58, picture.subtitle, colour=QUIET),
         *(_wave(title, x, w) for title, (x, w) in zip(picture.waves, across, strict=True)),
-        *(_text(LEFT - 10, y + h / 2 + 4, name, anchor="end") for name, (y, h) in zip(picture.lanes, down, strict=True)),
+        *(
+            _text(LEFT - 10, y + h / 2 + 4, name, anchor="end")
+            for name, (y, h) in zip(picture.lanes, down, strict=True)
+        ),
     ]
     for (wave, lane), square in sorted(picture.squares.items()):
-        body.append(_square(square, _colour(wave, len(picture.waves)), *across[wave], *down[lane]))
+        body.append(_square(square, _colour(wave, len(picture.waves)), across[wave], down[lane]))
     for (wave, lane), square in picture.squares.items():
         if square.stopped:
             body.append(_reason(square.stopped, *across[wave], *down[lane]))
@@ -106,7 +109,8 @@ def _wave(title: str, x: float, width: float) -> str:
     )
 
 
-def _square(square: Square, colour: str, x: float, width: float, y: float, height: float) -> str:
+def _square(square: Square, colour: str, across: tuple[float, float], down: tuple[float, float]) -> str:
+    (x, width), (y, height) = across, down
     sent = width * square.sent / square.planned if square.planned else 0.0
     hint = f"{square.sent} of {square.planned} sent" + (f": {square.stopped}" if square.stopped else "")
     edge = f' stroke="{STOPPED}" stroke-width="2"' if square.stopped else ""
