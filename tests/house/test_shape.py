@@ -65,6 +65,30 @@ def test_every_public_name_is_explained(modules: Modules) -> None:
     assert missing == []
 
 
+def test_adapters_are_found_by_name_and_never_imported(modules: Modules) -> None:
+    adapters = {
+        "sendwave." + ".".join(Path(path).with_suffix("").parts[1:])
+        for path, tree in modules.items()
+        if path.startswith("sendwave/esp/")
+        and any(isinstance(node, ast.ClassDef) and node.name == "Adapter" for node in tree.body)
+    }
+    imported = {
+        f"{path} imports {name}"
+        for path, tree in modules.items()
+        for node in ast.walk(tree)
+        for name in imports(node)
+        if name in adapters
+    }
+    assert imported == set()
+
+
+def imports(node: ast.AST) -> list[str]:
+    """The modules an import statement may name."""
+    if isinstance(node, ast.ImportFrom):
+        return [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
 def test_nothing_is_left_for_later(texts: dict[str, str]) -> None:
     later = re.compile(
         r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b|NotImplemented" r"Error|pytest\.(mark\.)?(sk" r"ip|xf" r"ail)"
