@@ -45,6 +45,7 @@ class Capabilities:
     recall: Recall = Recall.NONE
     per_recipient: bool = False
     feed: Feed = Feed.WEBHOOK
+    reports_delivery: bool = False  # an event comes for delivered mail too, so its absence means something
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class PerRecipient:
     """One recipient the ESP did not simply accept."""
 
     index: int
-    event: Event  # type REJECT or BOUNCE for a refusal, DEFERRED for "later"
+    event: Event  # REJECT, BOUNCE or FAIL (no message could be built) for a refusal, DEFERRED for "later"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,159 @@
+"""From a campaign's message to the bytes of one person's mail (RFC 5322, MIME), fast enough for millions.
+
+The headers everybody shares are built once a batch; each person's part is put together as bytes. email.message would
+cost 0.5 ms a mail, most of it for parsing addresses again and again. No header can be injected: whatever is personal
+passes `one_line` or is refused.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from email.header import Header
+from email.utils import format_datetime, formataddr, parseaddr
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from email_validator import EmailNotValidError, validate_email
+
+from sendwave.errors import Permanent
+from sendwave.esp.base import Message
+from sendwave.esp.content import Content, Rendered, one_line
+
+TOKEN_HEADER: Final = "X-Sendwave-Token"
+"""Returned headers of bounces and complaints carry it back."""
+
+_PLAIN_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+_LINE: Final = 998  # longest line, RFC 5322 §2.1.1
+_FEEDBACK_SENDER: Final = 15  # longest sender id in Gmail's Feedback-ID (support.google.com/mail/answer/6254652)
+
+
+class Letter(NamedTuple):
+    """One mail ready to go: envelope and dot-stuffed data ending in the final dot (RFC 5321 §4.5.2)."""
+
+    sender: str
+    recipient: str
+    data: bytes
+    international: bool  # needs SMTPUTF8 (RFC 6531)
+
+
+class BadAddress(Exception):
+    """No mail can be addressed to this."""
+
+
+class Letters:
+    """Writes the letters of one batch."""
+
+    def __init__(
+        self,
+        message: Message,
+        content: Content,
+        *,
+        wave: int,
+        now: datetime,
+        bounce_domain: str | None,
+        unsubscribe_mailbox: str | None,
+    ) -> None:
+        """`now` becomes the Date. Raises Permanent for a sender that is no address."""
+        name, address = parseaddr(one_line(message.sender))
+        if "@" not in address or not _PLAIN_ADDRESS.fullmatch(address):
+            raise Permanent(
+                f"the sender {message.sender!r} is no address: write 'Maison Lune <news@maisonlune.example>'"
+            )
+        self.domain = address.rpartition("@")[2].lower()
+        self._bounce_domain = bounce_domain or self.domain
+        self._message, self._content, self._mailbox = message, content, unsubscribe_mailbox
+        self._boundary = f"=_sendwave_{wave}_{int(now.timestamp()):x}"  # "=_" never occurs in quoted-printable
+        self._shared = _shared_headers(message, formataddr((name, address)), self.domain, wave, now)
+
+    def write(self, address: str, token: str, fields: Mapping[str, Any]) -> Letter:
+        """One person's letter. A field that is None or empty counts as missing.
+
+        Raises BadAddress, FieldMissing (a `required` field) or BadInput (the template fails on these fields).
+        """
+        recipient, international = _recipient(address)
+        link = (self._message.unsubscribe or "").replace("{token}", token)
+        known = {name: value for name, value in fields.items() if value is not None and value != ""}
+        known.update(email=address, token=token, unsubscribe=link, campaign=self._message.campaign)
+        rendered = self._content.render(known)
+        head = [
+            f"Subject: {_header_text(rendered.subject)}\r\nTo: {recipient}\r\nMessage-ID: <{token}@{self.domain}>\r\n",
+            f"{TOKEN_HEADER}: {token}\r\n",
+            self._unsubscribe(link, token),
+        ]
+        data = b"".join((self._shared, "".join(head).encode(), self._body(rendered)))
+        sender = f"b-{token}@{self._bounce_domain}"
+        return Letter(sender, recipient, data.replace(b"\r\n.", b"\r\n..") + b".\r\n", international)
+
+    def _unsubscribe(self, link: str, token: str) -> str:
+        """The one-click pair of RFC 8058, which Gmail and Yahoo ask of bulk senders, and the mailbox of RFC 2369."""
+        ways = [f"<{link}>"] if link else []
+        if self._mailbox:
+            ways.append(f"<mailto:{self._mailbox}?subject=unsubscribe-{token}>")
+        if not ways:
+            return ""
+        post = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if link else ""
+        return f"List-Unsubscribe: {one_line(f',{chr(10)}'.join(ways))}\r\n{post}"
+
+    def _body(self, rendered: Rendered) -> bytes:
+        parts = [
+            _part(kind, body) for kind, body in (("plain", rendered.text), ("html", rendered.html)) if body is not None
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        boundary = self._boundary.encode()
+        opening = b'Content-Type: multipart/alternative;\r\n boundary="' + boundary + b'"\r\n'
+        return b"".join(
+            (opening, *(b"\r\n--" + boundary + b"\r\n" + part for part in parts), b"\r\n--", boundary, b"--\r\n")
+        )
+
+
+def _shared_headers(message: Message, sender: str, domain: str, wave: int, now: datetime) -> bytes:
+    headers = [f"From: {sender}"]
+    if message.reply_to:
+        name, address = parseaddr(one_line(message.reply_to))
+        headers.append(f"Reply-To: {formataddr((name, address))}")
+    headers += [f"Date: {format_datetime(now)}", "MIME-Version: 1.0"]
+    kind = re.sub(r"[^A-Za-z0-9_.-]+", "-", message.type) or "mail"
+    if message.unsubscribe:  # bulk, not service mail
+        headers += [f"List-Id: <{kind}.{domain}>", "Precedence: bulk"]
+    campaign = re.sub(r"[^A-Za-z0-9_.-]+", "-", message.campaign)
+    headers.append(f"Feedback-ID: {campaign}:{kind}:w{wave}:{domain.partition('.')[0][:_FEEDBACK_SENDER]}")
+    return "".join(f"{line}\r\n" for line in headers).encode()
+
+
+def _part(kind: str, body: str) -> bytes:
+    """One text part with its headers; 7bit where it can be, else quoted-printable (RFC 2045 §6.7)."""
+    if "\r" in body:
+        body = body.replace("\r\n", "\n").replace("\r", "\n")
+    if not body.endswith("\n"):
+        body += "\n"
+    if body.isascii() and "\0" not in body and max(map(len, body.split("\n"))) <= _LINE:
+        encoding, raw = b"7bit", body.encode("ascii")
+    else:
+        encoding, raw = b"quoted-printable", binascii.b2a_qp(body.encode(), istext=True)
+    head = b"Content-Type: text/" + kind.encode() + b"; charset=utf-8\r\nContent-Transfer-Encoding: " + encoding
+    return head + b"\r\n\r\n" + raw.replace(b"\n", b"\r\n")
+
+
+@lru_cache(maxsize=4096)
+def _header_text(value: str) -> str:
+    """A header's text, as encoded words (RFC 2047) unless it is short and plain."""
+    if value.isascii() and len(value) < 900 and "=?" not in value:
+        return value
+    return Header(value, "utf-8", header_name="Subject").encode(linesep="\r\n")
+
+
+def _recipient(address: str) -> tuple[str, bool]:
+    """The address for envelope and To, and whether it needs SMTPUTF8. Raises BadAddress."""
+    if _PLAIN_ADDRESS.fullmatch(address):
+        return address, False
+    try:
+        checked = validate_email(address, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as wrong:
+        raise BadAddress(f"no mail can be addressed to this: {wrong}") from None
+    if checked.ascii_email:
+        return checked.ascii_email, False
+    return f"{checked.local_part}@{checked.ascii_domain}", True
