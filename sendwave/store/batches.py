@@ -36,13 +36,13 @@ from sqlalchemy import (
 
 from sendwave.errors import StaleTransition
 from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
-from sendwave.store.fates import Cohort, Counts, Outcome, Standing, cohorts, counts, outcomes, standings
+from sendwave.store.fates import Cohort, Counts, Outcome, Standing, cohorts, counts, outcomes, owed, returns, standings
 from sendwave.store.tables import batches, campaigns, lanes, waves
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
-    "cohorts", "counts", "groups", "hand", "lost", "outcomes", "ready", "recall", "recallable", "return_unsent",
-    "settle", "settled_at", "standings", "unclaim", "unsettled",
+    "cohorts", "counts", "groups", "hand", "lost", "outcomes", "owed", "ready", "recall", "recallable",
+    "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
 ]  # fmt: skip
 
 _FLYING: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.CLEARED)
@@ -264,9 +264,9 @@ def lost(conn: Connection, *, holder: str, now: datetime) -> tuple[list[int], li
     return given_back, list(handed)
 
 
-def recallable(conn: Connection) -> list[int]:
+def recallable(conn: Connection, limit: int) -> list[int]:
     """Batches not handed over that never will be: of stopped campaigns, or of halted and skipped waves."""
-    return list(conn.execute(select(batches.c.id).where(_stopped()).order_by(batches.c.id)).scalars())
+    return list(conn.execute(select(batches.c.id).where(_stopped()).order_by(batches.c.id).limit(limit)).scalars())
 
 
 def recall(conn: Connection, ids: Collection[int], *, now: datetime) -> int:
@@ -288,3 +288,8 @@ def _moved(event: str) -> Update:
     """The compare-and-set UPDATE of an event."""
     sources, target = BATCH[event]
     return update(batches).where(batches.c.status.in_(sources)).values(status=target)
+
+
+def returned(conn: Connection, ids: Collection[int], now: datetime) -> None:
+    """The slots of those not sent to are in the lake's `returns`."""
+    conn.execute(update(batches).where(batches.c.id.in_(list(ids))).values(returned_at=now))

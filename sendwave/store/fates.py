@@ -7,11 +7,13 @@ is given back in the coordinates of the batch a person was released in, where to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
 from sqlalchemy import Connection, Row, case, func, select
 
 from sendwave.rules.lifecycle import Batch
@@ -187,3 +189,58 @@ def _fates(row: Row[*tuple[Any, ...]]) -> Iterable[Outcome]:
     yield from (outcome(index, Batch.UNKNOWN, "") for index in told.get("unknown", ()))
     for index, reason in told.get("dropped", ()):
         yield outcome(index, "dropped", reason)
+
+
+_GIVEN_BACK: Final = {
+    Batch.READY: "recalled",
+    Batch.CLAIMED: "recalled",
+    Batch.RECALLED: "recalled",
+    Batch.REFUSED: "refused",
+}
+"""By batch status: why the slot of everybody who is no exception is given back. Other statuses keep their slots."""
+
+
+def owed(conn: Connection, limit: int) -> list[tuple[int, datetime]]:
+    """(batch id, settled at) of settled batches whose refused, dropped or recalled people still hold their slots."""
+    of = batches.c
+    missing = (of.refused > 0) | (of.dropped > 0) | (of.status == Batch.RECALLED)
+    statement = select(of.id, of.settled_at).where(of.settled_at.is_not(None), of.returned_at.is_(None), missing)
+    return [(row.id, row.settled_at) for row in conn.execute(statement.order_by(of.id).limit(limit))]
+
+
+def returns(conn: Connection, ids: Collection[int]) -> tuple[set[int], pa.Table]:
+    """The slots these batches give back: whose campaigns', and (batch, position, reason) in the batches of release."""
+    of = batches.c
+    statement = select(of.campaign_id, of.id, of.status, of.size, of.origins, of.outcomes).where(of.id.in_(list(ids)))
+    campaigns: set[int] = set()
+    parts = [pa.table([[], [], []], schema=_RETURNS)]
+    for row in conn.execute(statement):
+        campaigns.add(row.campaign_id)
+        parts += [part for part in _given_back(row) if part.num_rows]
+    return campaigns, pa.concat_tables(parts).combine_chunks()
+
+
+_RETURNS: Final = pa.schema([("batch", pa.int64()), ("position", pa.int32()), ("reason", pa.string())])
+
+
+def _given_back(row: Row[*tuple[Any, ...]]) -> Iterator[pa.Table]:
+    told = row.outcomes or {}
+    left = np.ones(row.size, bool)
+    groups: dict[str, list[int]] = {
+        "refused": [entry[0] for entry in told.get("refused", ())],
+        "dropped": [entry[0] for entry in told.get("dropped", ())],
+        "": [*told.get("unknown", ()), *told.get("moved", ())],
+    }
+    for indexes in groups.values():
+        left[indexes] = False
+    rest = _GIVEN_BACK.get(row.status)
+    where = np.array(row.origins, np.int64).reshape(-1, 2) if row.origins is not None else None
+    if rest is not None:
+        groups[rest] = [*groups.get(rest, ()), *np.flatnonzero(left).tolist()]
+    for reason, indexes in groups.items():
+        if reason:
+            chosen = np.asarray(indexes, np.int64)
+            batch = np.full(len(chosen), row.id) if where is None else where[chosen, 0]
+            position = chosen if where is None else where[chosen, 1]
+            reasons = pa.repeat(pa.scalar(reason, pa.string()), len(chosen))
+            yield pa.table([pa.array(batch, pa.int64()), pa.array(position.astype(np.int32)), reasons], schema=_RETURNS)

@@ -15,6 +15,9 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sendwave.store.tables import batches, freezes, meta
 from sendwave.store.upsert import upsert
 
+LEASE: Final = "contacts"
+"""Name of the lease under which people of the contact base are frozen or given back."""
+
 _COUNTERS: Final[Mapping[str, Table]] = {"freeze_ids": freezes, "batch_ids": batches}
 
 
