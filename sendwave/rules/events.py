@@ -6,9 +6,17 @@ Soft bounce, block and deferral stay apart; an ESP's own suppression is no fresh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final
+
+from sendwave.errors import BadInput
+
+CONTENT_TYPE: Final = "application/vnd.sendwave.events+json"
+"""Media type of a report in our own words: what dispatch learnt at hand-over, stored like any ESP's report."""
 
 
 class EventType(StrEnum):
@@ -67,3 +75,35 @@ class Event:
     enhanced_code: str | None = None  # RFC 3463, for instance 5.1.1
     description: str = ""
     url: str | None = None
+
+
+_NAMES: Final = tuple(field.name for field in fields(Event))
+
+
+def encode_events(events: Iterable[Event]) -> bytes:
+    """Events as the body of a report of our own (`CONTENT_TYPE`): a JSON list, instants as ISO 8601."""
+    return json.dumps([_document(event) for event in events], ensure_ascii=False).encode()
+
+
+def decode_events(body: bytes) -> list[Event]:
+    """The events of such a body. Raises BadInput for anything else."""
+    try:
+        return [_event(document) for document in json.loads(body)]
+    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        raise BadInput(f"this is no list of sendwave events: {fault}") from fault
+
+
+def _document(event: Event) -> dict[str, Any]:
+    told = {name: getattr(event, name) for name in _NAMES}
+    return {name: v for name, v in told.items() if v is not None and v != ""} | {"event_at": event.event_at.isoformat()}
+
+
+def _event(document: dict[str, Any]) -> Event:
+    told = {name: value for name, value in document.items() if name in _NAMES}
+    event_at = datetime.fromisoformat(told["event_at"])
+    if event_at.tzinfo is None:
+        raise ValueError("event_at has no time zone")
+    told["event_at"], told["type"] = event_at, EventType(told["type"])
+    told["permanence"] = Permanence(told.get("permanence", Permanence.UNKNOWN))
+    told["cause"] = Cause(told["cause"]) if told.get("cause") else None
+    return Event(**told)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
-from typing import Self
+from math import exp, inf, log1p
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from sendwave.rules.units import Duration, Percent, Policy, parse_duration, parse_percent
+from sendwave.rules import bounds
+from sendwave.rules.maturity import FLOOR, Curve, matured
+from sendwave.rules.signals import SIGNALS, Exposure
+from sendwave.rules.units import Duration, Percent, Policy, format_percent, parse_duration, parse_percent
+
+LIKELY: Final = 0.10
+"""A hold asks for less than a halt: the counts would come up at the hold level one time in ten at most."""
+
+FEW: Final = 3
+"""Events that are no alarm in a sample too small to judge, once its soak is over (WarmySender and Plunk act from 3)."""
+
+FEED: Final = "feed"
+"""Name under which the verdict on the feed itself is kept, beside those of the signals."""
+
+_RATIOS: Final = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 class Decision(StrEnum):
@@ -34,6 +51,7 @@ class Rule(StrEnum):
 
     EXACT_BOUND = "exact_bound"  # one-sided exact binomial bound
     POINT_RATE = "point_rate"  # events / exposure, as ESP contracts are written
+    EVIDENCE = "evidence"  # e-value, valid however often it is looked at
 
 
 class Gate(Policy):
@@ -118,3 +136,194 @@ class Verdict:
     halt_limit: float | None
     sentence: str
     next_look: timedelta | None = field(default=None)
+    early: bool = False  # held only because the sample is too small to judge
+
+
+def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool = False) -> Verdict:
+    """Compare a cell with its gate.
+
+    HALT when the rate is above the halt level, surely so (`confidence`), in a matured sample of `min_sample` with at
+    least `min_events`. HOLD when it is likely above the hold level, or when the sample is still too small (`early`).
+    A sample too small after its soak (`soaked`) passes unless it shows `FEW` events and is likely above.
+
+    A tail of a sum of unequal chances is at most that of the binomial with their mean (Hoeffding 1956), so delayed
+    feedback keeps EXACT_BOUND exact or cautious. It is exact for one look: a sender looked at all day long at 99.9 %
+    is stopped a few times in a hundred when exactly on the limit, hardly ever at 0.8 times it. EVIDENCE (a mean of
+    likelihood ratios, Ville 1939) errs less often than 1 - confidence however often it is asked, and is slower.
+    """
+    counted = _Counted.of(cell, now, curve)
+    decision, early, why = _decide(counted, gate, soaked=soaked)
+    alpha = float(1 - gate.confidence)
+    return Verdict(
+        cell=cell,
+        decision=decision,
+        mode=gate.mode,
+        rule=gate.rule,
+        events=counted.events,
+        exposure=counted.exposure,
+        maturity=counted.share,
+        rate=counted.rate,
+        low=min(1.0, bounds.lower(counted.events, counted.size, alpha) / counted.share),
+        high=min(1.0, bounds.upper(counted.events, counted.size, alpha) / counted.share),
+        hold_limit=None if gate.hold is None else float(gate.hold),
+        halt_limit=None if gate.halt is None else float(gate.halt),
+        sentence=f"{_heading(cell)}: {_numbers(cell, counted, gate)}; {why}",
+        next_look=_next_look(cell, now, curve),
+        early=early,
+    )
+
+
+def culprits(lanes: Sequence[Cell], gate: Gate, now: datetime, *, curve: Curve) -> tuple[str, ...]:
+    """The lanes that explain an alarm over all of them, the worst first; () when the alarm is everybody's.
+
+    At most half of the lanes, each above the halt level itself; what is left must neither halt nor be above it.
+    """
+    verdicts = sorted((judge(lane, gate, now, curve=curve) for lane in lanes), key=_badness, reverse=True)
+    for count in range(1, len(verdicts) // 2 + 1):
+        worst, rest = verdicts[:count], verdicts[count:]
+        if not _over(worst[-1]):
+            break
+        left = judge(merge([v.cell for v in rest]), gate, now, curve=curve)
+        if left.decision is not Decision.HALT and not _over(left):
+            return tuple(v.cell.provider for v in worst)
+    return ()
+
+
+def merge(cells: Sequence[Cell]) -> Cell:
+    """Cells of one signal and wave as one, over all their lanes."""
+    return replace(cells[0], provider="", cohorts=tuple(cohort for cell in cells for cohort in cell.cohorts))
+
+
+def judge_feed(cell: Cell, gates: GateSet, now: datetime, *, curve: Curve) -> Verdict:
+    """BLIND when messages older than `blind_after` owe us answers and hardly any came; the cell counts answers.
+
+    `curve` is that of deliveries. Messages that are younger, or fewer than `blind_min`, prove nothing.
+    """
+    owing = replace(cell, cohorts=tuple(c for c in cell.cohorts if now - c.sent_at >= gates.blind_after))
+    counted = _Counted.of(owing, now, curve)
+    below = counted.rate is not None and counted.rate < float(gates.blind_below)
+    blind = below and owing.sent >= gates.blind_min
+    came = f"{counted.events:,} of {counted.exposure:,.0f} answers owed have come"
+    return Verdict(
+        cell=owing,
+        decision=Decision.BLIND if blind else Decision.PASS,
+        mode=Mode.ENFORCE,
+        rule=Rule.POINT_RATE,
+        events=counted.events,
+        exposure=counted.exposure,
+        maturity=counted.share,
+        rate=counted.rate,
+        low=0.0,
+        high=1.0,
+        hold_limit=float(gates.blind_below),
+        halt_limit=None,
+        sentence=f"{_heading(owing)}: {came}; {'the feed is silent' if blind else 'the feed is alive'}",
+        next_look=_next_look(cell, now, curve),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A cell reduced to numbers. `size` is at least `events`: events can outrun the ledger by a moment."""
+
+    events: int
+    size: int
+    exposure: float
+    share: float
+
+    @classmethod
+    def of(cls, cell: Cell, now: datetime, curve: Curve) -> _Counted:
+        size = max(cell.sent, cell.events)
+        exposure = matured(((c.sent_at, c.sent) for c in cell.cohorts), now, curve) + FLOOR * (size - cell.sent)
+        return cls(cell.events, size, exposure, exposure / size if size else 1.0)
+
+    @property
+    def rate(self) -> float | None:
+        """Events per matured message, at most 1."""
+        return min(1.0, self.events / self.exposure) if self.exposure else None
+
+    @property
+    def sample(self) -> float:
+        """Matured messages, or those that have shown their event already."""
+        return max(self.exposure, self.events)
+
+    def above(self, limit: Decimal, gate: Gate, chance: float) -> bool:
+        """Whether the rate is above `limit`, erring with a probability of at most `chance`."""
+        if gate.rule is Rule.POINT_RATE:
+            return self.rate is not None and self.rate > float(limit)
+        if limit >= 1:
+            return False
+        if gate.rule is Rule.EVIDENCE:
+            return evidence(self.events, self.exposure, float(limit)) * chance >= 1
+        return bounds.at_least(self.events, self.size, float(limit) * self.share) <= chance
+
+
+def evidence(events: int, exposure: float, limit: float) -> float:
+    """How many times likelier the counts are above `limit` than at it: an e-value, valid at every look.
+
+    Mean over k of k^events · exp(-(k-1)·A), A the events expected at the limit: Poisson likelihood ratios against k
+    times the limit (MaxSPRT of Kulldorff 2011 without its horizon). Infinite where a limit of 0 is passed for sure.
+    """
+    expected = -log1p(-limit) * exposure if limit < 1 else inf
+    if limit <= 0:
+        return inf if events else 1.0
+    powers = (_exp(events * log1p(k - 1) - (k - 1) * expected) for k in _RATIOS)
+    return sum(powers) / len(_RATIOS)
+
+
+def _exp(power: float) -> float:
+    return inf if power > 700 else exp(power)
+
+
+def _decide(counted: _Counted, gate: Gate, *, soaked: bool) -> tuple[Decision, bool, str]:
+    """(decision, early, why in words)."""
+    enough = counted.sample >= gate.min_sample
+    likely = counted.events > 0 and gate.hold is not None and counted.above(gate.hold, gate, LIKELY)
+    surely = (
+        gate.halt is not None
+        and counted.events >= gate.min_events
+        and counted.above(gate.halt, gate, float(1 - gate.confidence))
+    )
+    if enough and surely:
+        return Decision.HALT, False, "surely above: halt"
+    if not enough and not soaked:
+        short = f"{counted.sample:,.0f} of {gate.min_sample:,} matured messages"
+        return Decision.HOLD, True, f"too early to judge ({short})"
+    if (surely or likely) and (enough or counted.events >= FEW):
+        return (
+            Decision.HOLD,
+            False,
+            "likely above the hold level" if likely else "above the halt level in a small sample",
+        )
+    if not enough:
+        return Decision.PASS, False, "a small sample without an alarm"
+    return Decision.PASS, False, "within the limit"
+
+
+def _over(verdict: Verdict) -> bool:
+    return verdict.rate is not None and verdict.halt_limit is not None and verdict.rate > verdict.halt_limit
+
+
+def _badness(verdict: Verdict) -> tuple[float, float, str]:
+    return verdict.low, verdict.rate or 0.0, verdict.cell.provider
+
+
+def _heading(cell: Cell) -> str:
+    label = SIGNALS[cell.signal].label if cell.signal in SIGNALS else cell.signal
+    return f"{label}, {cell.provider or 'all lanes'}, {f'wave {cell.wave}' if cell.wave else 'all waves'}"
+
+
+def _numbers(cell: Cell, counted: _Counted, gate: Gate) -> str:
+    word = SIGNALS[cell.signal].exposure if cell.signal in SIGNALS else Exposure.ACCEPTED
+    seen = f"{counted.events:,} seen among {cell.sent:,} {word}"
+    limit = gate.hold if gate.halt is None else gate.halt
+    if limit is None or not cell.sent:
+        return seen
+    return (
+        f"{seen}; a sender at the {format_percent(limit)} limit would have shown {float(limit) * counted.exposure:,.1f}"
+    )
+
+
+def _next_look(cell: Cell, now: datetime, curve: Curve) -> timedelta | None:
+    newest = max((c.sent_at for c in cell.cohorts), default=None)
+    return None if newest is None else curve.next_step(now - newest)
