@@ -152,8 +152,8 @@ def chain_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts
 def past_statement(contact: int, since_ts: int) -> Select[Any]:
     """The live sends of one contact later than `since_ts`, newest first: sent_ts, type, channel, campaign."""
     s = SENDS.c
-    live = pressure.live_sends(since_ts)
-    return select(s.sent_ts, s.type, s.channel, s.campaign).where(s.contact == contact, live).order_by(s.sent_ts.desc())
+    live = pressure.live_sends((s.sent_ts, s.type, s.channel, s.campaign), since_ts)
+    return live.where(s.contact == contact).order_by(s.sent_ts.desc())
 
 
 def _decided(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) -> Select[Any]:
