@@ -1,4 +1,4 @@
-"""Policies a campaign was planned or approved under, whole and for good: what ran can be read again after every edit."""
+"""Policies campaigns were planned or approved under, whole and for good: an edit never changes what ran."""
 
 from __future__ import annotations
 

@@ -1,0 +1,154 @@
+"""What a workspace is made of: `sendwave.yaml`, with a few environment variables over it.
+
+SENDWAVE_STORE, SENDWAVE_LAKE and SENDWAVE_POLICIES replace the key of the same name, for containers and tests. Any text
+in the file may hold `${NAME}`: the value of that environment variable, for passwords that belong in no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
+
+from sendwave import documents
+from sendwave.documents import Document, Loc, Mistake
+from sendwave.errors import BadInput, NotFound, did_you_mean
+from sendwave.rules.units import check_zone
+
+FILE: Final = "sendwave.yaml"
+OVERRIDES: Final[Mapping[str, str]] = {
+    "SENDWAVE_STORE": "store",
+    "SENDWAVE_LAKE": "lake",
+    "SENDWAVE_POLICIES": "policies",
+}
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_STORE: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://")
+_SQLITE: Final = "sqlite:///"
+_SIZE: Final = re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?\s?(?:[KMGT]i?B)")
+RouteSettings = TypeVar("RouteSettings", bound=BaseModel)
+
+
+def _store_url(value: str) -> str:
+    if not _STORE.match(value):  # the value stays out of the message: it may hold a password
+        raise ValueError("the store is a URL that begins with sqlite:/// or postgresql+psycopg://")
+    return value
+
+
+def _size(value: Any) -> str:
+    text = str(value).strip()
+    if not _SIZE.fullmatch(text):
+        raise ValueError(f"{text!r} is no amount of memory: write for instance 2GB or 512MB")
+    return text
+
+
+class EngineSettings(BaseModel):
+    """What the set engine may take of this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int = Field(default=2, ge=1, le=1024, description="Cores it uses.")
+    memory_limit: Annotated[str, BeforeValidator(_size)] = Field(
+        default="2GB", description="Beyond it, sets spill to disk; below about 512MB big plans get slow."
+    )
+
+
+class Settings(BaseModel):
+    """One workspace. Paths are relative to its folder in the file, absolute here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: Annotated[str, AfterValidator(_store_url)] = Field(
+        default="sqlite:///state/sendwave.db",
+        repr=False,  # it may hold a password
+        description="Database URL: sqlite, or postgresql for several nodes.",
+    )
+    lake: Path = Field(default=Path("lake"), description="Folder of the Parquet files.")
+    policies: Path = Field(default=Path("policies"), description="Folder of the policy files.")
+    time_zone: str = Field(default="UTC", description="IANA zone of people whose own is not known, and of bare dates.")
+    engine: EngineSettings = EngineSettings()
+    routes: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, repr=False, description="By name: `esp`, then what that ESP's adapter asks for."
+    )
+    _document: Document | None = PrivateAttr(default=None)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        check_zone(value)
+        return value
+
+    def route(self, name: str, model: type[RouteSettings]) -> RouteSettings:
+        """One route's settings as its adapter's model.
+
+        Raises:
+            NotFound: there is no such route.
+            BadInput: with the place of every mistake.
+
+        """
+        if name not in self.routes:
+            raise NotFound(f"{FILE} has no route {name!r}.{did_you_mean(name, self.routes)}")
+        document = self._document
+        if document is None:
+            document = Document(FILE, "")
+            document.data = {"routes": self.routes}
+        return documents.validate(document, model, ("routes", name))
+
+
+def load(home: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings of the workspace in `home`, `environ` over them.
+
+    Raises:
+        BadInput: the file is missing or wrong, a `${NAME}` is not set, a zone is unknown; every mistake with its place.
+
+    """
+    if "SENDWAVE_STORE" in environ and not _STORE.match(environ["SENDWAVE_STORE"]):
+        raise BadInput("SENDWAVE_STORE must begin with sqlite:/// or postgresql+psycopg://")
+    document = documents.load(home / FILE)
+    if document.root is None:
+        document.data = {}  # a workspace may live on defaults alone
+    if isinstance(document.data, dict):
+        document.mistakes += _without_esp(document)
+        document.data = _resolved(document, document.data, (), environ)
+        document.data |= {key: environ[name] for name, key in OVERRIDES.items() if environ.get(name)}
+    settings = documents.validate(document, Settings)
+    placed = settings.model_copy(
+        update={
+            "store": _placed_store(settings.store, home),
+            "lake": home / settings.lake,
+            "policies": home / settings.policies,
+        }
+    )
+    placed._document = document  # noqa: SLF001  # its own private attribute, kept for the places of later mistakes
+    return placed
+
+
+def _without_esp(document: Document) -> Iterator[Mistake]:
+    routes = document.data.get("routes")
+    for name, route in routes.items() if isinstance(routes, dict) else ():
+        if isinstance(route, dict) and not isinstance(route.get("esp"), str):
+            yield document.mistake(("routes", name), "missing key 'esp': simulated, smtp …", at_key=True)
+
+
+def _resolved(document: Document, value: Any, loc: Loc, environ: Mapping[str, str]) -> Any:
+    """The value with every `${NAME}` replaced; one that is not set is a mistake of the document."""
+    if isinstance(value, dict):
+        return {key: _resolved(document, inner, (*loc, key), environ) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(document, inner, (*loc, index), environ) for index, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in environ:
+            document.mistakes.append(document.mistake(loc, f"the environment variable {name} is not set"))
+    return _VARIABLE.sub(lambda match: environ.get(match[1], ""), value)
+
+
+def _placed_store(store: str, home: Path) -> str:
+    """A SQLite file relative to the workspace, in place; other URLs as they are."""
+    file = store.removeprefix(_SQLITE)
+    if file in (store, "", ":memory:"):
+        return store
+    return f"{_SQLITE}{home / file}"
