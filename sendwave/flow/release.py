@@ -17,7 +17,6 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from sqlalchemy import Connection
 
 from sendwave import faults
 from sendwave.engine.base import Engine, Written
@@ -28,7 +27,7 @@ from sendwave.rules.columns import SENDS, BigInteger, Integer, String, and_, col
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.store import batches, campaigns, files, freezes, holds, leases, paces, payloads, policies, suppressions
 from sendwave.store.campaigns import Campaign, WaveRow
-from sendwave.store.database import Database
+from sendwave.store.database import Connection, Database
 
 LEASE_LIFE: Final = timedelta(minutes=5)
 """After a crash in the middle of a freeze, other nodes wait that long before they freeze people."""

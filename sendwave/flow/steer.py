@@ -10,8 +10,6 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection
-
 from sendwave.errors import BadInput, NotAllowed, NotFound, StaleTransition, did_you_mean
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.holds import Kind
@@ -20,7 +18,7 @@ from sendwave.rules.lifecycle import Campaign as Status
 from sendwave.rules.policy import Channel, PolicySet
 from sendwave.store import campaigns, holds, policies
 from sendwave.store.campaigns import Campaign
-from sendwave.store.database import Database
+from sendwave.store.database import Connection, Database
 
 PAUSED: Final = "paused"
 """Reason of a person's pause, in the set of holds."""
