@@ -179,7 +179,7 @@ class TestCulprits:
         assert self._found(orange=(5_000, 1_500), gmail=(10_000, 30), sfr=(4_000, 10)) == ("orange",)
 
     def test_two_bad_lanes_of_four_are_found_worst_first(self) -> None:
-        found = self._found(orange=(5_000, 1_500), gmail=(9_000, 30), sfr=(4_000, 1_300), free=(9_000, 40))
+        found = self._found(orange=(5_000, 1_800), gmail=(9_000, 30), sfr=(4_000, 1_300), free=(9_000, 40))
         assert found == ("orange", "sfr")
 
     def test_a_bad_list_is_nobodys_fault_in_particular(self) -> None:
