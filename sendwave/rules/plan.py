@@ -140,6 +140,24 @@ def recheck_statement(
     return select(*(f[name] for name in told), go, *(f[name] for name in attributes)).order_by(f.provider, *order)
 
 
+def handover_statement(kind: CampaignType) -> Select[Any]:
+    """(contact, excluded_by) of the people of a batch who may not be written to any more, asked just before hand-over.
+
+    Here `contacts` are the people of that batch, with the addresses they were frozen with; consents and suppressions
+    are today's. Eligibility alone: their slots are reserved since the freeze.
+    """
+    value, digest, status = eligibility.address(kind.channel)
+    suppressed = eligibility.suppressed(kind.channel, kind.purpose)
+    consents = eligibility.consents(kind.channel, kind.purpose, lambda contact: contact.in_(select(CONTACTS.c.contact)))
+    source = CONTACTS.outerjoin(suppressed, suppressed.c.address_hash == digest)
+    source = source.outerjoin(consents, consents.c.contact == CONTACTS.c.contact)
+    named = (value.label("address"), digest.label("address_hash"), status.label("address_status"))
+    facts = select(CONTACTS.c.contact, *named, suppressed.c.suppressed_for, consents.c.consent).select_from(source)
+    f = facts.subquery("facts").c
+    excluded_by = first_reason(eligibility.reasons(needs_consent=not kind.is_service))
+    return select(f.contact, excluded_by.label("excluded_by")).where(excluded_by.is_not(None))
+
+
 def chain_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int, contact: int) -> Select[Any]:
     """One row: every fact the rules look at for that contact, and a boolean `passes_<reason>` per reason."""
     facts = _facts(policy, kind, now_ts, lambda column: column == contact)
