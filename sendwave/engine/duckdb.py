@@ -7,6 +7,7 @@ dialect; a conformance test holds every rule to equal results on both databases.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,13 +88,13 @@ class DuckdbSession:
     def read(self, statement: Select[Any]) -> pa.Table:
         """The result as Arrow columns."""
         text, parameters = compile_statement(statement)
-        with _disk_faults():
+        with disk_faults():
             return self.connection.sql(text, params=parameters).to_arrow_table()
 
     def stream(self, statement: Select[Any], batch_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
         """The result in pieces, never whole in memory."""
         text, parameters = compile_statement(statement)
-        with _disk_faults():
+        with disk_faults():
             yield from self.connection.sql(text, params=parameters).to_arrow_reader(batch_rows)
 
     def write(self, statement: Select[Any], destination: Path) -> Written:
@@ -106,7 +107,7 @@ class DuckdbSession:
         temporary = destination.with_name(f".{destination.name}.part")
         target = str(temporary).replace("'", "''")
         try:
-            with _disk_faults():
+            with disk_faults():
                 rows = self.connection.execute(
                     f"COPY ({text}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)",
                     list(parameters),
@@ -117,12 +118,17 @@ class DuckdbSession:
         return Written(destination, int(rows[0]) if rows else 0, destination.stat().st_size)
 
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 @contextmanager
-def _disk_faults() -> Iterator[None]:
+def disk_faults() -> Iterator[None]:
+    """Raise FullDisk where the disk, the quota or the largest file allowed is full."""
     try:
         yield
-    except (duckdb.IOException, OSError) as fault:
-        if getattr(fault, "errno", None) == errno.ENOSPC or "No space left" in str(fault):
+    except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as fault:
+        text = str(fault)
+        if getattr(fault, "errno", None) in _NO_ROOM or any(os.strerror(code) in text for code in _NO_ROOM):
             raise FullDisk(
                 "the disk that holds the lake is full; nothing was written, free some room and retry"
             ) from fault

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from sendwave.errors import Busy
 from sendwave.store.tables import files
+
+_IMPORTS: Final = 0x53454E4457415645
+"""Key of the advisory lock (PostgreSQL): the letters SENDWAVE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,24 @@ def live(connection: Connection, datasets: Sequence[str], part: str | None = Non
     for row in connection.execute(statement):
         found[row.dataset].append(LakeFile(row.id, row.dataset, row.part, row.path, row.rows, row.details))
     return found
+
+
+def newest(connection: Connection, dataset: str) -> datetime | None:
+    """When the last of a dataset's live files was registered; None without files."""
+    of_dataset = (files.c.dataset == dataset, files.c.retired_at.is_(None))
+    return connection.execute(select(func.max(files.c.registered_at)).where(*of_dataset)).scalar()
+
+
+def claim(connection: Connection) -> None:
+    """Let one import at a time change the registry, until the transaction ends. SQLite's writers queue anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_IMPORTS)))
+
+
+def expect(seen: Iterable[LakeFile], found: Iterable[LakeFile], dataset: str) -> None:
+    """Raise Busy unless a dataset still is what a computation read."""
+    if [file.id for file in seen] != [file.id for file in found]:
+        raise Busy(f"another import changed the {dataset} meanwhile, and nothing of this one landed: run it again")
 
 
 def get(connection: Connection, file_id: int) -> LakeFile | None:

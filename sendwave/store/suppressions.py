@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection, Insert, case, select
+from sqlalchemy import Connection, Insert, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sendwave.store.tables import suppressions
@@ -63,6 +63,11 @@ def table(conn: Connection, channel: str) -> pa.Table:
         for part in result.partitions(100_000)
     ]
     return pa.Table.from_batches(parts, schema=_SCHEMA)
+
+
+def total(conn: Connection) -> int:
+    """How many rows the whole list has."""
+    return int(conn.execute(select(func.count()).select_from(suppressions)).scalar_one())
 
 
 def among(conn: Connection, channel: str, hashes: Sequence[str]) -> list[Suppression]:
