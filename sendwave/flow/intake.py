@@ -247,7 +247,7 @@ def _register(
         evidence = {
             name: document[name] for name in ("files", "rows", "landed", "rejected", "counts", "rejects", "notes")
         }
-        journal.write(connection, at=now, actor=by, action=f"import.{summary.kind}", evidence=evidence)
+        journal.write(connection, at=now, actor=by, action=f"import.{summary.kind}", evidence=document)
     return summary
 
 
