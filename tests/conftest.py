@@ -36,8 +36,14 @@ def pytest_configure() -> None:
 
 
 def _only_loopback(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and isinstance(arguments[1], tuple) and not _is_loopback(str(arguments[1][0])):
-        raise RuntimeError(f"a test tried to reach {arguments[1][0]}: tests stay on this machine")
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if not _is_loopback(host.decode() if isinstance(host, bytes) else host or "localhost"):
+        raise RuntimeError(f"a test tried to reach {host}: tests stay on this machine")
 
 
 def _is_loopback(host: str) -> bool:
