@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
 from sqlalchemy import Connection, Insert, case, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sendwave.store.tables import suppressions
+from sendwave.store.upsert import upsert
 
 ALL: Final = "all"
 """The scope that covers every purpose."""
@@ -111,8 +111,7 @@ def _merge(rows: Iterable[Suppression]) -> list[Suppression]:
 
 
 def _upsert(conn: Connection) -> Insert:
-    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(suppressions)
+    statement = upsert(conn, suppressions)
     given, ranks = statement.excluded, {reason: rank for rank, reason in enumerate(REASONS)}
     stronger = case(ranks, value=given.reason, else_=len(ranks)) < case(
         ranks, value=suppressions.c.reason, else_=len(ranks)

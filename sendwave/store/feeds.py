@@ -1,0 +1,67 @@
+"""Feeds: when each route last told us something, and what it told that nobody could place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from sendwave.store.tables import feeds
+from sendwave.store.upsert import upsert
+
+WORDS_KEPT: Final = 50
+"""Different unknown words kept per feed; a feed full of them needs its adapter looked at, not a longer list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What came back by one route so far."""
+
+    route: str
+    last_event_at: datetime | None  # by the events' own time
+    last_received_at: datetime | None
+    unknown_words: Mapping[str, int]
+    unmatched: int  # events that name none of our messages
+
+
+def update(
+    conn: Connection,
+    route: str,
+    *,
+    last_event_at: datetime | None,
+    last_received_at: datetime,
+    unmatched: int = 0,
+    unknown_words: Mapping[str, int] | None = None,
+) -> None:
+    """Move a feed's watermarks forward (never back) and add to what it counts."""
+    known = get(conn, route)
+    words = dict(known.unknown_words)
+    for word, n in (unknown_words or {}).items():
+        if word in words or len(words) < WORDS_KEPT:
+            words[word] = words.get(word, 0) + n
+    row = {
+        "last_event_at": _later(known.last_event_at, last_event_at),
+        "last_received_at": _later(known.last_received_at, last_received_at),
+        "unmatched": known.unmatched + unmatched,
+        "unknown_words": words,
+    }
+    statement = upsert(conn, feeds).values(route=route, **row)
+    conn.execute(statement.on_conflict_do_update(index_elements=[feeds.c.route], set_=row))
+
+
+def get(conn: Connection, route: str) -> Feed:
+    """One feed; all empty before its first report."""
+    row = conn.execute(select(feeds).where(feeds.c.route == route).with_for_update()).one_or_none()
+    return Feed(route, None, None, {}, 0) if row is None else Feed(*row)
+
+
+def listing(conn: Connection) -> list[Feed]:
+    """All feeds that ever said something, by route."""
+    return [Feed(*row) for row in conn.execute(select(feeds).order_by(feeds.c.route))]
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((instant for instant in (one, other) if instant is not None), default=None)
