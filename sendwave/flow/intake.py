@@ -244,9 +244,7 @@ def _register(
         if summary.kind == "suppressions":
             summary = _suppress(connection, landing, summary)
         document = summary.document()
-        evidence = {
-            name: document[name] for name in ("files", "rows", "landed", "rejected", "counts", "rejects", "notes")
-        }
+        del document["kind"], document["findings"], document["rejects_file"]
         journal.write(connection, at=now, actor=by, action=f"import.{summary.kind}", evidence=document)
     return summary
 
