@@ -76,7 +76,7 @@ class Letters:
         recipient, international = _recipient(address)
         link = (self._message.unsubscribe or "").replace("{token}", token)
         known = {name: value for name, value in fields.items() if value is not None and value != ""}
-        known.update(email=address, token=token, unsubscribe=link, campaign=self._message.campaign)
+        known.update(email=address, token=token, unsubscribe_url=link, campaign=self._message.campaign)
         rendered = self._content.render(known)
         head = [
             f"Subject: {_header_text(rendered.subject)}\r\nTo: {recipient}\r\nMessage-ID: <{token}@{self.domain}>\r\n",
