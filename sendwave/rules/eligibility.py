@@ -14,13 +14,11 @@ from sendwave.rules.columns import (
     CONTACTS,
     SUPPRESSIONS,
     Among,
-    BigInteger,
     ColumnElement,
     Reason,
     String,
     Subquery,
     and_,
-    case,
     cast,
     column,
     func,
@@ -94,31 +92,8 @@ def suppressed(channel: str, purpose: str) -> Subquery:
 
 
 def consents(channel: str, purpose: str, among: Among | None = None) -> Subquery:
-    """(contact, consent, consent_ts): the latest word per contact; of two of one instant the stricter one.
-
-    A withdrawal without a date counts as the newest, a grant or a pending one without a date as the oldest.
-    """
+    """(contact, consent, consent_ts) there: one row per contact at most, of which intake keeps the latest word."""
     c = CONSENTS.c
-    asked = select(
-        c.contact,
-        func.max(_dated("withdrawn", _ENDLESS)).label("withdrawn_ts"),
-        func.max(_dated("pending", 0)).label("pending_ts"),
-        func.max(_dated("granted", 0)).label("granted_ts"),
-    ).where(c.channel == channel, c.purpose == purpose)
-    if among is not None:
-        asked = asked.where(among(c.contact))
-    each = asked.group_by(c.contact).subquery("consent_words")
-    withdrawn, pending, granted = (func.coalesce(each.c[f"{word}_ts"], -1) for word in _WORDS)
-    last = func.greatest(withdrawn, pending, granted)
-    consent = case((last < 0, None), (withdrawn == last, "withdrawn"), (pending == last, "pending"), else_="granted")
-    return select(each.c.contact, consent.label("consent"), last.label("consent_ts")).subquery("consent")
-
-
-_WORDS: Final = ("withdrawn", "pending", "granted")
-_ENDLESS: Final = 9_000_000_000_000
-"""Epoch seconds no clock will reach."""
-
-
-def _dated(status: str, undated: int) -> ColumnElement[int]:
-    found = CONSENTS.c.status == status
-    return case((found, func.coalesce(CONSENTS.c.recorded_ts, undated)), else_=cast(null(), BigInteger))
+    asked = select(c.contact, c.status.label("consent"), c.recorded_ts.label("consent_ts"))
+    asked = asked.where(c.channel == channel, c.purpose == purpose)
+    return (asked if among is None else asked.where(among(c.contact))).subquery("consent")

@@ -174,6 +174,18 @@ def past_statement(contact: int, since_ts: int) -> Select[Any]:
     return live.where(s.contact == contact).order_by(s.sent_ts.desc())
 
 
+def counts_statement() -> Select[Any]:
+    """The plan in numbers: `people` by tier, provider, wave and excluded_by."""
+    by = (PLAN.c.tier, PLAN.c.provider, PLAN.c.wave, PLAN.c.excluded_by)
+    return select(*by, func.count().label("people")).group_by(*by)
+
+
+def doubles_statement() -> Select[Any]:
+    """One number, `doubles`: places of the plan held by somebody who has one already. Anything but 0 is a fault."""
+    places = func.count() - func.count(PLAN.c.contact.distinct())
+    return select(places.label("doubles")).where(PLAN.c.excluded_by.is_(None))
+
+
 def _decided(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) -> Select[Any]:
     """Everybody with their first reason. The draw is hashed for those alone whom nothing excludes before."""
     facts = _facts(policy, kind, now_ts)

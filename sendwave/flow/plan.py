@@ -1,0 +1,266 @@
+"""Plan a campaign: one statement gives every contact a place in the waves, or the reason for having none.
+
+The result is a Parquet file of the lake (no addresses in it) and counts in the store. It pins the files and the policy
+version it was made from, so that approval can tell a stale plan; release asks again what may change overnight anyway:
+consent, suppression and pressure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+from sqlalchemy import Connection
+
+from sendwave.engine.base import Engine, Written
+from sendwave.engine.datasets import Lake
+from sendwave.errors import BadInput, NotAllowed
+from sendwave.rules import lifecycle
+from sendwave.rules.gates import Mode
+from sendwave.rules.plan import INPUTS, counts_statement, doubles_statement, plan_statement
+from sendwave.rules.policy import CampaignType, PolicySet
+from sendwave.store import campaigns, files, policies, suppressions
+from sendwave.store.campaigns import Campaign, WaveRow
+from sendwave.store.database import Database
+from sendwave.store.files import LakeFile
+
+PINNED: Final = ("contacts", "consents", "scores")
+"""Datasets whose change makes a plan stale; sends and returns move all day, and release asks pressure again."""
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """A plan in numbers of contacts. `exclusions` counts by (reason, tier), '' standing for no known tier."""
+
+    campaign: str
+    policy_version: str
+    total: int
+    planned: int
+    exclusions: Mapping[tuple[str, str], int]
+    tiers: Mapping[str, int]
+    providers: Mapping[str, int]
+    waves: tuple[WaveRow, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Contacts left out by reason, the biggest reason first."""
+        return dict(_summed((reason, n) for (reason, _), n in self.exclusions.items()).most_common())
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON values; keys are stable."""
+        waves = [
+            {"number": w.number, "planned": w.planned, "tiers": dict(w.tiers), "providers": dict(w.providers)}
+            for w in self.waves
+        ]
+        return {
+            "campaign": self.campaign,
+            "policy_version": self.policy_version,
+            "dry_run": self.dry_run,
+            "total": self.total,
+            "planned": self.planned,
+            "excluded": self.excluded,
+            "excluded_by_tier": [
+                {"reason": reason, "tier": tier, "contacts": n} for (reason, tier), n in self.exclusions.items()
+            ],
+            "tiers": dict(self.tiers),
+            "providers": dict(self.providers),
+            "waves": waves,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What the plan is made from, read in one transaction."""
+
+    files: Mapping[str, Sequence[LakeFile]]
+    suppressed: pa.Table
+
+    @property
+    def pins(self) -> dict[str, list[int]]:
+        return {dataset: [file.id for file in listed] for dataset, listed in self.files.items()}
+
+
+def plan(
+    db: Database,
+    engine: Engine,
+    lake: Lake,
+    policy: PolicySet,
+    campaign: Campaign,
+    *,
+    by: str,
+    now: datetime,
+    dry_run: bool = False,
+) -> PlanSummary:
+    """Plan the campaign, replacing an earlier plan of it; a dry run only counts.
+
+    Raises NotAllowed once sending has begun, BadInput without contacts or for an unknown campaign type, FullDisk when
+    there is no room for the plan: in each case the campaign is unchanged.
+    """
+    kind = _type_of(policy, campaign)
+    if not dry_run and not {"plan", "replan"} & set(lifecycle.allowed(lifecycle.CAMPAIGN, campaign.status)):
+        raise NotAllowed(f"{campaign.name} is {campaign.status}: only a draft, planned or approved campaign is planned")
+    inputs = _inputs(db, campaign)
+    statement = plan_statement(policy, kind, campaign.name, int(now.timestamp()))
+    with engine.session(lake.paths(inputs.files), {"suppressions": inputs.suppressed}) as session:
+        written = session.write(statement, lake.new("plan", campaign.name))
+    kept = False
+    try:
+        summary = _summary(policy, kind, campaign, _counted(engine, written), dry_run=dry_run)
+        if not dry_run:
+            with db.write() as conn:
+                file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
+                _store(conn, policy, campaign, summary, pins=inputs.pins, file=file, by=by, now=now)
+            kept = True
+    finally:
+        if not kept:  # a dry run, or a plan that could not be stored
+            written.path.unlink(missing_ok=True)
+    return summary
+
+
+def is_stale(conn: Connection, campaign: Campaign, policy: PolicySet) -> list[str]:
+    """What has changed since the campaign was planned, one sentence each; empty while the plan still holds."""
+    changed = []
+    if campaign.policy_version != policy.version:
+        was = (campaign.policy_version or "none")[:12]
+        changed.append(f"the policies changed: planned under {was}, now {policy.version[:12]}")
+    pins = campaign.plan_pins or {}
+    for dataset, listed in files.live(conn, PINNED).items():
+        ids = {file.id for file in listed}
+        if ids != set(pins.get(dataset, ())):
+            changed.append(
+                f"the {dataset} changed: {len(ids - set(pins.get(dataset, ())))} newer file(s) were imported"
+            )
+    if campaign.plan_file is None or files.get(conn, campaign.plan_file) is None:
+        changed.append("the plan's file is gone")
+    return changed
+
+
+def _type_of(policy: PolicySet, campaign: Campaign) -> CampaignType:
+    found = policy.types.get(campaign.type)
+    if found is None:
+        near = get_close_matches(campaign.type, policy.types, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(sorted(policy.types))}."
+        raise BadInput(f"no policy file describes the campaign type {campaign.type!r} of {campaign.name}.{hint}")
+    return found
+
+
+def _inputs(db: Database, campaign: Campaign) -> _Inputs:
+    with db.read() as conn:
+        inputs = _Inputs(files.live(conn, INPUTS), suppressions.table(conn, campaign.channel))
+    if not inputs.files["contacts"]:
+        raise BadInput("there are no contacts yet: run `sendwave import contacts FILE` first")
+    return inputs
+
+
+def _counted(engine: Engine, written: Written) -> list[dict[str, Any]]:
+    """The numbers of a written plan. Raises BadInput when somebody is in it twice."""
+    with engine.session({"plan": [written.path]}) as session:
+        doubles = session.read(doubles_statement()).column("doubles")[0].as_py()
+        if doubles:
+            raise BadInput(f"{doubles:,} contacts are in the lake twice, nothing was planned: import those files again")
+        rows: list[dict[str, Any]] = session.read(counts_statement()).to_pylist()
+    return rows
+
+
+def _store(
+    conn: Connection,
+    policy: PolicySet,
+    campaign: Campaign,
+    summary: PlanSummary,
+    *,
+    pins: Mapping[str, Sequence[int]],
+    file: Mapping[str, Any],
+    by: str,
+    now: datetime,
+) -> None:
+    """The file, its counts and the transition become true together."""
+    version = policies.remember(conn, policy, now)
+    earlier = campaigns.by_id(conn, campaign.id).plan_file
+    if earlier is not None:
+        files.retire(conn, [earlier], now)
+    campaigns.store_plan(
+        conn,
+        campaign.id,
+        plan_file=files.register(conn, dataset="plan", part=str(campaign.id), now=now, **file),
+        pins=pins,
+        policy_version=version,
+        waves=summary.waves,
+        lanes=sorted(summary.providers),
+        exclusions=summary.exclusions,
+        by=by,
+        now=now,
+    )
+
+
+def _summary(
+    policy: PolicySet, kind: CampaignType, campaign: Campaign, rows: Sequence[Mapping[str, Any]], *, dry_run: bool
+) -> PlanSummary:
+    inside = [row for row in rows if row["excluded_by"] is None]
+    planned = sum(row["people"] for row in inside)
+    exclusions = _summed(
+        ((row["excluded_by"], row["tier"] or ""), row["people"]) for row in rows if row["excluded_by"] is not None
+    )
+    waves = _waves(inside)
+    return PlanSummary(
+        campaign=campaign.name,
+        policy_version=policy.version,
+        total=sum(row["people"] for row in rows),
+        planned=planned,
+        exclusions=dict(sorted(exclusions.items())),
+        tiers=_ordered(_summed((row["tier"] or "", row["people"]) for row in inside), policy),
+        providers=dict(_summed((row["provider"], row["people"]) for row in inside).most_common()),
+        waves=waves,
+        warnings=tuple(_warnings(policy, kind, waves)),
+        dry_run=dry_run,
+    )
+
+
+def _waves(inside: Sequence[Mapping[str, Any]]) -> tuple[WaveRow, ...]:
+    return tuple(
+        WaveRow(
+            number=number,
+            status=lifecycle.Wave.WAITING,
+            planned=sum(row["people"] for row in inside if row["wave"] == number),
+            tiers=dict(_summed((row["tier"] or "", row["people"]) for row in inside if row["wave"] == number)),
+            providers=dict(_summed((row["provider"], row["people"]) for row in inside if row["wave"] == number)),
+        )
+        for number in sorted({row["wave"] for row in inside})
+    )
+
+
+def _warnings(policy: PolicySet, kind: CampaignType, waves: Sequence[WaveRow]) -> Iterable[str]:
+    """What a person should know before approving."""
+    if not waves:
+        yield "nobody is in the plan"
+    gates = {name: gate.min_sample for name, gate in policy.gates_of(kind).signals.items() if gate.mode is Mode.ENFORCE}
+    for wave in waves:
+        blunt = sorted(name for name, least in gates.items() if wave.planned < least)
+        if blunt:
+            least = max(gates[name] for name in blunt)
+            yield (
+                f"wave {wave.number} has {wave.planned:,} people, fewer than the sample of up to {least:,} that "
+                f"{', '.join(blunt)} must see before a halt: there these gates can only hold"
+            )
+
+
+def _summed(pairs: Iterable[tuple[_Key, int]]) -> Counter[_Key]:
+    found: Counter[_Key] = Counter()
+    for key, n in pairs:
+        found[key] += n
+    return found
+
+
+def _ordered(tiers: Mapping[str, int], policy: PolicySet) -> dict[str, int]:
+    """Tiers from the most engaged down, the unknown ones last."""
+    places = {key: place for place, key in enumerate(policy.tiers.keys)}
+    return dict(sorted(tiers.items(), key=lambda item: places.get(item[0], len(places))))
