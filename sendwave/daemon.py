@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import dispatch, feedback, judge, policies, release
+from sendwave.flow import dispatch, feedback, judge, release
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.store import batches, campaigns, holds, inbox
 from sendwave.store import policies as pinned
@@ -83,18 +83,18 @@ class Daemon:
 
     def policies(self, now: datetime) -> None:
         """Notice changed policy files; a bad edit keeps the old set. Running campaigns keep their pinned version."""
-        try:
-            policy = policies.load_policies(self.workspace.settings.policies)
-        except BadInput as wrong:
-            if str(wrong) != self._policy_stamp:
-                self._policy_stamp = str(wrong)
-                _LOG.error("policy_reload_refused", reason=str(wrong), findings=list(wrong.findings))
+        stamp = self.workspace.policy_stamp()
+        if stamp == self._policy_stamp:
             return
-        if policy.version != self._policy_stamp:
-            with self.workspace.db.write() as connection:
-                pinned.remember(connection, policy, now)
-            _LOG.info("policy_loaded", version=policy.version)
-            self._policy_stamp = policy.version
+        self._policy_stamp = stamp
+        try:
+            policy = self.workspace.read_policy()
+        except BadInput as wrong:
+            _LOG.error("policy_reload_refused", reason=str(wrong), findings=list(wrong.findings))
+            return
+        with self.workspace.db.write() as connection:
+            pinned.remember(connection, policy, now)
+        _LOG.info("policy_loaded", version=policy.version)
 
     @property
     def _batch_sizes(self) -> dict[str, int]:
@@ -193,7 +193,9 @@ class Daemon:
         stopped = [hold for hold in holds.open_holds(connection, campaign.id) if hold.kind in ("pause", "halt")]
         if any(hold.wave is None and hold.provider is None for hold in stopped):
             return False
-        open_waves = [w for w in campaigns.waves(connection, campaign.id) if w.status not in (Wave.CLEARED, Wave.SKIPPED)]
+        open_waves = [
+            w for w in campaigns.waves(connection, campaign.id) if w.status not in (Wave.CLEARED, Wave.SKIPPED)
+        ]
         if open_waves:
             return True
         barred = {hold.provider for hold in stopped if hold.provider}
@@ -220,5 +222,3 @@ class _signals:  # noqa: N801  # reads as a verb where it is used
     def _caught(self, number: int, _frame: FrameType | None) -> None:
         _LOG.info("stopping", signal=signal.Signals(number).name)
         self.event.set()
-
-

@@ -20,9 +20,11 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sendwave import esp, settings
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.errors import BadInput, Busy, NotFound
+from sendwave.errors import BadInput, Busy, NotFound, did_you_mean
+from sendwave.esp import content
 from sendwave.esp.base import EspAdapter
 from sendwave.flow import policies
+from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
 from sendwave.store.database import Database
 from sendwave.store.tables import meta
@@ -63,8 +65,18 @@ class Workspace:
 
     @cached_property
     def policy(self) -> PolicySet:
-        """The policy files as they are now; a campaign keeps the version it was approved under."""
-        return policies.load_policies(Path(self.settings.policies))
+        """The policy files as this command found them; a campaign keeps the version it was approved under."""
+        return self.read_policy()
+
+    def read_policy(self) -> PolicySet:
+        """Read the policy files afresh. Raises BadInput with every mistake of every file."""
+        folder = self.settings.policies
+        return policies.load_policies(folder if folder.is_dir() else None)
+
+    def policy_stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes whenever a policy file does; cheap enough to ask every few seconds."""
+        found = sorted(self.settings.policies.rglob("*.yaml")) if self.settings.policies.is_dir() else []
+        return tuple((str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in found)
 
     @cached_property
     def token_key(self) -> bytes:
@@ -81,10 +93,20 @@ class Workspace:
         return {route: self.adapter(route) for route in self.settings.routes}
 
     def adapter(self, route: str) -> EspAdapter:
-        """A fresh adapter of that route, for a thread of its own."""
+        """A fresh adapter of that route, for a thread of its own. Raises NotFound, BadInput with the place."""
         if route not in self.settings.routes:
-            raise BadInput(f"no route {route!r} in sendwave.yaml; there are: {', '.join(self.settings.routes) or 'none'}")
-        return esp.make(self.settings.routes[route], route=route, home=self.home, token_key=self.token_key)
+            raise NotFound(f"sendwave.yaml has no route {route!r}.{did_you_mean(route, self.settings.routes)}")
+        kind = esp.find(self.settings.routes[route]["esp"])
+        checked = self.settings.route(route, kind.Settings)
+        adapter: EspAdapter = kind(checked, home=self.home, token_key=self.token_key)
+        return adapter
+
+    def check_content(self, campaign: CampaignFile) -> None:
+        """Look at a campaign's templates before anybody is written to. Raises BadInput with every mistake."""
+        if campaign.content is None:
+            return
+        if findings := content.check_content(self.home / campaign.content, None, subject=campaign.subject):
+            raise BadInput(f"the content of {campaign.name} cannot be sent", findings)
 
     @contextlib.contextmanager
     def only_daemon(self, now: datetime) -> Iterator[None]:

@@ -51,7 +51,8 @@ def import_(
         lanes=workspace.policy.lanes,
         mapping={column: name for column, _, name in pairs},
         strict=strict,
-        rejects=workspace.home / "rejects",
+        rejects_dir=workspace.home / "rejects",
+        time_zone=workspace.settings.time_zone,
         now=SystemClock().now(),
         by=by,
     )
@@ -64,7 +65,7 @@ def import_(
 
 def _show(kind: str, document: dict[str, object]) -> None:
     click.echo(f"{number(document['landed'])} {kind} landed, {number(document['rejected'])} rows rejected")
-    for title in ("counts", "rejects"):
+    for title in ("counts", "rejects", "notes"):
         found = document.get(title)
         if isinstance(found, dict) and found:
             table(title, ("what", "rows"), sorted(found.items(), key=lambda item: -item[1]), right=(1,))

@@ -97,7 +97,8 @@ def init(directory: Path, example: str, people: int | None) -> None:
 @json_option
 def check(workspace: Workspace, as_json: bool) -> int:
     """Read settings, policies and routes, and say every mistake with its place."""
-    from sendwave import esp
+    from sendwave.errors import NotFound
+    from sendwave.rules import bounces
 
     problems: list[str] = []
     for part in ("policy", "adapters"):
@@ -105,7 +106,9 @@ def check(workspace: Workspace, as_json: bool) -> int:
             getattr(workspace, part)
         except BadInput as wrong:
             problems += wrong.findings or (str(wrong),)
-    problems += esp.self_test()
+        except NotFound as wrong:
+            problems.append(str(wrong))
+    problems += bounces.self_test()
     if as_json:
         emit_json({"ok": not problems, "findings": problems})
     elif problems:
