@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any, Final
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from sqlalchemy.exc import DBAPIError
 
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
@@ -150,7 +149,7 @@ class Daemon:
         def tick() -> None:
             try:
                 stage(self.clock.now())
-            except (FullDisk, Busy, DBAPIError) as fault:
+            except (FullDisk, Busy) as fault:
                 _LOG.error("tick_failed", stage=name, reason=str(fault), retry="next tick")
             except SendwaveError as fault:
                 _LOG.error("tick_refused", stage=name, reason=str(fault))

@@ -5,17 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from sendwave import esp, settings
 from sendwave.engine.datasets import Lake
@@ -26,8 +21,8 @@ from sendwave.esp.base import EspAdapter
 from sendwave.flow import policies
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
+from sendwave.store import keys
 from sendwave.store.database import Database
-from sendwave.store.tables import meta
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,7 @@ class Workspace:
     def token_key(self) -> bytes:
         """The key that signs recipient tokens: made once, kept in the store so that every node shares it."""
         with self.db.write() as connection:
-            insert = sqlite_insert(meta) if self.db.is_sqlite else postgresql_insert(meta)
-            statement = insert.values(key="token_key", value=secrets.token_hex(32)).on_conflict_do_nothing()
-            connection.execute(statement)
-            return bytes.fromhex(connection.execute(select(meta.c.value).where(meta.c.key == "token_key")).scalar_one())
+            return keys.token_key(connection)
 
     @cached_property
     def adapters(self) -> dict[str, EspAdapter]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from sendwave.errors import BadInput, Busy, FullDisk
 from sendwave.store.migrations import upgrade
@@ -77,7 +77,9 @@ class Database:
                 raise Busy("another process is writing to the store; try again in a moment") from fault
             if "disk is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
                 raise FullDisk("the disk that holds the store is full; free some room and try again") from fault
-            raise
+            if self.is_sqlite:
+                raise
+            raise Busy(f"the store cannot be used right now ({text.splitlines()[0]}); try again in a moment") from fault
 
     def close(self) -> None:
         """Give all connections back."""
@@ -104,8 +106,3 @@ def _prepare_sqlite(engine: Engine) -> None:
     def _begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("sendwave_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def is_connection_fault(fault: BaseException) -> bool:
-    """Whether the database went away (worth waiting for) rather than refused a statement."""
-    return isinstance(fault, DBAPIError) and bool(fault.connection_invalidated)
