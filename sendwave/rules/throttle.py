@@ -7,7 +7,7 @@ on by n / rate, so that no window of W seconds sees more than max(burst, n) + ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -173,3 +173,16 @@ def interleave(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """
     places = [((k + 0.5) / n, lane, k) for lane, n in enumerate(lengths) for k in range(n)]
     return [(lane, k) for _, lane, k in sorted(places)]
+
+
+def take_all(
+    spent: Mapping[str, Spent], limits: Mapping[str, Limit], size: int, now: datetime
+) -> dict[str, Spent] | None:
+    """The rows after `size` messages left, by key, when every limit lets them pass; None when one does not."""
+    taken: dict[str, Spent] = {}
+    for key, limit in limits.items():
+        row = take(spent[key], limit, size, now)
+        if row is None:
+            return None
+        taken[key] = row
+    return taken

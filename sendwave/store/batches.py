@@ -173,12 +173,15 @@ def claim(conn: Connection, ids: Collection[int], *, holder: str, until: datetim
     won = conn.execute(
         _moved("claim").where(of.id.in_(list(ids))).values(claimed_by=holder, claimed_until=until).returning(of.id)
     )
-    taken = [row.id for row in won]
-    statement = select(
-        of.id, of.freeze_id, of.position, of.size, of.attempt, of.origins, of.payload,
-        of.campaign_id, of.wave, of.provider, of.route, of.zone,
-    ).where(of.id.in_(taken)).order_by(of.wave, of.position, of.id)  # fmt: skip
-    return [Claimed(row.id, _group(row), *row[1:7]) for row in conn.execute(statement)]
+    return _claimed(conn, of.id.in_([row.id for row in won]))
+
+
+def _claimed(conn: Connection, chosen: ColumnElement[bool]) -> list[Claimed]:
+    of = batches.c
+    own = (of.id, of.freeze_id, of.position, of.size, of.attempt, of.origins, of.payload)
+    group = (of.campaign_id, of.wave, of.provider, of.route, of.zone)
+    rows = conn.execute(select(*own, *group).where(chosen).order_by(of.wave, of.position, of.id))
+    return [Claimed(row.id, _group(row), *row[1:7]) for row in rows]
 
 
 def unclaim(conn: Connection, batch_id: int, *, holder: str, not_before: datetime | None = None) -> bool:
@@ -249,19 +252,23 @@ def settled_at(conn: Connection, campaign_id: int, wave: int) -> datetime | None
     return conn.execute(select(func.max(of.settled_at)).where(*left)).scalar()
 
 
-def lost(conn: Connection, *, holder: str, now: datetime) -> tuple[list[int], list[int]]:
-    """After a crash: (claimed batches given back, handed batches now unknown), of this holder or of leases that ended.
+def lost(
+    conn: Connection, *, now: datetime, holder: str | None = None, everybody: bool = False
+) -> tuple[list[int], list[Claimed]]:
+    """After a crash: (claimed batches given back, handed ones now unknown), of leases that ended by `now`.
 
-    A dead holder may have handed over what it marked `handed`: only the ESP's events or a person can tell.
+    With `holder` also of that one, whatever its lease says; with `everybody` of all of them. A dead holder may have
+    handed over what it marked `handed`: only the ESP's events or a person can tell.
     """
     of = batches.c
-    dead = or_(of.claimed_by == holder, of.claimed_until <= now)
+    over = or_(of.claimed_until.is_(None), of.claimed_until <= now)
+    dead = true() if everybody else over if holder is None else or_(over, of.claimed_by == holder)
     back = conn.execute(_moved("unclaim").where(dead).values(claimed_by=None, claimed_until=None).returning(of.id))
     given_back = sorted(row.id for row in back)
-    handed = conn.execute(select(of.id).where(of.status == Batch.HANDED, dead).order_by(of.id)).scalars().all()
-    for batch_id in handed:
-        settle(conn, batch_id, "lose", Exceptions(), now=now)
-    return given_back, list(handed)
+    handed = _claimed(conn, and_(of.status == Batch.HANDED, dead))
+    for batch in handed:
+        settle(conn, batch.id, "lose", Exceptions(), now=now)
+    return given_back, handed
 
 
 def recallable(conn: Connection, limit: int) -> list[int]:

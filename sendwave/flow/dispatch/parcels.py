@@ -1,0 +1,82 @@
+"""Opening a claimed batch: who of its people still may be written to, and what the ESP is told about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+
+from sendwave.engine.base import Engine
+from sendwave.engine.datasets import Lake
+from sendwave.esp.base import Recipients, Submission
+from sendwave.flow.dispatch.pacing import Job
+from sendwave.rules import plan, token
+from sendwave.rules.columns import CONTACTS
+from sendwave.store import batches, files, payloads, suppressions
+from sendwave.store.database import Database
+from sendwave.store.news import News
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A batch ready to leave: the people who go, and the index of each in its payload."""
+
+    batch: batches.Claimed
+    people: pa.Table
+    indexes: Sequence[int]
+    dropped: Sequence[tuple[int, str]]
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """Makes parcels of batches."""
+
+    db: Database
+    engine: Engine
+    lake: Lake
+    token_key: bytes
+    news: News = field(default_factory=News)
+
+    def pack(self, batch: batches.Claimed, job: Job, now: datetime) -> Parcel:
+        """Open the payload, leave out who may not be written to any more, sign a token for everybody else."""
+        people = payloads.decode(batch.payload)
+        indexes: Sequence[int] = range(batch.size)
+        out = self._ask_again(batch, job, people, now)
+        dropped: list[tuple[int, str]] = []
+        if out:
+            contacts = people["contact"].to_pylist()
+            dropped = [(n, out[contact]) for n, contact in enumerate(contacts) if contact in out]
+            indexes = [n for n, contact in enumerate(contacts) if contact not in out]
+            people = people.take(indexes)
+        where = batch.origins or [(batch.id, n) for n in range(batch.size)]
+        recipients = Recipients(
+            people["address"].to_pylist(),
+            [token.sign(self.token_key, *where[n]) for n in indexes],
+            people["contact_id"].to_pylist(),
+            people["tier"].to_pylist(),
+            payloads.fields(people),
+        )
+        scope = (batch.group.campaign_id, batch.group.wave, batch.group.provider)
+        submission = Submission(batch.id, f"sendwave-{batch.id}", *scope, job.message, recipients, now)
+        return Parcel(batch, people, indexes, dropped, submission)
+
+    def _ask_again(self, batch: batches.Claimed, job: Job, people: pa.Table, now: datetime) -> dict[int, str]:
+        """{contact: why} of those who may not be written to any more; the rules are asked where there is news."""
+        channel, hashes = job.kind.channel, people["address_hash"]
+        with self.db.read() as conn:
+            consents = not job.kind.is_service
+            if not self.news.concern(conn, batch.freeze_id, channel, hashes.to_pylist(), consents=consents, now=now):
+                return {}
+            listed = files.live(conn, ["consents"])
+            suppressed = suppressions.table(conn, channel)
+        valid = pa.repeat(pa.scalar("valid"), people.num_rows)
+        frozen = {"contact": people["contact"]}
+        for kind in ("email", "phone"):
+            frozen |= {kind: people["address"], f"{kind}_hash": hashes, f"{kind}_status": valid}
+        tables = {CONTACTS.name: pa.table(frozen), "suppressions": suppressed}
+        with self.engine.session(self.lake.paths(listed), tables) as session:
+            out = session.read(plan.handover_statement(job.kind))
+        return dict(zip(out["contact"].to_pylist(), out["excluded_by"].to_pylist(), strict=True))
