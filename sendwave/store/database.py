@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from sendwave.errors import BadInput, Busy, FullDisk
 from sendwave.store.migrations import upgrade
 
-__all__ = ["BUSY_SECONDS", "Connection", "Database", "is_connection_fault"]
+__all__ = ["BUSY_SECONDS", "Connection", "Database"]
 # `Connection` is what `read` and `write` give: flow names it from here and needs no SQLAlchemy of its own.
 
 BUSY_SECONDS: Final = 15.0
