@@ -18,7 +18,6 @@ from functools import partial
 from typing import Final
 
 import tenacity
-from sqlalchemy import Connection
 
 from sendwave import faults
 from sendwave.engine.base import Engine
@@ -31,7 +30,7 @@ from sendwave.flow.dispatch.pacing import Job, Pacer
 from sendwave.flow.dispatch.parcels import Packer, Parcel
 from sendwave.flow.dispatch.settling import Progress
 from sendwave.store import batches, freezes, holds, leases
-from sendwave.store.database import Database
+from sendwave.store.database import Connection, Database
 
 __all__ = ["AT_ONCE", "Dispatcher", "Progress", "reconcile"]
 

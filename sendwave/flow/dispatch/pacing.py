@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
-from sqlalchemy import Connection
-
 from sendwave.esp.base import Message
 from sendwave.rules import lifecycle, throttle
 from sendwave.rules.holds import Hold, blocking
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.store import batches, campaigns, holds, paces, policies
 from sendwave.store.campaigns import Campaign
+from sendwave.store.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

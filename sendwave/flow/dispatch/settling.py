@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
-from sqlalchemy import Connection
 
 from sendwave.errors import HandOverError, Permanent, StaleTransition, Transient
 from sendwave.esp.base import PerRecipient, RawReport, Receipt
@@ -17,6 +16,7 @@ from sendwave.rules import throttle
 from sendwave.rules.events import CONTENT_TYPE, encode_events
 from sendwave.rules.holds import Kind
 from sendwave.store import batches, freezes, holds, inbox, journal, payloads
+from sendwave.store.database import Connection
 
 UNREACHABLE = "esp_unreachable"
 """Reason of the hold on a route that takes no batches; it lifts itself after a while, longer each time."""
@@ -54,19 +54,16 @@ def settle(
             holds.lift(conn, reason=UNREACHABLE, by=by, now=now, route=group.route)
         return told + _receive(conn, parcel, result, now)
     if isinstance(result, Transient):
+        again = _rest(conn, group.route, route, result, by=by, now=now)
         try:
-            batches.return_unsent(
-                conn, parcel.batch.id, not_before=_rest(conn, group.route, route, result, by=by, now=now)
-            )
+            batches.return_unsent(conn, parcel.batch.id, not_before=again)
         except StaleTransition:  # we were so slow that another node took us for dead: it stays unknown
             return Progress()
         return Progress(unsent=parcel.batch.size)
     event = "lose"
     if isinstance(result, Permanent):
         event = "refuse"
-        _rest(
-            conn, group.route, route, result, by=by, now=now
-        )  # a wrong password must not burn a whole campaign in a minute
+        _rest(conn, group.route, route, result, by=by, now=now)  # a wrong password must not burn a campaign in a minute
     batches.settle(conn, parcel.batch.id, event, batches.Exceptions(), now=now)
     _tell(conn, parcel.batch, event, str(result), by=by, now=now)
     return told + (Progress(refused=people) if event == "refuse" else Progress(unknown=people))
