@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, insert, inspect, select, text
 
 from sendwave.errors import BadInput
+from sendwave.store import migrations
 from sendwave.store.database import Database
 from sendwave.store.tables import METADATA, meta
 
@@ -57,7 +58,9 @@ def test_writers_of_two_openings_wait_for_each_other(tmp_path: Path) -> None:
             with database.write() as connection:
                 connection.execute(insert(meta).values(key=name, value=""))
 
-    work = [(database, [f"{d}-{t}-{i}" for i in range(20)]) for d, database in enumerate((first, second)) for t in (1, 2)]
+    work = [
+        (database, [f"{d}-{t}-{i}" for i in range(20)]) for d, database in enumerate((first, second)) for t in (1, 2)
+    ]
     threads = [threading.Thread(target=add, args=arguments) for arguments in work]
     for thread in threads:
         thread.start()
@@ -67,3 +70,7 @@ def test_writers_of_two_openings_wait_for_each_other(tmp_path: Path) -> None:
         assert connection.execute(select(func.count()).select_from(meta)).scalar_one() == 80
     first.close()
     second.close()
+
+
+def test_the_newest_revision_is_known_without_alembic() -> None:
+    assert migrations.script().get_current_head() == migrations.HEAD
