@@ -228,7 +228,7 @@ _SYNTAX: Final = (  # what the parser says, what a person can do about it; True 
     (r"found character '\\t'", "a tab stands where spaces are due: indent with spaces", False),
     (r"found character '(.+)' that", "nothing can start with {0}: put the text in quotes", False),
     (r"mapping values are not allowed", "a colon too many: put the text in quotes, or start a new line", False),
-    (r"expected ',' or '[\]}]'", "this is not closed, or a comma is missing", True),
+    (r"expected ',' or '[\]}]'", "this is not closed, a comma is missing, or a text in it needs quotes", True),
     (r"unexpected end of stream", "this quote is not closed", True),
     (r"expected <block end>", "the indentation fits none of the lines above", False),
     (r"undefined alias '?(.+?)'?$", "the alias *{0} is defined nowhere", False),

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from sendwave.rules.columns import BigInteger, ColumnElement, Integer, and_, case, cast, func, literal
-from sendwave.rules.units import DailyWindow, Duration, Percent, Policy, parse_duration
+from sendwave.rules.units import DailyWindow, Duration, Percent, Policy, format_percent, parse_duration
 
 
 class WithinWave(StrEnum):
@@ -34,7 +34,7 @@ class WavePlan(Policy):
     def _whole(self) -> Self:
         total = sum(self.ramp, Decimal(0))
         if total != 1:
-            raise ValueError(f"the ramp adds up to {total * 100:g}%, it must be 100%")
+            raise ValueError(f"the ramp adds up to {format_percent(total)}, it must be 100%")
         if any(not share for share in self.ramp):
             raise ValueError("a wave of 0% is no wave: take it out of the ramp")
         if self.soak_max < self.soak:
