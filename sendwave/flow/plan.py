@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection
 
 from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
@@ -28,6 +27,9 @@ from sendwave.store import campaigns, files, policies, suppressions
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 PINNED: Final = ("contacts", "consents", "scores")
 """Datasets whose change makes a plan stale; sends and returns move all day, and release asks pressure again."""

@@ -25,6 +25,7 @@ from sendwave.rules.columns import (
     Select,
     String,
     Subquery,
+    and_,
     case,
     cast,
     column,
@@ -101,6 +102,7 @@ def recheck_statement(
     now_ts: int,
     *,
     attributes: Sequence[str] = (),
+    contact: int | None = None,
 ) -> Select[Any]:
     """The people of one wave still to be written to, asked again against today's facts.
 
@@ -110,10 +112,12 @@ def recheck_statement(
 
     Columns: contact, contact_id, address and address_hash (of the type's channel), timezone, language, tier, provider,
     score, rank, excluded_by (NULL: go), then `attributes` (the `attr_*` columns of contacts that the content needs).
-    Rows come in the order in which they should leave: by provider, inside it shuffled or best first.
+    Rows come in the order in which they should leave: by provider, inside it shuffled or best first. With `contact`,
+    that person alone.
     """
     p = PLAN.c
-    chosen = select(PLAN).where(p.wave == wave, ~_written_to(campaign_id, p.contact)).cte("chosen")
+    people = select(PLAN).where(p.wave == wave, ~_written_to(campaign_id, p.contact))
+    chosen = (people if contact is None else people.where(p.contact == contact)).cte("chosen")
     c = chosen.c
     start = chosen.outerjoin(CONTACTS, CONTACTS.c.contact == c.contact)
     source, asked_columns = _asked(kind, start, c.contact, now_ts, lambda contact: contact.in_(select(c.contact)))
@@ -167,11 +171,36 @@ def chain_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts
     return select(*drawn_facts.c, first_reason(asked).label("excluded_by"), *passes)
 
 
-def past_statement(contact: int, since_ts: int) -> Select[Any]:
-    """The live sends of one contact later than `since_ts`, newest first: sent_ts, type, channel, campaign."""
-    s = SENDS.c
-    live = pressure.live_sends((s.sent_ts, s.type, s.channel, s.campaign), since_ts)
-    return live.where(s.contact == contact).order_by(s.sent_ts.desc())
+def past_statement(kind: CampaignType, contact: int, since_ts: int) -> Select[Any]:
+    """The live sends of one contact later than `since_ts`, newest first: sent_ts, and which `Counts` count it."""
+    hits = [pressure.counted(c, kind.type, kind.channel).label(c.value) for c in pressure.Counts]
+    live = pressure.live_sends((SENDS.c.sent_ts, *hits), since_ts)
+    return live.where(SENDS.c.contact == contact).order_by(SENDS.c.sent_ts.desc())
+
+
+def contact_statement(kind: CampaignType, contact_id: str) -> Select[Any]:
+    """The surrogate `contact` and `address_hash` of the CRM's own id; no row for an unknown one."""
+    _, digest, _ = eligibility.address(kind.channel)
+    return select(CONTACTS.c.contact, digest.label("address_hash")).where(CONTACTS.c.contact_id == contact_id)
+
+
+def neighbours_statement(contact_id: str) -> Select[Any]:
+    """Up to 1,000 ids that begin like this one, for a hint after a slip of the finger."""
+    like = func.substr(CONTACTS.c.contact_id, 1, len(contact_id) // 2) == contact_id[: len(contact_id) // 2]
+    return select(CONTACTS.c.contact_id).where(like).order_by(CONTACTS.c.contact_id).limit(1_000)
+
+
+def place_statement(contact: int) -> Select[Any]:
+    """The plan's row of one contact."""
+    return select(*PLAN.c).where(PLAN.c.contact == contact)
+
+
+def frozen_statement(campaign_id: int, contact: int) -> Select[Any]:
+    """Each freeze of one contact in a campaign, oldest first: their `sends` row and why it was `returned`."""
+    s, r = SENDS.c, RETURNS.c
+    kept = (s.sent_ts, s.freeze, s.batch, s.position, s.wave, s.provider, s.excluded_by, r.reason.label("returned"))
+    source = SENDS.outerjoin(RETURNS, and_(r.freeze == s.freeze, r.contact == s.contact))
+    return select(*kept).select_from(source).where(s.campaign == campaign_id, s.contact == contact).order_by(s.freeze)
 
 
 def counts_statement() -> Select[Any]:

@@ -86,6 +86,16 @@ class Window(NamedTuple):
         return f"sent_{self.counts}_{self.seconds}s"
 
 
+class Limit(NamedTuple):
+    """A cap as it binds somebody: the reason it excludes by, what it counts, how many per window."""
+
+    reason: str
+    counts: Counts
+    cap: Frequency
+
+
+TIER_CAP: Final = "cap_tier"
+MIN_GAP: Final = "min_gap"
 LAST: Final = "last_on_channel_ts"
 """Column of the latest send on the channel, as far back as the longest rest."""
 
@@ -104,6 +114,13 @@ def windows(tiers: Mapping[str, TierPressure], caps: Sequence[Cap]) -> tuple[Win
 def longest_rest(tiers: Mapping[str, TierPressure]) -> int:
     """Seconds of the longest `min_gap`; 0 where no tier rests."""
     return max((_seconds(tier.min_gap) for tier in tiers.values() if tier.min_gap is not None), default=0)
+
+
+def limits(tiers: Mapping[str, TierPressure], caps: Sequence[Cap], tier: str) -> tuple[Limit, ...]:
+    """The caps on somebody of that tier, in the order of `reasons`."""
+    own = tiers[tier].cap if tier in tiers else None
+    of_tier = () if own is None else (Limit(TIER_CAP, Counts.TYPE, own),)
+    return (*of_tier, *(Limit(_cap_name(cap), cap.counts, cap.max) for cap in _strictest(caps)))
 
 
 def live_sends(columns: Iterable[ColumnElement[Any]], since_ts: int) -> Select[Any]:
@@ -163,14 +180,24 @@ def reasons(tiers: Mapping[str, TierPressure], caps: Sequence[Cap], now_ts: int)
     """`cap_tier`, `cap_<counts>_<window>` and `min_gap`, over the column `tier` and those of `past`."""
     found: list[Reason] = []
     if any(tier.cap is not None for tier in tiers.values()):
-        found.append(Reason("cap_tier", _by_tier({key: _room(tier.cap) for key, tier in tiers.items()})))
-    found += [
-        Reason(f"cap_{cap.counts}_{format_duration(cap.max.window)}", _below(cap.counts, cap.max)) for cap in caps
-    ]
+        found.append(Reason(TIER_CAP, _by_tier({key: _room(tier.cap) for key, tier in tiers.items()})))
+    found += [Reason(_cap_name(cap), _below(cap.counts, cap.max)) for cap in _strictest(caps)]
     if longest_rest(tiers):
         rested = {key: _rested(tier.min_gap, now_ts) for key, tier in tiers.items()}
-        found.append(Reason("min_gap", _by_tier(rested)))
+        found.append(Reason(MIN_GAP, _by_tier(rested)))
     return tuple(found)
+
+
+def _strictest(caps: Sequence[Cap]) -> tuple[Cap, ...]:
+    """One cap per count and window: of `3 per 24h` and `1 per 1d` the second says it all."""
+    found: dict[Window, Cap] = {}
+    for cap in sorted(caps, key=lambda cap: cap.max.count, reverse=True):
+        found[Window(cap.counts, _seconds(cap.max.window))] = cap
+    return tuple(cap for cap in caps if cap in found.values())
+
+
+def _cap_name(cap: Cap) -> str:
+    return f"cap_{cap.counts}_{format_duration(cap.max.window)}"
 
 
 def _by_tier(conditions: Mapping[str, ColumnElement[bool] | None]) -> ColumnElement[bool]:

@@ -34,7 +34,7 @@ TIE: Final = 2
 SHUFFLE: Final = 3
 """The pieces of a draw, by what they decide."""
 
-_DIGITS: Final = 8
+DIGITS: Final = 8
 
 
 def draw(campaign: str, contact_id: ColumnElement[Any]) -> ColumnElement[str]:
@@ -44,15 +44,15 @@ def draw(campaign: str, contact_id: ColumnElement[Any]) -> ColumnElement[str]:
 
 def piece(drawn: ColumnElement[Any], number: int) -> ColumnElement[str]:
     """Eight of the digits, 0 <= number < 4: each piece is a draw of its own."""
-    return func.substr(drawn, 1 + number * _DIGITS, _DIGITS)
+    return func.substr(drawn, 1 + number * DIGITS, DIGITS)
 
 
 def below(drawn: ColumnElement[Any], share: Decimal) -> ColumnElement[bool]:
     """Whether eight digits fall into the first `share` (0 to 1) of all; exact to 1 in 4 billion."""
-    threshold = int(share * 16**_DIGITS)
-    if threshold >= 16**_DIGITS:
+    threshold = int(share * 16**DIGITS)
+    if threshold >= 16**DIGITS:
         return drawn.is_not(None)
-    return drawn < literal(f"{threshold:0{_DIGITS}x}", String) if threshold else and_(drawn.is_not(None), false())
+    return drawn < literal(f"{threshold:0{DIGITS}x}", String) if threshold else and_(drawn.is_not(None), false())
 
 
 def reasons(control: Decimal, shares: Mapping[str, Decimal]) -> tuple[Reason, ...]:

@@ -1,0 +1,223 @@
+"""Explain what a campaign decided about one contact: the chain of rules with its numbers, and what became of them.
+
+The chain is the plan's own statement over the plan's own files, restricted to the contact; the decision is the plan's
+row. Then come today's re-check, as release would make it, and what release and dispatch did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from sendwave.engine.base import Engine, Session
+from sendwave.engine.datasets import Lake
+from sendwave.errors import BadInput, NotFound
+from sendwave.rules import chain, plan
+from sendwave.rules.chain import Link, Person
+from sendwave.rules.lifecycle import FINAL
+from sendwave.rules.policy import CampaignType, PolicySet
+from sendwave.store import batches, files, policies, suppressions
+from sendwave.store.campaigns import Campaign
+from sendwave.store.database import Database
+from sendwave.store.files import LakeFile
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+PLANNED = "planned"
+"""The decision about people who have a place in the plan; the others' decision is the reason that excludes them."""
+
+
+def explain(  # noqa: PLR0917  # the same order as every flow: where, under which policies, about whom
+    db: Database,
+    engine: Engine,
+    lake: Lake,
+    policy: PolicySet,
+    campaign: Campaign,
+    contact_id: str,
+    *,
+    now: datetime,
+) -> dict[str, Any]:
+    """contact, campaign, decision, wave, rank, tier, score, provider, policy_version, as_of, chain, would_change.
+
+    `chain` holds {rule, passed, detail}; passed is None where a line only informs. A campaign without a plan is
+    answered from today's base and policies, hence without rank and wave. Raises NotFound for an unknown contact.
+    """
+    with db.read() as conn:
+        basis = _basis(conn, lake, policy, campaign, now)
+    about = _About(db, engine, lake, campaign, basis, now)
+    facts, past = about.seen(contact_id)
+    person = Person(basis.policy, basis.kind, facts, past, basis.now_ts)
+    links = chain.links(person)
+    row = about.place(facts["contact"])
+    excluded_by = (row or facts)["excluded_by"]
+    decided = [] if row is None or row["excluded_by"] == facts["excluded_by"] else [_differs(facts["excluded_by"])]
+    later = [] if row is None or row["excluded_by"] else about.later(row)
+    return {
+        "contact": contact_id,
+        "campaign": campaign.name,
+        "decision": excluded_by or PLANNED,
+        "wave": row["wave"] if row else None,
+        "rank": row["rank"] if row else None,
+        "tier": facts["tier"],
+        "score": facts["score"],
+        "provider": facts["provider"],
+        "policy_version": basis.policy.version,
+        "as_of": datetime.fromtimestamp(basis.now_ts, UTC).isoformat(),
+        "chain": [{"rule": k.rule, "passed": k.passed, "detail": k.detail} for k in (*links, *decided, *later)],
+        "would_change": list(dict.fromkeys(k.remedy for k in (*links, *later) if k.passed is False and k.remedy)),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What the decision rests on: the pinned policy and files of the plan, or today's where there is no plan."""
+
+    policy: PolicySet
+    kind: CampaignType
+    now_ts: int
+    files: Mapping[str, Sequence[Path]]
+    plan: Sequence[Path]
+    planned_at: datetime | None
+
+
+def _basis(conn: Connection, lake: Lake, policy: PolicySet, campaign: Campaign, now: datetime) -> _Basis:
+    plan_file = None if campaign.plan_file is None else files.get(conn, campaign.plan_file)
+    if plan_file is None or campaign.planned_at is None or campaign.policy_version is None:
+        if campaign.type not in policy.types:
+            raise BadInput(f"no policy file describes the campaign type {campaign.type!r} of {campaign.name}")
+        today = lake.paths(files.live(conn, plan.INPUTS))
+        return _Basis(policy, policy.types[campaign.type], int(now.timestamp()), today, (), None)
+    pinned = policies.pinned(conn, campaign.policy_version)
+    return _Basis(
+        policy=pinned,
+        kind=pinned.types[campaign.type],
+        now_ts=int(campaign.planned_at.timestamp()),
+        files=lake.paths({name: _pinned(conn, lake, ids) for name, ids in (campaign.plan_pins or {}).items()}),
+        plan=[lake.root / plan_file.path],
+        planned_at=campaign.planned_at,
+    )
+
+
+def _pinned(conn: Connection, lake: Lake, ids: Sequence[int]) -> list[LakeFile]:
+    """The files of a plan that are still on disk; the janitor may have removed replaced ones."""
+    found = [file for file in (files.get(conn, file_id) for file_id in ids) if file is not None]
+    return [file for file in found if (lake.root / file.path).exists()]
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    db: Database
+    engine: Engine
+    lake: Lake
+    campaign: Campaign
+    basis: _Basis
+    now: datetime
+
+    def seen(self, contact_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The facts about the contact and their past sends. Raises NotFound, with ids that look alike."""
+        b = self.basis
+        with self.engine.session(b.files) as session:
+            contact, digest = self._named(session, contact_id)
+        with self.engine.session(b.files, {"suppressions": self._suppressed(digest)}) as session:
+            asked = plan.chain_statement(b.policy, b.kind, self.campaign.name, b.now_ts, contact)
+            facts = session.read(asked).to_pylist()[0]
+            reach = b.now_ts - chain.reach_seconds(b.kind)
+            return facts, session.read(plan.past_statement(b.kind, contact, reach)).to_pylist()
+
+    def _named(self, session: Session, contact_id: str) -> tuple[int, str | None]:
+        found = session.read(plan.contact_statement(self.basis.kind, contact_id)).to_pylist()
+        if not found:
+            some = session.read(plan.neighbours_statement(contact_id)).column("contact_id").to_pylist()
+            near = get_close_matches(contact_id, some, n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            since = "" if self.basis.planned_at is None else " of the plan: people imported later are not in it"
+            raise NotFound(f"there is no contact {contact_id!r} in the base{since}.{hint}")
+        return found[0]["contact"], found[0]["address_hash"]
+
+    def _suppressed(self, digest: str | None) -> pa.Table:
+        """The suppressions of the address, without those recorded after the plan was made."""
+        channel, planned_at = self.basis.kind.channel, self.basis.planned_at
+        with self.db.read() as conn:
+            rows = suppressions.among(conn, channel, [digest] if digest else [])
+            if planned_at is not None:
+                later = suppressions.recorded_since(conn, planned_at + timedelta(microseconds=1), channel)
+                rows = [row for row in rows if row not in later]
+        names = ("address_hash", "channel", "scope", "reason")
+        return pa.table({name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names})
+
+    def place(self, contact: int) -> dict[str, Any] | None:
+        """The contact's row of the plan; None without a plan."""
+        if not self.basis.plan:
+            return None
+        with self.engine.session({"plan": self.basis.plan}) as session:
+            found: list[dict[str, Any]] = session.read(plan.place_statement(contact)).to_pylist()
+        return found[0] if found else None
+
+    def later(self, row: Mapping[str, Any]) -> list[Link]:
+        """What became of somebody the plan wants: frozen, handed over, or what release would say now."""
+        with self.db.read() as conn:
+            live = files.live(conn, plan.INPUTS)
+            suppressed = suppressions.table(conn, self.basis.kind.channel)
+            standings = {s.batch_id: s for s in batches.standings(conn, self.campaign.id)}
+            outcomes = {(o.batch_id, o.position): o for o in batches.outcomes(conn, self.campaign.id)}
+        paths = {**self.lake.paths(live), "plan": self.basis.plan}
+        with self.engine.session(paths, {"suppressions": suppressed}) as session:
+            frozen = session.read(plan.frozen_statement(self.campaign.id, row["contact"])).to_pylist()
+            found = [_frozen(sent) for sent in frozen]
+            for sent in frozen[-1:]:
+                standing, outcome = standings.get(sent["batch"]), outcomes.get((sent["batch"], sent["position"]))
+                if sent["excluded_by"] is None and standing is not None:
+                    found.append(_handed(outcome or standing))
+            if self.campaign.status not in FINAL:
+                again = self._recheck(row)
+                found += [_today(r["excluded_by"], self.now) for r in session.read(again).to_pylist()]
+        return found
+
+    def _recheck(self, row: Mapping[str, Any]) -> Any:
+        return plan.recheck_statement(
+            self.basis.kind,
+            self.campaign.name,
+            self.campaign.id,
+            row["wave"],
+            int(self.now.timestamp()),
+            contact=row["contact"],
+        )
+
+
+def _differs(excluded_by: str | None) -> Link:
+    return Link(
+        "plan",
+        None,
+        f"read again, the files that remain say {excluded_by or PLANNED}: what the plan saw is partly gone",
+    )
+
+
+def _frozen(sent: Mapping[str, Any]) -> Link:
+    at = f"{datetime.fromtimestamp(sent['sent_ts'], UTC):%Y-%m-%d %H:%M}"
+    where = f"wave {sent['wave']} on {at}"
+    if sent["excluded_by"]:
+        return Link("release", passed=False, detail=f"taken out of {where}: {sent['excluded_by']}")
+    back = f"; the slot was given back: {sent['returned']}" if sent["returned"] else ""
+    return Link(
+        "release", passed=True, detail=f"released with {where}, lane {sent['provider']}, batch {sent['batch']}{back}"
+    )
+
+
+def _handed(fate: Any) -> Link:
+    """From an outcome of their own, or from what their whole batch shares."""
+    word, code = getattr(fate, "state", None) or fate.status, getattr(fate, "reason", "")
+    passed = {"accepted": True, "refused": False, "dropped": False, "recalled": False}.get(word)
+    return Link("dispatch", passed, word + (f": {code}" if code else ""))
+
+
+def _today(excluded_by: str | None, now: datetime) -> Link:
+    if excluded_by is None:
+        return Link("today", passed=True, detail=f"release would send to them as of {now:%Y-%m-%d %H:%M}")
+    return Link("today", passed=False, detail=f"release would take them out now: {excluded_by}")

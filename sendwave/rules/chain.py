@@ -1,0 +1,178 @@
+"""The chain of rules for one contact, in words a person can check: what was asked, the numbers, the answer.
+
+The answers come from the plan's own statement (`rules/plan.py`, `chain_statement`); here they are only worded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sendwave.rules import plan, pressure, shares
+from sendwave.rules.units import format_duration, format_percent
+
+if TYPE_CHECKING:  # policy composes more than the chain, hence stands above this module
+    from sendwave.rules.policy import CampaignType, PolicySet
+
+
+class Link(NamedTuple):
+    """One rule: whether it was passed (None: it does not decide anything), the numbers, and what would change it."""
+
+    rule: str
+    passed: bool | None
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What the rules saw of one contact: the row of `plan.chain_statement` and those of `plan.past_statement`."""
+
+    policy: PolicySet
+    kind: CampaignType
+    facts: Mapping[str, Any]
+    past: Sequence[Mapping[str, Any]]
+    now_ts: int
+
+    @property
+    def tier(self) -> str:
+        """The tier's key, '' where there is none."""
+        return self.facts["tier"] or ""
+
+    @property
+    def about(self) -> str:
+        """Channel and purpose the campaign needs."""
+        return f"{self.kind.channel}/{self.kind.purpose}"
+
+
+def links(person: Person) -> tuple[Link, ...]:
+    """One link per reason of the campaign type, in the order in which they exclude."""
+    found = []
+    for reason in plan.reasons(person.kind, person.now_ts):
+        detail, remedy = _WORDS.get(reason.name, _cap)(person, reason.name)
+        passed = bool(person.facts[f"passes_{reason.name}"])
+        found.append(Link(reason.name, passed, detail, "" if passed else remedy))
+    return tuple(found)
+
+
+def reach_seconds(kind: CampaignType) -> int:
+    """How far back the past sends matter, in seconds; 0 when nothing is capped."""
+    asked = [window.seconds for window in pressure.windows(kind.tiers, kind.caps)]
+    return 0 if kind.is_service else max([pressure.longest_rest(kind.tiers), *asked])
+
+
+_Words = tuple[str, str]
+
+
+def _address(person: Person, reason: str) -> _Words:
+    status = person.facts["address_status"] or "unknown"
+    remedy = {
+        "no_address": f"an address for {person.kind.channel} in the base",
+        "invalid_address": "a corrected address in the base",
+        "duplicate_address": "another address: somebody else in the base is written to at this one",
+    }
+    return f"{person.kind.channel} address: {status}", remedy[reason]
+
+
+def _suppressed(person: Person, _reason: str) -> _Words:
+    found = person.facts["suppressed_for"]
+    if found is None:
+        return "not on the suppression list", ""
+    return f"on the suppression list: {found}", "a person taking the address off the suppression list"
+
+
+def _consent(person: Person, _reason: str) -> _Words:
+    status = person.facts["consent"]
+    remedy = f"a consent for {person.about}"
+    if status is None:
+        return f"no consent is known for {person.about}", remedy
+    since = person.facts["consent_ts"]
+    return f"{person.about}: {status}" + ("" if since is None else f" since {_at(since)}"), remedy
+
+
+def _tier(person: Person, _reason: str) -> _Words:
+    score, place = person.facts["score"], person.facts["tier_rank"]
+    keys = person.policy.tiers.keys
+    words = "no score" if score is None else f"score {score:g}"
+    if person.tier:
+        words += f", tier {person.tier}" + (
+            f" ({place} of {len(keys)})" if place else ", which tiers.yaml does not have"
+        )
+    reached = ", ".join(pressure.contacted(person.kind.tiers))
+    return f"{words}; {person.kind.type} goes to {reached or 'no tier'}", f"a score in the tier {reached}"
+
+
+def _control(person: Person, _reason: str) -> _Words:
+    drawn, share = _fraction(person, shares.CONTROL), format_percent(person.kind.control)
+    return f"drew {drawn:.4%}, the control group is everybody under {share}", "nothing: this campaign's draw stands"
+
+
+def _share(person: Person, _reason: str) -> _Words:
+    drawn = _fraction(person, shares.SHARE)
+    own = person.kind.tiers.get(person.tier)
+    share = format_percent(own.share) if own else "nobody"
+    return f"drew {drawn:.4%}, tier {person.tier or 'none'} writes to {share}", f"a share of the tier above {drawn:.4%}"
+
+
+def _fraction(person: Person, piece: int) -> float:
+    digits = person.facts["draw"][piece * shares.DIGITS : (piece + 1) * shares.DIGITS]
+    return float(int(digits, 16) / 16**shares.DIGITS)
+
+
+def _cap(person: Person, reason: str) -> _Words:
+    for limit in pressure.limits(person.kind.tiers, person.kind.caps, person.tier):
+        if limit.reason == reason:
+            return _counted(person, limit)
+    return f"tier {person.tier or 'none'} has no cap", ""
+
+
+def _counted(person: Person, limit: pressure.Limit) -> _Words:
+    window = int(limit.cap.window.total_seconds())
+    times = [row["sent_ts"] for row in person.past if row[limit.counts] and row["sent_ts"] > person.now_ts - window]
+    what = {
+        pressure.Counts.TYPE: f"of type {person.kind.type}",
+        pressure.Counts.CHANNEL: f"by {person.kind.channel}",
+        pressure.Counts.ALL: "of any type",
+    }[limit.counts]
+    words = f"{len(times)} of {limit.cap.count} messages {what} in the last {format_duration(limit.cap.window)}"
+    words += f": {', '.join(map(_at, times[:_SHOWN]))}{' …' if len(times) > _SHOWN else ''}" if times else ""
+    if len(times) < limit.cap.count:
+        return words, ""
+    if not limit.cap.count:
+        return words, "a cap above 0"
+    free = times[limit.cap.count - 1] + window  # the newest send that must leave the window first
+    return f"{words}; free again on {_at(free)}", f"waiting until {_at(free)}, or a higher cap"
+
+
+def _gap(person: Person, _reason: str) -> _Words:
+    own = person.kind.tiers.get(person.tier)
+    gap = own.min_gap if own else None
+    if not gap:
+        return f"tier {person.tier or 'none'} needs no rest", ""
+    last = person.facts[pressure.LAST]
+    if last is None:
+        return f"nothing sent by {person.kind.channel} in the last {format_duration(gap)}", ""
+    free = last + int(gap.total_seconds())
+    words = f"last message by {person.kind.channel} on {_at(last)}, {format_duration(gap)} of rest until {_at(free)}"
+    return words, f"waiting until {_at(free)}, or a shorter min_gap"
+
+
+def _at(instant_ts: int) -> str:
+    """UTC, to the minute."""
+    return f"{datetime.fromtimestamp(0, UTC) + timedelta(seconds=instant_ts):%Y-%m-%d %H:%M}"
+
+
+_SHOWN: Final = 5
+"""Past messages listed one by one."""
+
+_WORDS: Final[Mapping[str, Callable[[Person, str], _Words]]] = {
+    **dict.fromkeys(("no_address", "invalid_address", "duplicate_address"), _address),
+    "suppressed": _suppressed,
+    **dict.fromkeys(("consent_withdrawn", "consent_pending", "no_consent"), _consent),
+    **dict.fromkeys(("no_score", "unknown_tier", "tier_not_contacted"), _tier),
+    "control_group": _control,
+    "not_in_share": _share,
+    pressure.MIN_GAP: _gap,
+}
