@@ -44,7 +44,8 @@ def prepare_scores(landing: Landing) -> None:
         f"""SELECT f, n, contact, number_of(score) AS score, tier, instant_of(date) AS scored_ts,
             CASE {_WHO} WHEN number_of(score) IS NULL OR NOT isfinite(number_of(score))
                 THEN 'score_not_a_number' {_when(landing, "date", required=False)} END AS bad,
-            concat_ws(' ', contact_id, score, date) AS about, CAST(NULL AS VARCHAR) AS note
+            CASE WHEN bad IS NOT NULL THEN concat_ws(' ', contact_id, score, date) END AS about,
+            CAST(NULL AS VARCHAR) AS note
         FROM raw LEFT JOIN {IDS} USING (contact_id)""",
     )
     landing.report_rows("cleaned")
@@ -89,7 +90,8 @@ def prepare_interactions(landing: Landing) -> None:
             number_of(value) AS value, coalesce(channel_of(channel), word(channel)) AS channel, campaign, message_id,
             is_yes(machine) AS machine, CAST({attributes} AS VARCHAR) AS attributes,
             CASE {_WHO} WHEN coalesce(word(kind), '') = '' THEN 'missing_kind'
-                {_when(landing, "ts", required=True)} END AS bad, concat_ws(' ', contact_id, kind, ts) AS about,
+                {_when(landing, "ts", required=True)} END AS bad,
+            CASE WHEN bad IS NOT NULL THEN concat_ws(' ', contact_id, kind, ts) END AS about,
             {notes(note("value_not_a_number", "value", "value IS NOT NULL AND number_of(value) IS NULL"))} AS note
         FROM raw LEFT JOIN {IDS} USING (contact_id))""",
     )
@@ -117,7 +119,8 @@ def prepare_sends(landing: Landing) -> None:
             instant_of(sent_at) AS sent_ts, tier,
             CASE {_WHO} WHEN channel IS NOT NULL AND channel_of(channel) IS NULL THEN 'unknown_channel'
                 {_when(landing, "sent_at", required=True)} END AS bad,
-            concat_ws(' ', contact_id, campaign, sent_at) AS about, CAST(NULL AS VARCHAR) AS note
+            CASE WHEN bad IS NOT NULL THEN concat_ws(' ', contact_id, campaign, sent_at) END AS about,
+            CAST(NULL AS VARCHAR) AS note
         FROM raw LEFT JOIN {IDS} USING (contact_id)""",
     )
     landing.report_rows("cleaned")
@@ -163,7 +166,8 @@ def prepare_suppressions(landing: Landing) -> None:
                 WHEN address_hash IS NOT NULL THEN 'not_a_hash' WHEN problem IS NOT NULL THEN 'invalid_email'
                 WHEN phone IS NOT NULL THEN 'invalid_phone' WHEN known_id IS NULL THEN 'unknown_contact'
                 ELSE 'no_address' END AS bad,
-            concat_ws(' ', email, phone, contact_id, address_hash, channel, problem) AS about,
+            CASE WHEN bad IS NOT NULL
+                THEN concat_ws(' ', email, phone, contact_id, address_hash, channel, problem) END AS about,
             {notes(note("suppressed_from_now", "since", f"since IS NOT NULL AND NOT {fair}"))} AS note
         FROM addressed""",
     )

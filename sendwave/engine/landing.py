@@ -31,7 +31,7 @@ from sendwave.rules.addresses import (
     PHONE_NOISE,
     PLAIN_EMAIL,
     PLAIN_LENGTH,
-    RESERVED_DOMAIN,
+    RESERVED,
 )
 from sendwave.rules.imports import CHANNELS, STATUSES, YES
 
@@ -54,25 +54,28 @@ def _macros(time_zone: str) -> str:
     formats = ", ".join(literal(text) for text in DATE_FORMATS)
     statuses = " ".join(f"WHEN {literal(word)} THEN {literal(status)}" for word, status in STATUSES.items())
     channels = " ".join(f"WHEN {literal(word)} THEN {literal(channel)}" for word, channel in CHANNELS.items())
+    reserved = " OR ".join(f"suffix(x, {literal(domain)})" for domain in RESERVED)
     yes = ", ".join(literal(word) for word in YES)
     return f"""
-    CREATE MACRO value_of(x) AS nullif(trim(x, {literal(BLANKS)}), '');
-    CREATE MACRO word(x) AS trim(regexp_replace(lower(strip_accents(x)), '[^a-z0-9]+', '_', 'g'), '_');
+    CREATE MACRO value_of(x) AS nullif(CASE WHEN x[1] BETWEEN '!' AND '~' AND x[-1] BETWEEN '!' AND '~' THEN x
+        ELSE trim(x, {literal(BLANKS)}) END, '');
+    CREATE MACRO word(x) AS CASE WHEN regexp_matches(x, '[^a-z0-9_]|__|^_|_$')
+        THEN trim(regexp_replace(lower(strip_accents(x)), '[^a-z0-9]+', '_', 'g'), '_') ELSE x END;
     CREATE MACRO status_of(x) AS CASE word(x) {statuses} END;
     CREATE MACRO channel_of(x) AS CASE word(x) {channels} END;
     CREATE MACRO is_yes(x) AS coalesce(word(x) IN ({yes}), false);
     CREATE MACRO number_of(x) AS TRY_CAST(CASE WHEN contains(x, '.') THEN x ELSE replace(x, ',', '.') END AS DOUBLE);
     CREATE MACRO plain_email(x) AS length(x) <= {PLAIN_LENGTH} AND regexp_full_match(x, {literal(PLAIN_EMAIL)})
-        AND NOT regexp_full_match(x, {literal(RESERVED_DOMAIN)});
+        AND NOT ({reserved});
     CREATE MACRO phone_digits(x) AS
         regexp_replace(regexp_replace(x, {literal(PHONE_NOISE)}, '', 'g'), '^00', '+');
     CREATE MACRO is_phone(x) AS regexp_full_match(x, {literal(PHONE)});
     CREATE MACRO fingerprint(x) AS substr(sha256(x), 1, {FINGERPRINT});
-    CREATE MACRO zoned(x) AS regexp_full_match(x, '.*\\d:\\d\\d\\S*(Z|z|[+-]\\d\\d(:?\\d\\d)?)');
+    CREATE MACRO zoned(x) AS length(x) > 16 AND regexp_matches(substr(x, 17), '(Z|z|[+-]\\d\\d(:?\\d\\d)?)$');
     CREATE MACRO instant_of(x) AS TRY_CAST(floor(CASE
         WHEN x IS NULL THEN NULL
-        WHEN regexp_full_match(x, '\\d{{9,10}}') THEN TRY_CAST(x AS DOUBLE)
-        WHEN regexp_full_match(x, '\\d{{13}}') THEN TRY_CAST(x AS DOUBLE) / 1000
+        WHEN length(x) BETWEEN 9 AND 13 AND regexp_full_match(x, '\\d{{9,10}}') THEN TRY_CAST(x AS DOUBLE)
+        WHEN length(x) = 13 AND regexp_full_match(x, '\\d{{13}}') THEN TRY_CAST(x AS DOUBLE) / 1000
         WHEN zoned(x) THEN epoch(TRY_CAST(x AS TIMESTAMPTZ))
         ELSE epoch(timezone({literal(time_zone)},
             coalesce(TRY_CAST(x AS TIMESTAMP), TRY_STRPTIME(x, [{formats}]))))
@@ -134,14 +137,13 @@ class Landing:
         absent = ", ".join(f"CAST(NULL AS VARCHAR) AS {quoted(name)}" for name in fields)
         parts = [f"SELECT -1 AS f, -1 AS n, {absent}", *(part.query for part in self.staged)]
         self.run(f"CREATE VIEW staged AS {' UNION ALL BY NAME '.join(parts)}")
-        names = [name for name in self.columns("staged") if not name.startswith("__")]
-        values = ", ".join(f"value_of({quoted(name)}) AS {quoted(name)}" for name in names if name not in ("f", "n"))
+        names = ", ".join(quoted(name) for name in self.columns("staged") if not name.startswith("__"))
         self.run(
             "CREATE TABLE report (f INTEGER, n BIGINT, line BIGINT, landed BOOLEAN, reason VARCHAR, detail VARCHAR)"
         )
         self._report_refused()
         real = " AND NOT coalesce(__blank, false)" if "__blank" in self.columns("staged") else ""
-        self.run(f"CREATE VIEW raw AS SELECT f, n, {values} FROM staged WHERE f >= 0{real}")
+        self.run(f"CREATE VIEW raw AS SELECT {names} FROM staged WHERE f >= 0{real}")
 
     def _report_refused(self) -> None:
         rows = [(part.source.number, one) for part in self.staged for one in part.refused]

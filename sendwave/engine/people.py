@@ -62,13 +62,13 @@ def prepare_contacts(landing: Landing) -> None:
     check_emails(landing)
     zones = sorted(available_timezones())
     landing.table("zones", {"spelt": [zone.lower() for zone in zones], "zone": zones})
-    signed_up = f"CASE WHEN instant_of(signed_up) BETWEEN 0 AND {landing.now_ts} THEN instant_of(signed_up) END"
+    signed_up = f"CASE WHEN told BETWEEN 0 AND {landing.now_ts} THEN told END"
     cleaned = f"""
         SELECT f, n, contact_id, CASE WHEN given IS NULL THEN lower(raw.email) ELSE checked.email END AS email,
             CASE WHEN raw.email IS NULL THEN 'missing' WHEN given IS NULL OR checked.email IS NOT NULL THEN 'valid'
                 ELSE 'invalid' END AS email_status,
-            nullif(phone_digits(phone), '') AS phone,
-            CASE WHEN phone IS NULL THEN 'missing' WHEN is_phone(phone_digits(phone)) THEN 'valid' ELSE 'invalid' END
+            nullif(digits, '') AS phone,
+            CASE WHEN phone IS NULL THEN 'missing' WHEN is_phone(digits) THEN 'valid' ELSE 'invalid' END
                 AS phone_status,
             zone AS timezone, lower(replace(language, '_', '-')) AS language, upper(country) AS country,
             {signed_up} AS signed_up_ts, owner, group_key, is_yes(seed) AS seed
@@ -81,7 +81,8 @@ def prepare_contacts(landing: Landing) -> None:
             note("unreadable_date", "signed_up", f"signed_up IS NOT NULL AND {signed_up} IS NULL"),
         )
     } AS note
-        FROM raw LEFT JOIN checked ON given = raw.email LEFT JOIN zones ON spelt = lower(timezone)"""
+        FROM (SELECT *, instant_of(signed_up) AS told, phone_digits(phone) AS digits FROM raw) AS raw
+        LEFT JOIN checked ON given = raw.email LEFT JOIN zones ON spelt = lower(timezone)"""
     landing.keep("cleaned", cleaned)
     landing.report_rows("cleaned")
 
@@ -218,22 +219,23 @@ def prepare_consents(landing: Landing, source: str = "raw") -> None:
 
     A withdrawal always lands: with a date that cannot be read, it counts from the import.
     """
-    fair = f"coalesce(instant_of(date) BETWEEN 0 AND {landing.now_ts}, false)"
+    now = landing.now_ts
+    fair = f"coalesce(told BETWEEN 0 AND {now}, false)"
     landing.keep(
         "consented",
-        f"""SELECT f, n, contact, channel_of(channel) AS channel, left(nullif(word(purpose), ''), 64) AS purpose,
-            status_of(status) AS status, word(basis) AS basis, proof, {fair} AS dated,
-            CASE WHEN {fair} THEN instant_of(date) ELSE {landing.now_ts} END AS recorded_ts,
+        f"""SELECT f, n, contact, said_channel AS channel, said_purpose AS purpose, said_status AS status,
+            word(basis) AS basis, proof, {fair} AS dated, CASE WHEN {fair} THEN told ELSE {now} END AS recorded_ts,
             CASE WHEN contact_id IS NULL THEN 'missing_contact_id' WHEN contact IS NULL THEN 'unknown_contact'
-                WHEN channel_of(channel) IS NULL THEN 'unknown_channel'
-                WHEN coalesce(word(purpose), '') = '' THEN 'missing_purpose'
-                WHEN status_of(status) IS NULL THEN 'ambiguous_status'
-                WHEN date IS NULL OR {fair} OR status_of(status) = 'withdrawn' THEN NULL
-                WHEN instant_of(date) IS NULL THEN 'unreadable_date'
-                WHEN instant_of(date) > {landing.now_ts} THEN 'future_date' ELSE 'before_1970' END AS bad,
-            concat_ws(' ', contact_id, channel, purpose, status, date) AS about,
+                WHEN said_channel IS NULL THEN 'unknown_channel' WHEN said_purpose IS NULL THEN 'missing_purpose'
+                WHEN said_status IS NULL THEN 'ambiguous_status'
+                WHEN date IS NULL OR {fair} OR said_status = 'withdrawn' THEN NULL
+                WHEN told IS NULL THEN 'unreadable_date' WHEN told > {now} THEN 'future_date'
+                ELSE 'before_1970' END AS bad,
+            CASE WHEN bad IS NOT NULL THEN concat_ws(' ', contact_id, channel, purpose, status, date) END AS about,
             {notes(note("withdrawal_dated_now", "date", f"date IS NOT NULL AND NOT {fair}"))} AS note
-        FROM {source} LEFT JOIN {"numbered" if source == "stated" else IDS} USING (contact_id)""",
+        FROM (SELECT *, channel_of(channel) AS said_channel, nullif(left(word(purpose), 64), '') AS said_purpose,
+            status_of(status) AS said_status, instant_of(date) AS told FROM {source})
+        LEFT JOIN {"numbered" if source == "stated" else IDS} USING (contact_id)""",
     )
     landing.report_rows("consented")
 

@@ -69,7 +69,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file as rows of text. `query` gives columns f (file), n (row from 0) and the targets of its headings."""
+    """A file as rows of clean text, NULL for nothing. `query` gives f (file), n (row from 0) and the headings' targets."""
 
     source: Source
     query: str
@@ -179,7 +179,7 @@ def _rows_of(source: Source, targets: Mapping[str, str]) -> tuple[str, str]:
     """The relation that reads a text file, and the values taken from it."""
     if source.format == "json":
         shape = "{" + ", ".join(f'"{_escaped(column)}": "VARCHAR"' for column in targets) + "}"
-        values = [f"item[{literal(column)}] AS {quoted(target)}" for column, target in targets.items()]
+        values = [f"value_of(item[{literal(column)}]) AS {quoted(target)}" for column, target in targets.items()]
         inner = (
             f"(SELECT line IS NOT NULL AND NOT coalesce(json_valid(line) AND json_type(line) = 'OBJECT', false) "
             f"AS broken, CASE WHEN line IS NULL OR broken THEN NULL ELSE from_json(line, {literal(shape)}) END AS item "
@@ -193,7 +193,7 @@ def _rows_of(source: Source, targets: Mapping[str, str]) -> tuple[str, str]:
         f"quote = '\"', escape = '\"', columns = {{{columns}}}, store_rejects = true, rejects_limit = 0)"
     )
     place = dict(zip(source.columns, names, strict=True))
-    return relation, ", ".join(f"{place[column]} AS {quoted(target)}" for column, target in targets.items())
+    return relation, ", ".join(f"value_of({place[column]}) AS {quoted(target)}" for column, target in targets.items())
 
 
 def _escaped(text: str) -> str:
@@ -205,7 +205,9 @@ def _forget_rejects(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _stage_parquet(connection: duckdb.DuckDBPyConnection, source: Source, targets: Mapping[str, str]) -> Staged:
-    values = ", ".join(f"CAST({quoted(column)} AS VARCHAR) AS {quoted(name)}" for column, name in targets.items())
+    values = ", ".join(
+        f"value_of(CAST({quoted(column)} AS VARCHAR)) AS {quoted(name)}" for column, name in targets.items()
+    )
     relation = f"read_parquet({literal(source.path)}, file_row_number = true)"
     query = f"SELECT {source.number} AS f, file_row_number AS n, {values} FROM {relation}"
     row = connection.execute(f"SELECT count(*) FROM read_parquet({literal(source.path)})").fetchone()
