@@ -127,8 +127,8 @@ class _Layer:
 
     def at(self, file: str, contradictions: Iterable[Contradiction]) -> Iterator[str]:
         """Contradictions in one of the layer's files, with their place."""
-        for loc, problem in contradictions:
-            yield self.documents[file].mistake(loc, problem, at_key=not isinstance(loc[-1], int)).text
+        for loc, problem, at_key in contradictions:
+            yield self.documents[file].mistake(loc, problem, at_key=at_key).text
 
     def _one(self, folder: Path, name: str, model: type[Read]) -> Read | None:
         path = folder / name

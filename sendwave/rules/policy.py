@@ -100,6 +100,7 @@ class Contradiction(NamedTuple):
 
     loc: tuple[str | int, ...]
     problem: str
+    at_key: bool = True  # the key is wrong, not its value
 
 
 def unknown_tiers(kind: CampaignType, tiers: Tiers) -> Iterator[Contradiction]:
@@ -130,7 +131,7 @@ def unknown_gates(kind: CampaignType, gates: Mapping[str, GateSet]) -> Iterator[
     """A gate set that does not exist, or signals nobody measures, in a campaign type."""
     if kind.gates.use not in gates:
         hint = did_you_mean(kind.gates.use, gates)
-        yield Contradiction(("gates", "use"), f"gates.yaml has no set {kind.gates.use!r}.{hint}")
+        yield Contradiction(("gates", "use"), f"gates.yaml has no set {kind.gates.use!r}.{hint}", at_key=False)
     yield from _unknown_signals(kind.gates.signals, ("gates", "signals"))
 
 
@@ -153,9 +154,9 @@ def claimed_twice(lanes: Lanes) -> Iterator[Contradiction]:
         for index, domain in enumerate(provider.domains):
             loc = ("providers", key, "domains", index)
             if domain != domain.lower() or not domain.isascii() or "@" in domain:
-                yield Contradiction(loc, f"{domain!r} is no domain: lower case, IDN as xn--, without @")
+                yield Contradiction(loc, f"{domain!r} is no domain: lower case, IDN as xn--, without @", at_key=False)
             elif owner.setdefault(domain, key) != key:
-                yield Contradiction(loc, f"{domain} belongs to the provider {owner[domain]!r} already")
+                yield Contradiction(loc, f"{domain} belongs to the provider {owner[domain]!r} already", at_key=False)
 
 
 class Difference(NamedTuple):

@@ -130,7 +130,8 @@ def test_the_lanes_know_the_mailbox_providers_of_the_world() -> None:
     assert len(owners) > 650
     for domain, owner in {
         "gmail.com": "google", "hotmail.fr": "microsoft", "yahoo.fr": "yahoo", "wanadoo.fr": "orange",
-        "free.fr": "free", "neuf.fr": "sfr", "laposte.net": "laposte", "bbox.fr": "bouygues", "gmx.de": "united_internet",
+        "free.fr": "free", "neuf.fr": "sfr", "laposte.net": "laposte", "bbox.fr": "bouygues",
+        "gmx.de": "united_internet",
     }.items():  # fmt: skip
         assert owners[domain] == owner
 

@@ -40,7 +40,7 @@ def kind(**changes: Any) -> CampaignType:
 
 
 def said(contradictions: Any) -> list[tuple[str, str]]:
-    return [(".".join(str(part) for part in loc), problem) for loc, problem in contradictions]
+    return [(".".join(str(part) for part in loc), problem) for loc, problem, _ in contradictions]
 
 
 @given(st.data())
