@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.utils import parseaddr
+
 from pydantic import AwareDatetime, Field, field_validator
 
 from sendwave.rules.units import Policy
@@ -24,9 +26,31 @@ class CampaignFile(Policy):
     provider_template: str | None = Field(None, description="Template id at the ESP, instead of `content`.")
     start: AwareDatetime | None = Field(None, description="Not before this instant; none means once approved.")
 
+    @field_validator("sender", "reply_to")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            _one_line(value)
+            local, _, domain = parseaddr(value)[1].rpartition("@")
+            if not local or "." not in domain:
+                raise ValueError("that is no mail address: write 'Maison Lune <news@maisonlune.example>'")
+        return value
+
+    @field_validator("subject", "title")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        return _one_line(value)
+
     @field_validator("unsubscribe")
     @classmethod
     def _carries_token(cls, value: str | None) -> str | None:
         if value is not None and ("{token}" not in value or not value.startswith("https://")):
             raise ValueError("the unsubscribe URL must be https and contain {token}, or it could not tell who clicked")
         return value
+
+
+def _one_line(value: str) -> str:
+    """A line break in a header field would start another header (RFC 5322, section 2.2)."""
+    if any(ord(character) < 32 for character in value):
+        raise ValueError("it must be one line, without control characters")
+    return value
