@@ -1,0 +1,420 @@
+"""Feedback: store what an ESP says, then normalise, de-duplicate, count, suppress and keep the events.
+
+A report is durable before its source may forget it (`receive`, `collect`). What it means is worked out afterwards
+(`digest`) and committed at once: killed anywhere and started again, nothing is lost and nothing counts twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from sendwave import faults, log
+from sendwave.engine.base import Engine, Written
+from sendwave.engine.datasets import Lake
+from sendwave.errors import BadInput, NotFound, SendwaveError, StaleTransition
+from sendwave.esp.base import EspAdapter, RawReport
+from sendwave.rules import arrivals as rules
+from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Numbers
+from sendwave.rules.columns import BigInteger, Boolean, Integer, String
+from sendwave.rules.events import CONTENT_TYPE, Event, EventType, decode_events
+from sendwave.rules.policy import SERVICE
+from sendwave.rules.signals import Scope, suppression_of
+from sendwave.store import feeds, files, inbox, journal, policies, suppressions, tallies
+from sendwave.store.database import Connection, Database
+from sendwave.store.inbox import Received
+from sendwave.store.suppressions import ALL, Suppression
+from sendwave.store.tallies import Bucket, Change, Marks, Target
+
+LIMIT: Final = 2_000
+"""Reports read at once."""
+
+MAX_BYTES: Final = 16 << 20
+"""Bodies read at once: some 50,000 events, and what they cost in memory while they are being counted."""
+
+RECENT: Final = timedelta(days=30)
+"""How far back an event without our token looks for a mail to its address."""
+
+SKEW: Final = timedelta(hours=1)
+"""How much earlier than our own clock a provider's may put an event."""
+
+POLLED: Final = 500
+"""Reports fetched, stored and acknowledged together."""
+
+EMAIL: Final = "email"
+"""Channel of an event that names none of our messages: only e-mail feeds report by address."""
+
+_LOG: Final = log.get("feedback")
+_ARROW: Final = {BigInteger: pa.int64(), Integer: pa.int32(), String: pa.string(), Boolean: pa.bool_()}
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What one call made of the reports that were waiting."""
+
+    reports: int = 0
+    failed: int = 0  # reports nobody could read
+    events: int = 0
+    counted: int = 0  # events that were news about a recipient
+    unmatched: int = 0  # events that name none of our messages, forged ones included
+    suppressed: int = 0  # rows given to the suppression list
+
+
+def receive(db: Database, route: str, reports: Sequence[RawReport], now: datetime) -> int:
+    """Make reports durable. When this returns, their source may be told to forget them."""
+    with db.write() as conn:
+        stored = inbox.put(conn, route, reports, now)
+    faults.point("feedback_stored")
+    return stored
+
+
+def collect(db: Database, adapters: Mapping[str, EspAdapter], now: datetime) -> int:
+    """Fetch what waits at polled feeds and mailboxes; returns the reports stored. A feed that fails is tried again."""
+    stored = 0
+    for route, adapter in adapters.items():
+        try:
+            waiting = iter(adapter.poll(now))
+            while reports := list(islice(waiting, POLLED)):
+                stored += receive(db, route, reports, now)
+                adapter.acknowledge(reports)
+        except (SendwaveError, OSError) as fault:
+            _LOG.warning("feed_unreachable", route=route, error=str(fault))
+    return stored
+
+
+def digest(
+    db: Database,
+    engine: Engine,
+    lake: Lake,
+    adapters: Mapping[str, EspAdapter],
+    token_key: bytes,
+    *,
+    now: datetime,
+    limit: int = LIMIT,
+) -> Digest:
+    """Work out the oldest waiting reports, at most `limit` of them; call again until `reports` is 0.
+
+    Idempotent: events reported before change nothing. A report its adapter cannot read is kept as failed with the
+    reason, and the feed goes on. Raises FullDisk when the events file cannot be written; nothing is done then.
+    """
+    with db.read() as conn:
+        reports = inbox.waiting(conn, limit, MAX_BYTES)
+    if not reports:
+        return Digest()
+    try:
+        return _Digestion(db, engine, lake, now, _read(reports, adapters)).run(token_key)
+    except StaleTransition:
+        return Digest()  # another worker took the same reports: they are counted, or will be by the next call
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Reports in our words: event i came with report `owner[i]`."""
+
+    reports: Sequence[Received]
+    events: list[Event]
+    owner: Numbers
+    failures: Mapping[int, str]  # report id -> why
+    found: Mapping[int, int]  # report id -> events
+
+    def report(self, event: int) -> Received:
+        """The report an event came with."""
+        return self.reports[int(self.owner[event])]
+
+    def received(self) -> Numbers:
+        """When each event was received, in epoch seconds."""
+        return np.array([rules.epoch(report.received_at) for report in self.reports], dtype=np.int64)[self.owner]
+
+
+def _read(reports: Sequence[Received], adapters: Mapping[str, EspAdapter]) -> _Read:
+    events: list[Event] = []
+    failures: dict[int, str] = {}
+    found: dict[int, int] = {}
+    for report in reports:
+        try:
+            told = _normalise(report, adapters)
+        except Exception as fault:  # noqa: BLE001  # whatever is wrong with one report, the feed goes on
+            failures[report.id] = f"{type(fault).__name__}: {fault}"
+        else:
+            events += told
+            found[report.id] = len(told)
+    owner = np.repeat(np.arange(len(reports)), [found.get(report.id, 0) for report in reports])
+    return _Read(reports, events, owner, failures, found)
+
+
+def _normalise(report: Received, adapters: Mapping[str, EspAdapter]) -> Sequence[Event]:
+    if report.headers.get("content-type", "").partition(";")[0].strip() == CONTENT_TYPE:
+        return decode_events(report.body)
+    if report.route not in adapters:
+        raise NotFound(f"no route {report.route!r} is set up, so nobody can read its reports")
+    return adapters[report.route].normalise(RawReport(report.body, report.headers), report.received_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What is about to be committed."""
+
+    changes: Sequence[Change]
+    buckets: Mapping[Bucket, int]
+    keys: set[bytes]
+    lost: Arrivals
+    stopped: Mapping[str, Sequence[Suppression]]  # by route
+    written: Written | None
+
+    @property
+    def counted(self) -> int:
+        return sum(change.n - (change.was or 0) for change in self.changes)
+
+
+@dataclass(frozen=True)
+class _Digestion:
+    """One digest: everything is worked out first, against what the store says, then committed if it still says so."""
+
+    db: Database
+    engine: Engine
+    lake: Lake
+    now: datetime
+    read: _Read
+
+    def run(self, token_key: bytes) -> Digest:
+        """Count, write the events file, commit; a file that is not committed is removed."""
+        result = self._work_out(rules.locate(self.read.events, self.read.received(), token_key))
+        try:
+            faults.point("feedback_file_written")
+            suppressed = self._commit(result)
+        except BaseException:
+            if result.written is not None:
+                result.written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
+            raise
+        read = self.read
+        return Digest(
+            len(read.reports), len(read.failures), len(read.events), result.counted, len(result.lost), suppressed
+        )
+
+    def _work_out(self, located: Arrivals) -> _Result:
+        with self.db.read() as conn:
+            found = rules.keys(located, self.read.events, lambda event: self.read.report(event).route)
+            fresh, new_keys = rules.first_of(found, tallies.seen_keys(conn, found.values()), len(located))
+            news = self._recognise(conn, located.only(fresh))
+            targets = tallies.targets(conn, np.unique(news.batch[news.batch >= 0]).tolist())
+            sizes = {batch: target.size for batch, target in targets.items()}
+            inside = rules.inside(news, sizes)
+            placed, lost = news.only(inside), news.only(~inside)
+            new, changes = tallies.mark(conn, Marks(placed.batch, placed.position, placed.tally, WORDS), sizes)
+            stops = self._stops(conn, placed, targets)
+        handed = _of_target(placed.batch, targets, lambda target: rules.epoch(target.handed_at))
+        placed = replace(placed, at=rules.settle_times(placed, handed))
+        kept = placed.only(new | rules.IS_REPEATED[placed.tally])
+        hashes, written = self._write(kept, [row for row, _ in stops], placed, targets)
+        stopped = self._stopped(placed, stops, hashes, lost)
+        return _Result(changes, _buckets(placed.only(new), targets), new_keys, lost, stopped, written)
+
+    def _recognise(self, conn: Connection, news: Arrivals) -> Arrivals:
+        """Events without a token, placed at the latest mail to their address by the same route, where there is one."""
+        by_route: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+        for row in np.flatnonzero(news.batch == NOWHERE).tolist():
+            index = int(news.event[row])
+            address = rules.address_hash(self.read.events[index])
+            if address is not None:
+                until = int(news.at[row]) + int(SKEW.total_seconds())
+                by_route[self.read.report(index).route].append((row, address, until))
+        batch, position = news.batch.copy(), news.position.copy()
+        for route, sought in by_route.items():
+            paths = tallies.sends_files(conn, route, self.now - RECENT)
+            if paths:
+                found = self._latest(paths, sought)
+                batch[found["row"]], position[found["row"]] = found["batch"], found["position"]
+        return replace(news, batch=batch, position=position)
+
+    def _existing(self, paths: Sequence[str]) -> list[Path]:
+        """The files that are still there: events of people whose file is gone still count."""
+        return [path for name in paths if (path := self.lake.root / name).exists()]
+
+    def _latest(self, paths: Sequence[str], sought: Sequence[tuple[int, str, int]]) -> dict[str, Numbers]:
+        asked = pa.table(dict(zip(rules.SOUGHT.c.keys(), zip(*sought, strict=True), strict=True)))
+        with self.engine.session({"sends": self._existing(paths)}, {"sought": asked}) as session:
+            found = session.read(rules.latest_statement())
+        return {name: found[name].to_numpy().astype(np.int64) for name in found.column_names}
+
+    def _stops(
+        self, conn: Connection, placed: Arrivals, targets: Mapping[int, Target]
+    ) -> list[tuple[int, Suppression]]:
+        """(row, suppression still without its address) for each event that must stop further mail."""
+        purposes = _Purposes(conn)
+        found = []
+        for row in np.flatnonzero(rules.MAY_STOP[placed.tally]).tolist():
+            target = targets[int(placed.batch[row])]
+            since = datetime.fromtimestamp(int(min(placed.at[row], placed.received[row])), UTC)
+            stop = suppression_of(WORDS[placed.tally[row]], self.read.events[int(placed.event[row])].cause)
+            if stop is not None:
+                reason, scope = stop
+                word = purposes.of(target) if scope is Scope.PURPOSE else ALL
+                found.append((row, Suppression("", target.channel, word, reason, since)))
+        return found
+
+    def _stopped(
+        self,
+        placed: Arrivals,
+        stops: Sequence[tuple[int, Suppression]],
+        hashes: Mapping[int, str],
+        lost: Arrivals,
+    ) -> dict[str, list[Suppression]]:
+        """Suppressions by route, each with its address: that of the person we wrote to, else the one reported."""
+        found: dict[str, list[Suppression]] = defaultdict(list)
+        for row, stop in stops:
+            index = int(placed.event[row])
+            address = hashes.get(row) or rules.address_hash(self.read.events[index])
+            if address is not None:
+                found[self.read.report(index).route].append(stop._replace(address_hash=address))
+        for row in np.flatnonzero(rules.MAY_STOP[lost.tally] & (lost.batch == NOWHERE)).tolist():
+            index = int(lost.event[row])
+            event = self.read.events[index]
+            stop_word, address = suppression_of(WORDS[lost.tally[row]], event.cause), rules.address_hash(event)
+            if stop_word is not None and address is not None:
+                since = datetime.fromtimestamp(int(min(lost.at[row], lost.received[row])), UTC)
+                found[self.read.report(index).route].append(Suppression(address, EMAIL, ALL, stop_word[0], since))
+        return found
+
+    def _write(
+        self, kept: Arrivals, stops: Sequence[int], placed: Arrivals, targets: Mapping[int, Target]
+    ) -> tuple[dict[int, str], Written | None]:
+        """(addresses of the stopped rows of `placed`, the file of the kept events): both need the wave's people."""
+        if not len(kept) and not stops:
+            return {}, None
+        batches = set(kept.batch.tolist()) | set(placed.batch[stops].tolist())
+        paths = sorted({path for batch in batches if (path := targets[batch].sends) is not None})
+        inputs = {"arrived": self._arrived(kept, targets), "stopped": _places(placed, stops)}
+        with self.engine.session({"sends": self._existing(paths)}, inputs) as session:
+            found = session.read(rules.addresses_statement()) if stops else None
+            written = None
+            if len(kept):
+                written = session.write(rules.events_statement(), self.lake.new("events", f"{self.now:%Y%m%dT%H%M%S}"))
+        hashes = (
+            {} if found is None else dict(zip(*(found[name].to_pylist() for name in found.column_names), strict=True))
+        )
+        return hashes, written
+
+    def _arrived(self, kept: Arrivals, targets: Mapping[int, Target]) -> pa.Table:
+        """The kept events as columns of the lake, the contact apart."""
+        events = [self.read.events[index] for index in kept.event.tolist()]
+        columns = {
+            "campaign": _of_target(kept.batch, targets, lambda target: target.campaign_id),
+            "wave": _of_target(kept.batch, targets, lambda target: target.wave),
+            "batch": kept.batch,
+            "position": kept.position,
+            "provider": [targets[batch].provider for batch in kept.batch.tolist()],
+            "tally": [WORDS[code].value for code in kept.tally.tolist()],
+            "type": [event.type.value for event in events],
+            "permanence": [event.permanence.value for event in events],
+            "cause": [None if event.cause is None else event.cause.value for event in events],
+            "event_ts": kept.at,
+            "received_ts": kept.received,
+            "machine": [event.machine_open for event in events],
+            "enhanced_code": [event.enhanced_code for event in events],
+            "url": [event.url for event in events],
+            "description": [event.description for event in events],
+        }
+        return pa.table({c.name: pa.array(columns[c.name], _ARROW[type(c.type)]) for c in rules.ARRIVED.c})
+
+    def _commit(self, result: _Result) -> int:
+        """Everything at once. Raises StaleTransition when another worker was first; nothing is done then."""
+        with self.db.write() as conn:
+            inbox.done(conn, self.read.found, self.now)
+            inbox.failed(conn, self.read.failures, self.now)
+            for report_id, why in self.read.failures.items():
+                told = {"report": report_id}
+                journal.write(conn, at=self.now, actor="feedback", action="feedback.failed", reason=why, evidence=told)
+            tallies.write(conn, result.changes)
+            tallies.count(conn, result.buckets)
+            tallies.remember_keys(conn, result.keys, self.now)
+            stopped = sum(
+                suppressions.add(conn, rows, source=route, now=self.now)
+                for route, rows in sorted(result.stopped.items())
+            )
+            self._move_feeds(conn, result.lost)
+            if result.written is not None:
+                written, path = result.written, self.lake.relative(result.written.path)
+                files.register(conn, dataset="events", path=path, rows=written.rows, size=written.bytes, now=self.now)
+            faults.point("feedback_counted")
+        return stopped
+
+    def _move_feeds(self, conn: Connection, lost: Arrivals) -> None:
+        unmatched = Counter(self.read.report(index).route for index in lost.event.tolist())
+        words: dict[str, Counter[str]] = defaultdict(Counter)
+        latest: dict[str, datetime] = {}
+        for index, event in enumerate(self.read.events):
+            route = self.read.report(index).route
+            latest[route] = max(latest.get(route, event.event_at), event.event_at)
+            if event.type is EventType.UNKNOWN:
+                words[route][event.description[:60] or "unknown"] += 1
+        for route in sorted({report.route for report in self.read.reports}):
+            received = max(report.received_at for report in self.read.reports if report.route == route)
+            feeds.update(
+                conn,
+                route,
+                last_event_at=min(latest[route], received) if route in latest else None,
+                last_received_at=received,
+                unmatched=unmatched[route],
+                unknown_words=words[route],
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Purposes:
+    """What a person who unsubscribes from a campaign no longer wants: its purpose, or everything when in doubt."""
+
+    conn: Connection
+    known: dict[tuple[str | None, str], str] = field(default_factory=dict)
+
+    def of(self, target: Target) -> str:
+        """The scope of an unsubscribe."""
+        key = (target.policy_version, target.type)
+        if key not in self.known:
+            self.known[key] = self._look(target)
+        return self.known[key]
+
+    def _look(self, target: Target) -> str:
+        try:
+            purpose = policies.pinned(self.conn, target.policy_version or "").types[target.type].purpose
+        except (NotFound, BadInput, KeyError):
+            return ALL
+        return ALL if purpose == SERVICE else purpose
+
+
+def _of_target(batch: Numbers, targets: Mapping[int, Target], what: Callable[[Target], int]) -> Numbers:
+    """A number of each event's batch."""
+    ids, place = np.unique(batch, return_inverse=True)
+    return np.array([what(targets[one]) for one in ids.tolist()], dtype=np.int64)[place]
+
+
+def _buckets(new: Arrivals, targets: Mapping[int, Target]) -> dict[Bucket, int]:
+    """Newly counted events per lane of a wave, tally and minute."""
+    lanes: dict[tuple[int, int, str], int] = {}
+    lane = _of_target(
+        new.batch,
+        targets,
+        lambda target: lanes.setdefault((target.campaign_id, target.wave, target.provider), len(lanes)),
+    )
+    kinds = lane * len(WORDS) + new.tally
+    pairs, counts = np.unique(np.stack([kinds, new.at // 60]), axis=1, return_counts=True)
+    names = list(lanes)
+    found = {}
+    for kind, minute, n in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        campaign, wave, provider = names[kind // len(WORDS)]
+        tally, at = WORDS[kind % len(WORDS)].value, datetime.fromtimestamp(minute * 60, UTC)
+        found[Bucket(campaign, wave, provider, tally, at)] = n
+    return found
+
+
+def _places(placed: Arrivals, rows: Sequence[int]) -> pa.Table:
+    chosen = np.array(rows, dtype=np.int64)
+    columns = {"row": chosen, "batch": placed.batch[chosen], "position": placed.position[chosen]}
+    return pa.table({c.name: pa.array(columns[c.name], _ARROW[type(c.type)]) for c in rules.STOPPED.c})
