@@ -57,7 +57,8 @@ class Delivery:
             index = count
             self._settle()
         except _Stop as stop:
-            for later in range(index, count):
+            first = index + 1 if index in self._unknown else index
+            for later in range(first, count):
                 self._defer(later, f"never handed over: {stop}")
         return Receipt(
             refused=sorted(self._refused, key=lambda one: one.index),
