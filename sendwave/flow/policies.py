@@ -22,8 +22,7 @@ from sendwave.rules import policy as rules
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
 from sendwave.rules.policy import CampaignType, Contradiction, GatesFile, PolicySet
-from sendwave.rules.pressure import contacted
-from sendwave.rules.throttle import Lanes, Provider
+from sendwave.rules.throttle import Lanes
 from sendwave.rules.tiers import Tiers
 
 KINDS: Final[Mapping[str, type[BaseModel]]] = {
@@ -36,7 +35,6 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
 """What each kind of file is checked against: the policy files, and the file a campaign is created from."""
 
 EXAMPLES: Final = ("retail", "finance")
-OTHER: Final = "other"
 _FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml")
 _FOLDERS: Final = ("types", "schema", "examples")
 _PACKAGE: Final = Path(__file__).parent.parent
@@ -109,6 +107,7 @@ class _Layer:
     types: dict[str, CampaignType] = field(default_factory=dict)
     documents: dict[str, Document] = field(default_factory=dict)  # by file name, types/NAME.yaml for a type's own
     mistakes: list[str] = field(default_factory=list)
+    found: set[str] = field(default_factory=set)  # files that are there, readable or not
     folder: str = ""
 
     def read(self, folder: Path) -> None:
@@ -130,10 +129,18 @@ class _Layer:
         for loc, problem, at_key in contradictions:
             yield self.documents[file].mistake(loc, problem, at_key=at_key).text
 
+    def part(self, file: str, *loc: str) -> list[str]:
+        """The keys of a mapping as it stands in a file, right or wrong; none where there is no mapping."""
+        value = self.documents[file].data if file in self.documents else None
+        for key in loc:
+            value = value.get(key) if isinstance(value, dict) else None
+        return list(value) if isinstance(value, dict) else []
+
     def _one(self, folder: Path, name: str, model: type[Read]) -> Read | None:
         path = folder / name
         if not path.exists():
             return None
+        self.found.add(name)
         try:
             self.documents[name] = documents.load(path)
             return documents.validate(self.documents[name], model)
@@ -173,11 +180,14 @@ class _Layer:
 
 def _check_types(base: _Layer, own: _Layer) -> Iterator[str]:
     """Add what is wrong in the user's campaign types to `own.mistakes`; yield what is worth a look."""
-    tiers = own.tiers or (None if "tiers.yaml" in own.documents else base.tiers)
+    tiers = own.tiers or (None if "tiers.yaml" in own.found else base.tiers)
+    for file in [name for name in own.documents if name.startswith("types/")]:
+        named = own.part(file, "tiers")  # also of a file with other mistakes
+        own.mistakes += own.at(file, rules.unknown_tiers(named, tiers) if tiers else ())
     for key, kind in own.types.items():
         file = f"type {key}"
-        found = [*rules.pointless(kind), *rules.unknown_gates(kind, base.gates | own.gates)]
-        own.mistakes += own.at(file, [*(rules.unknown_tiers(kind, tiers) if tiers else ()), *found])
+        sets = {*base.gates, *own.part("gates.yaml")}
+        own.mistakes += own.at(file, [*rules.pointless(kind), *rules.unknown_gates(kind, sets)])
         if Path(own.documents[file].name).stem != key:
             yield own.documents[file].mistake(("type",), f"a file is best named after its type: {key}.yaml").text
     if left := sorted(set(base.types) - set(_fitting(base, own)) - set(own.types)):
@@ -191,27 +201,19 @@ def _check_shared(base: _Layer, own: _Layer) -> Iterator[str]:
     """The same for tiers, gates and lanes."""
     if own.gates:
         own.mistakes += own.at("gates.yaml", rules.unknown_signals(own.gates))
-        for name in own.gates.keys() & base.gates.keys():
-            lost = sorted(base.gates[name].signals.keys() - own.gates[name].signals.keys())
-            if lost:
-                problem = f"replaces the shipped set and drops its gates on {', '.join(lost)}: add them, or `mode: off`"
-                yield from own.at("gates.yaml", [Contradiction((name,), problem)])
+        yield from own.at("gates.yaml", rules.dropped_gates(own.gates, base.gates))
     if "lanes.yaml" in own.documents:
-        merged = _merged_lanes(base.lanes, own.lanes)
-        own.mistakes += own.at("lanes.yaml", rules.claimed_twice(merged))
+        own.mistakes += own.at("lanes.yaml", rules.claimed_twice(rules.laid_over(base.lanes, own.lanes)))
     if own.tiers is not None:
-        types = _fitting(base, own) | own.types
-        reached = {tier for kind in types.values() for tier in contacted(kind.tiers)}
-        for index, tier in enumerate(own.tiers.tiers):
-            if tier.key not in reached:
-                problem = f"no campaign type writes to the tier {tier.key!r}"
-                yield own.documents["tiers.yaml"].mistake(("tiers", index), problem).text
+        yield from own.at("tiers.yaml", rules.unreached(own.tiers, _fitting(base, own) | own.types))
 
 
 def _fitting(base: _Layer, own: _Layer) -> dict[str, CampaignType]:
     """The shipped campaign types whose tiers exist."""
     tiers = own.tiers or base.tiers
-    return {k: kind for k, kind in base.types.items() if tiers is None or not any(rules.unknown_tiers(kind, tiers))}
+    return {
+        k: kind for k, kind in base.types.items() if tiers is None or not any(rules.unknown_tiers(kind.tiers, tiers))
+    }
 
 
 def _merged(base: _Layer, own: _Layer) -> PolicySet:
@@ -221,18 +223,8 @@ def _merged(base: _Layer, own: _Layer) -> PolicySet:
         tiers=tiers,
         types=_fitting(base, own) | own.types,
         gates=base.gates | own.gates,
-        lanes=_merged_lanes(base.lanes, own.lanes),
+        lanes=rules.laid_over(base.lanes, own.lanes),
     )
-
-
-def _merged_lanes(base: Lanes, own: Lanes) -> Lanes:
-    """The user's providers over the shipped ones, key by key; `other` stays last, a label is never empty."""
-    providers = dict(base.providers)
-    for key, provider in own.providers.items():
-        told = {name: getattr(provider, name) for name in provider.model_fields_set}
-        providers[key] = providers.get(key, Provider(label=key)).model_copy(update=told)
-    providers[OTHER] = providers.pop(OTHER, Provider(label="Other"))
-    return Lanes(providers=providers, routes=base.routes | own.routes)
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from pydantic import Field, RootModel
 
 from sendwave.errors import NotFound, did_you_mean
 from sendwave.rules.gates import Gate, GateSet
+from sendwave.rules.plan import OTHER
 from sendwave.rules.pressure import Cap, TierPressure, contacted
 from sendwave.rules.signals import SIGNALS
-from sendwave.rules.throttle import Lanes
+from sendwave.rules.throttle import Lanes, Provider
 from sendwave.rules.tiers import Tiers
 from sendwave.rules.units import Key, Percent, Policy, parse_percent
 from sendwave.rules.waves import WavePlan
@@ -103,9 +104,9 @@ class Contradiction(NamedTuple):
     at_key: bool = True  # the key is wrong, not its value
 
 
-def unknown_tiers(kind: CampaignType, tiers: Tiers) -> Iterator[Contradiction]:
+def unknown_tiers(named: Iterable[str], tiers: Tiers) -> Iterator[Contradiction]:
     """Tiers a campaign type names and tiers.yaml lacks."""
-    for key in kind.tiers:
+    for key in named:
         if key not in tiers.keys:
             yield Contradiction(("tiers", key), f"tiers.yaml has no tier {key!r}.{did_you_mean(key, tiers.keys)}")
 
@@ -127,10 +128,10 @@ def pointless(kind: CampaignType) -> Iterator[Contradiction]:
             yield Contradiction(("tiers", key), problem)
 
 
-def unknown_gates(kind: CampaignType, gates: Mapping[str, GateSet]) -> Iterator[Contradiction]:
+def unknown_gates(kind: CampaignType, sets: Collection[str]) -> Iterator[Contradiction]:
     """A gate set that does not exist, or signals nobody measures, in a campaign type."""
-    if kind.gates.use not in gates:
-        hint = did_you_mean(kind.gates.use, gates)
+    if kind.gates.use not in sets:
+        hint = did_you_mean(kind.gates.use, sets)
         yield Contradiction(("gates", "use"), f"gates.yaml has no set {kind.gates.use!r}.{hint}", at_key=False)
     yield from _unknown_signals(kind.gates.signals, ("gates", "signals"))
 
@@ -157,6 +158,32 @@ def claimed_twice(lanes: Lanes) -> Iterator[Contradiction]:
                 yield Contradiction(loc, f"{domain!r} is no domain: lower case, IDN as xn--, without @", at_key=False)
             elif owner.setdefault(domain, key) != key:
                 yield Contradiction(loc, f"{domain} belongs to the provider {owner[domain]!r} already", at_key=False)
+
+
+def dropped_gates(own: Mapping[str, GateSet], shipped: Mapping[str, GateSet]) -> Iterator[Contradiction]:
+    """Gates that go missing because a set of the same name replaces the shipped one whole: worth a look."""
+    for name in own.keys() & shipped.keys():
+        if lost := sorted(shipped[name].signals.keys() - own[name].signals.keys()):
+            problem = f"replaces the shipped set and drops its gates on {', '.join(lost)}: add them, or `mode: off`"
+            yield Contradiction((name,), problem)
+
+
+def unreached(tiers: Tiers, types: Mapping[str, CampaignType]) -> Iterator[Contradiction]:
+    """Tiers no campaign type names: worth a look."""
+    reached = {key for kind in types.values() for key in contacted(kind.tiers)}
+    for index, tier in enumerate(tiers.tiers):
+        if tier.key not in reached:
+            yield Contradiction(("tiers", index), f"no campaign type writes to the tier {tier.key!r}")
+
+
+def laid_over(shipped: Lanes, own: Lanes) -> Lanes:
+    """The user's providers over the shipped ones, key by key; `other` stays last, a label is never empty."""
+    providers = dict(shipped.providers)
+    for key, provider in own.providers.items():
+        told = {name: getattr(provider, name) for name in provider.model_fields_set}
+        providers[key] = providers.get(key, Provider(label=key)).model_copy(update=told)
+    providers[OTHER] = providers.pop(OTHER, Provider(label="Other"))
+    return Lanes(providers=providers, routes=shipped.routes | own.routes)
 
 
 class Difference(NamedTuple):

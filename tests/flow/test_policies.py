@@ -268,6 +268,26 @@ def test_two_files_that_define_one_type(write: Write) -> None:
     ]
 
 
+def test_a_broken_file_does_not_accuse_the_others(write: Write) -> None:
+    folder = write(
+        tiers="tiers: [",
+        gates="mine:\n  signals: {complaint: {halt: 10}}\n",
+        types__newsletter=NEWSLETTER.replace("burning", "high") + "gates: {use: mine}\n",
+    )
+    assert findings(folder) == [
+        "tiers.yaml:1:9: the file ends in the middle of something",
+        "gates.yaml:2:31: mine.signals.complaint.halt: a share or rate needs its unit: write 10%",
+    ]
+
+
+def test_an_unknown_tier_is_named_beside_the_other_mistakes_of_its_file(write: Write) -> None:
+    folder = write(types__newsletter=NEWSLETTER.replace("burning: {share: 100%", "burnin: {share: 100"))
+    assert findings(folder) == [
+        "types/newsletter.yaml:3:19: tiers.burnin.share: a share or rate needs its unit: write 100%",
+        "types/newsletter.yaml:3:3: tiers.burnin: tiers.yaml has no tier 'burnin'. Did you mean 'burning'?",
+    ]
+
+
 def test_an_unknown_signal_and_an_unknown_zone(write: Write) -> None:
     folder = write(
         gates="mine:\n  signals: {hard_bouncing: {halt: 5%}}\n",

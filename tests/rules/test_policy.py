@@ -93,7 +93,7 @@ def test_a_type_changes_single_gates_of_its_set() -> None:
 def test_unknown_tiers_are_named_with_the_one_meant() -> None:
     tiers = Tiers.model_validate(document()["tiers"])
     wrong = kind(tiers={"hott": {"share": "100%"}, "cold": "never"})
-    assert said(rules.unknown_tiers(wrong, tiers)) == [
+    assert said(rules.unknown_tiers(wrong.tiers, tiers)) == [
         ("tiers.hott", "tiers.yaml has no tier 'hott'. Did you mean 'hot'?")
     ]
 
