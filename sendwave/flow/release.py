@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from sendwave import faults
 from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
-from sendwave.errors import Busy, StaleTransition
+from sendwave.errors import Busy, NotAllowed, StaleTransition
 from sendwave.rules import lifecycle, plan, throttle
 from sendwave.rules.columns import SENDS, BigInteger, Integer, String, and_, column, select, table
 from sendwave.rules.policy import CampaignType, PolicySet
@@ -86,7 +86,7 @@ def release(
     with db.read() as conn:
         due = campaigns.listing(conn, (lifecycle.Campaign.APPROVED, lifecycle.Campaign.SENDING))
     if any(c.status == lifecycle.Campaign.APPROVED and (c.start_at is None or c.start_at <= now) for c in due):
-        with db.write() as conn:
+        with suppress(NotAllowed), db.write() as conn:  # another node was first: just as well
             campaigns.start_due(conn, by=by, now=now)
     worker = _Release(db, engine, lake, now, by, batch_sizes or {})
     return [opened for campaign in due for opened in worker.open_waves(campaign.id)]
