@@ -57,14 +57,22 @@ class Daemon:
             self.workspace.adapters,
             self.workspace.token_key,
             self.holder,
+            threads=self.threads,
+            factory=self.workspace.adapter,
+            time_zone=self.workspace.settings.time_zone,
         )
 
     # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────────
     def feedback(self, now: datetime) -> int:
         """Fetch, store, normalise, count. Returns the number of events taken in."""
         house = self.workspace
-        feedback.collect(house.db, house.adapters, now=now)
-        return feedback.digest(house.db, house.engine, house.lake, house.adapters, house.token_key, now=now).events
+        feedback.collect(house.db, house.adapters, now)
+        taken = 0
+        while (
+            done := feedback.digest(house.db, house.engine, house.lake, house.adapters, house.token_key, now=now)
+        ).reports:
+            taken += done.events
+        return taken
 
     def judge(self, now: datetime) -> None:
         """Turn counts into verdicts and act on them."""
@@ -104,12 +112,12 @@ class Daemon:
         return {route: adapter.capabilities.reports_delivery for route, adapter in self.workspace.adapters.items()}
 
     # ── virtual time ──────────────────────────────────────────────────────────────────────────────────────────────
-    def step(self, now: datetime) -> None:
-        """One round of every stage at one instant."""
+    def step(self, now: datetime) -> int:
+        """One round of every stage at one instant. Returns the recipients handed over."""
         self.feedback(now)
         self.judge(now)
         self.release(now)
-        self.dispatch(now)
+        return self.dispatch(now)
 
     # ── wall clock ────────────────────────────────────────────────────────────────────────────────────────────────
     def start_up(self, now: datetime) -> None:
@@ -177,7 +185,7 @@ class Daemon:
     def idle(self, now: datetime) -> bool:
         """Whether nothing is left to do before a person decides something or a start time comes."""
         with self.workspace.db.read() as connection:
-            if inbox.waiting(connection):
+            if inbox.backlog(connection)[0]:
                 return False
             return not any(
                 self._works(connection, campaign, now)

@@ -110,9 +110,7 @@ def _contacts(draw: np.random.Generator, path: Path, ids: NDArray[Any], now: dat
         email=emails,
         first_name=first,
         last_name=last,
-        timezone=draw.choice(
-            ["Europe/Paris", "", "Indian/Reunion", "America/Guadeloupe"], count, p=[0.9, 0.07, 0.02, 0.01]
-        ),
+        timezone=draw.choice(["Europe/Paris", ""], count, p=[0.93, 0.07]),
         language=np.full(count, "fr"),
         signed_up=_dates(draw, now, count, 3000),
     )
@@ -158,7 +156,7 @@ def _suppressions(draw: np.random.Generator, path: Path, emails: NDArray[Any], n
 
 
 def _scores(draw: np.random.Generator, path: Path, ids: NDArray[Any], now: datetime) -> NDArray[Any]:
-    score = np.round(100 * draw.beta(0.9, 1.5, len(ids)) - 4).astype(int)
+    score = np.round(100 * draw.beta(1.2, 1.3, len(ids)) - 4).astype(int)
     scored = draw.random(len(ids)) >= 0.002
     stamp = now.replace(hour=4, minute=0, second=0, microsecond=0).isoformat()
     _write(path, contact_id=ids[scored], score=score[scored], scored_at=np.full(int(scored.sum()), stamp))

@@ -14,12 +14,11 @@ from sendwave.daemon import Daemon
 from sendwave.demo import people, stage
 from sendwave.flow import audit, intake, plan, steer
 from sendwave.rules.campaign import CampaignFile
-from sendwave.rules.lifecycle import Batch
-from sendwave.store import batches, campaigns, journal
+from sendwave.store import campaigns, journal
 from sendwave.workspace import Workspace
 
 SENDING_STEP: Final = timedelta(seconds=10)
-SOAKING_STEP: Final = timedelta(minutes=10)
+WAITING_STEP: Final = timedelta(minutes=5)
 LONGEST: Final = timedelta(days=10)
 
 Tell = Callable[[datetime, str], None]
@@ -75,22 +74,17 @@ def play(workspace: Workspace, start: datetime, tell: Tell, watch: Watch) -> dat
     with workspace.db.read() as connection:
         campaign_id = campaigns.get(connection, stage.CAMPAIGN).id
     while clock.now() - start < LONGEST:
-        daemon.step(clock.now())
+        handed = daemon.step(clock.now())
         with workspace.db.read() as connection:
             entries = journal.read(connection, campaign_id)
-            sending = _sending(connection, campaign_id)
         for entry in entries[told:]:
             tell(entry.at, sentence(entry))
         told = len(entries)
         watch(clock.now(), audit.show(workspace.db, stage.CAMPAIGN))
         if daemon.idle(clock.now()):
             break
-        clock.sleep((SENDING_STEP if sending else SOAKING_STEP).total_seconds())
+        clock.sleep((SENDING_STEP if handed else WAITING_STEP).total_seconds())
     return clock.now()
-
-
-def _sending(connection: Any, campaign_id: int) -> bool:
-    return batches.any_in(connection, campaign_id, (Batch.READY, Batch.CLAIMED, Batch.HANDED))
 
 
 def sentence(entry: journal.Entry) -> str:
