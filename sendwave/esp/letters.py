@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from email.header import Header
-from email.utils import format_datetime, formataddr, parseaddr
+from email.utils import format_datetime, formataddr
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +26,7 @@ TOKEN_HEADER: Final = "X-Sendwave-Token"
 """Returned headers of bounces and complaints carry it back."""
 
 _PLAIN_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+_NAMED: Final = re.compile(r"([^<>]*)<([^<>]*)>")
 _LINE: Final = 998  # longest line, RFC 5322 §2.1.1
 _FEEDBACK_SENDER: Final = 15  # longest sender id in Gmail's Feedback-ID (support.google.com/mail/answer/6254652)
 
@@ -57,11 +58,7 @@ class Letters:
         unsubscribe_mailbox: str | None,
     ) -> None:
         """`now` becomes the Date. Raises Permanent for a sender that is no address."""
-        name, address = parseaddr(one_line(message.sender))
-        if "@" not in address or not _PLAIN_ADDRESS.fullmatch(address):
-            raise Permanent(
-                f"the sender {message.sender!r} is no address: write 'Maison Lune <news@maisonlune.example>'"
-            )
+        name, address = _mailbox("sender", message.sender)
         self.domain = address.rpartition("@")[2].lower()
         self._bounce_domain = bounce_domain or self.domain
         self._message, self._content, self._mailbox = message, content, unsubscribe_mailbox
@@ -113,8 +110,7 @@ class Letters:
 def _shared_headers(message: Message, sender: str, domain: str, wave: int, now: datetime) -> bytes:
     headers = [f"From: {sender}"]
     if message.reply_to:
-        name, address = parseaddr(one_line(message.reply_to))
-        headers.append(f"Reply-To: {formataddr((name, address))}")
+        headers.append(f"Reply-To: {formataddr(_mailbox('reply_to', message.reply_to))}")
     headers += [f"Date: {format_datetime(now)}", "MIME-Version: 1.0"]
     kind = re.sub(r"[^A-Za-z0-9_.-]+", "-", message.type) or "mail"
     if message.unsubscribe:  # bulk, not service mail
@@ -122,6 +118,16 @@ def _shared_headers(message: Message, sender: str, domain: str, wave: int, now: 
     campaign = re.sub(r"[^A-Za-z0-9_.-]+", "-", message.campaign)
     headers.append(f"Feedback-ID: {campaign}:{kind}:w{wave}:{domain.partition('.')[0][:_FEEDBACK_SENDER]}")
     return "".join(f"{line}\r\n" for line in headers).encode()
+
+
+def _mailbox(what: str, written: str) -> tuple[str, str]:
+    """Display name and address. People write names with commas and no quotes; we know what they mean."""
+    value = one_line(written)
+    found = _NAMED.fullmatch(value)
+    name, address = (found[1].strip().strip('"'), found[2]) if found else ("", value)
+    if not _PLAIN_ADDRESS.fullmatch(address):
+        raise Permanent(f"the {what} {written!r} is no address: write 'Maison Lune <news@maisonlune.example>'")
+    return name, address
 
 
 def _part(kind: str, body: str) -> bytes:
