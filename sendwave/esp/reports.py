@@ -162,12 +162,14 @@ def _blocks(part: Message) -> list[Message]:
     """The field groups of a delivery-status part, however it was encoded: the message's own first, then recipients'."""
     payload = part.get_payload()
     blocks = [block for block in payload if isinstance(block, Message)] if isinstance(payload, list) else []
-    if len(blocks) == 1 and not blocks[0].keys():  # encoded as base64 or quoted-printable against RFC 2046 §5.2.1
-        blocks = []
-    if not blocks:
-        text = _words(part).replace("\r\n", "\n").strip()
-        blocks = [email.message_from_string(block.strip()) for block in re.split(r"\n\s*\n", text)]
-    return blocks
+    coded = (_text(part, "Content-Transfer-Encoding") or "").lower()
+    if blocks and coded not in {"base64", "quoted-printable"}:
+        return blocks
+    flat = Message()  # encoded against RFC 2046 §5.2.1, or no group was recognised: read it as text
+    flat["Content-Transfer-Encoding"] = coded
+    flat.set_payload("\n\n".join(str(block) for block in blocks).strip() if blocks else _words(part))
+    text = _words(flat).replace("\r\n", "\n").strip()
+    return [email.message_from_string(group.strip()) for group in re.split(r"\n\s*\n", text)]
 
 
 def _bounces(status: Message, about: _About) -> Iterator[Event]:
