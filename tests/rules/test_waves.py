@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sendwave.engine.duckdb import DuckdbEngine
+from sendwave.rules import waves
+from sendwave.rules.columns import BigInteger, column, select, table
+
+
+@st.composite
+def ramps(draw: st.DrawFn) -> tuple[Decimal, ...]:
+    """Shares that add up to 1, in steps as fine as a hundredth of a percent."""
+    cuts = sorted(draw(st.sets(st.integers(1, 9_999), max_size=8)))
+    ends = [0, *cuts, 10_000]
+    return tuple(Decimal(b - a) / 10_000 for a, b in pairwise(ends))
+
+
+@given(ramps(), st.integers(0, 200_000_000))
+def test_waves_partition_any_plan(ramp: tuple[Decimal, ...], total: int) -> None:
+    sizes = waves.sizes(ramp, total)
+    assert sum(sizes) == total
+    assert all(size > 0 for size in sizes)
+    assert len(sizes) <= len(ramp)
+
+
+@given(ramps(), st.integers(1, 200_000_000))
+def test_a_wave_is_its_share_to_within_one_person(ramp: tuple[Decimal, ...], total: int) -> None:
+    if min(ramp) * total >= 2:  # no wave is so small that it may be dropped
+        assert all(abs(size - share * total) < 1 for size, share in zip(waves.sizes(ramp, total), ramp, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ramp", "total", "sizes"),
+    [
+        (("0.02", "0.08", "0.2", "0.3", "0.4"), 1_000, (20, 80, 200, 300, 400)),
+        (("0.02", "0.08", "0.2", "0.3", "0.4"), 127, (3, 10, 26, 38, 50)),
+        (("0.02", "0.08", "0.2", "0.3", "0.4"), 3, (1, 1, 1)),
+        (("0.02", "0.98"), 0, ()),
+        (("0.02", "0.98"), 1, (1,)),
+        (("1",), 5, (5,)),
+    ],
+)
+def test_ends_are_rounded_up_and_empty_waves_dropped(ramp: tuple[str, ...], total: int, sizes: tuple[int, ...]) -> None:
+    assert waves.sizes([Decimal(share) for share in ramp], total) == sizes
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 50, 99, 1_000, 9_973])
+@pytest.mark.parametrize("ramp", [("0.02", "0.08", "0.2", "0.3", "0.4"), ("0.3333", "0.3333", "0.3334"), ("1",)])
+def test_the_expression_cuts_like_the_arithmetic(engine: DuckdbEngine, ramp: tuple[str, ...], total: int) -> None:
+    shares = [Decimal(share) for share in ramp]
+    count = select(column("total", BigInteger)).select_from(table("size", column("total"))).subquery("count")
+    ends = select(*(end.label(f"e{n}") for n, end in enumerate(waves.wave_ends(shares, count.c.total)))).subquery(
+        "ends"
+    )
+    rank = table("people", column("rank", BigInteger)).c.rank
+    number = waves.wave_number(rank, list(ends.c)).label("wave")
+    tables = {"size": pa.table({"total": [total]}), "people": pa.table({"rank": range(1, total + 1)})}
+    with engine.session({}, tables) as session:
+        found = session.read(select(rank, number).order_by(rank)).column("wave").to_pylist()
+    expected = [n for n, size in enumerate(waves.sizes(shares, total), 1) for _ in range(size)]
+    assert found == expected
