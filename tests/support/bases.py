@@ -160,6 +160,8 @@ def odd_base(seed: int, people: int = 60) -> dict[str, pa.Table]:
             channel=pick("email", "email", "sms", None),
             campaign=int(pick(-1, 7)),
             freeze=n % 9,
+            batch=n % 9,
+            position=n,
             excluded_by=pick(None, None, None, "suppressed_complaint"),
         )
         for n in range(people * 3)
