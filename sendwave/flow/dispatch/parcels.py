@@ -50,7 +50,7 @@ class Packer:
             contacts = people["contact"].to_pylist()
             dropped = [(n, out[contact]) for n, contact in enumerate(contacts) if contact in out]
             indexes = [n for n, contact in enumerate(contacts) if contact not in out]
-            people = people.take(indexes)
+            people = people.take(pa.array(indexes, pa.int64()))
         where = batch.origins or [(batch.id, n) for n in range(batch.size)]
         recipients = Recipients(
             people["address"].to_pylist(),
