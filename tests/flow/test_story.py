@@ -178,7 +178,7 @@ def test_a_cancelled_campaign_writes_to_nobody_else(house: House) -> None:
     assert {why for why in house.check().values() if not why.startswith("refused")} == {"cancelled"}
 
 
-@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings().max_examples // 25, suppress_health_check=list(HealthCheck))
 @given(actions=st.lists(st.sampled_from(ACTIONS), min_size=8, max_size=25), finish=st.booleans())
 def test_whatever_people_and_gates_do_nobody_is_written_to_twice_and_nobody_is_lost(
     tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, now: datetime, actions: list[str], *, finish: bool
