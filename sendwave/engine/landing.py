@@ -175,18 +175,19 @@ class Landing:
 
     def filled(self, target: str, number: str) -> str:
         """SQL: whether the file of that number has the column at all; `true` or `false` where all or none have it."""
-        numbers = [str(part.source.number) for part in self.staged if self._has(part, target)]
+        numbers = [str(part.source.number) for part in self.staged if target in part.targets]
         if len(numbers) == len(self.staged):
             return "true"
         return f"{number} IN ({', '.join(numbers)})" if numbers else "false"
 
-    def _has(self, part: Staged, target: str) -> bool:
-        return target in [row[0] for row in self.run(f"DESCRIBE {part.query}")]
+    def report_rows(self, view: str, *, landed: bool = False) -> None:
+        """Report the rows of a view whose `bad` says what is wrong, and the notes of the others.
 
-    def report_rows(self, view: str) -> None:
-        """Report the rows of a view whose `bad` says why they did not land, and the notes of those that did."""
+        `landed` where the row itself did: only what this view made of it is lost.
+        """
         self.run(
-            f"INSERT INTO report SELECT f, n, NULL, false, bad, coalesce(about, '') FROM {view} WHERE bad IS NOT NULL"
+            f"INSERT INTO report SELECT f, n, NULL, {str(landed).lower()}, bad, coalesce(about, '') FROM {view} "
+            "WHERE bad IS NOT NULL"
         )
         self.run(
             f"INSERT INTO report SELECT f, n, NULL, true, split_part(one, '=', 1), substr(one, strpos(one, '=') + 1) "

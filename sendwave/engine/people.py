@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 from zoneinfo import available_timezones
 
@@ -57,10 +58,16 @@ def check_emails(landing: Landing) -> None:
     landing.table("checked", {"given": given, "email": emails, "problem": problems})
 
 
+@cache
+def _zones() -> list[str]:
+    """Every IANA name this system knows; finding them walks a few hundred files."""
+    return sorted(available_timezones())
+
+
 def prepare_contacts(landing: Landing) -> None:
     """Clean every row into `cleaned`; an address or zone that is unusable costs that value, not the contact."""
     check_emails(landing)
-    zones = sorted(available_timezones())
+    zones = _zones()
     landing.table("zones", {"spelt": [zone.lower() for zone in zones], "zone": zones})
     signed_up = f"CASE WHEN told BETWEEN 0 AND {landing.now_ts} THEN told END"
     cleaned = f"""
@@ -237,7 +244,7 @@ def prepare_consents(landing: Landing, source: str = "raw") -> None:
             status_of(status) AS said_status, instant_of(date) AS told FROM {source})
         LEFT JOIN {"numbered" if source == "stated" else IDS} USING (contact_id)""",
     )
-    landing.report_rows("consented")
+    landing.report_rows("consented", landed=source == "stated")
 
 
 def merge_consents(landing: Landing) -> Outcome:

@@ -32,6 +32,7 @@ _REASONS: Final = {
     "UNQUOTED VALUE": "broken_quotes",
     "LINE SIZE OVER MAXIMUM": "line_too_long",
 }
+_IS_OBJECT: Final = "coalesce(CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END, false)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,10 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file as rows of clean text, NULL for nothing. `query` gives f (file), n (row from 0) and the headings' targets."""
+    """A file as rows of clean text (NULL: nothing). `query` gives f (file), n (row from 0) and what headings fill."""
 
     source: Source
+    targets: frozenset[str]
     query: str
     rows: int
     refused: tuple[Refused, ...]
@@ -138,8 +140,7 @@ def _text_lines(path: Path) -> str:
 def _json_keys(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, ...]:
     _forget_rejects(connection)
     rows = connection.execute(
-        f"SELECT DISTINCT unnest(json_keys(line)) FROM {_text_lines(path)} "
-        "WHERE json_valid(line) AND json_type(line) = 'OBJECT' ORDER BY 1"
+        f"SELECT DISTINCT unnest(json_keys(CASE WHEN {_IS_OBJECT} THEN line END)) FROM {_text_lines(path)} ORDER BY 1"
     ).fetchall()
     if not rows:
         raise BadInput(f"{path} has no line that is a JSON object: JSON lines need one object a line")
@@ -172,7 +173,7 @@ def stage(connection: duckdb.DuckDBPyConnection, source: Source, targets: Mappin
         f"SELECT {source.number} AS f, file_row_number AS n, * EXCLUDE (file_row_number) "
         f"FROM read_parquet({literal(kept)}, file_row_number = true)"
     )
-    return Staged(source, query, count, refused, lines)
+    return Staged(source, frozenset(targets.values()), query, count, refused, lines)
 
 
 def _rows_of(source: Source, targets: Mapping[str, str]) -> tuple[str, str]:
@@ -181,8 +182,8 @@ def _rows_of(source: Source, targets: Mapping[str, str]) -> tuple[str, str]:
         shape = "{" + ", ".join(f'"{_escaped(column)}": "VARCHAR"' for column in targets) + "}"
         values = [f"value_of(item[{literal(column)}]) AS {quoted(target)}" for column, target in targets.items()]
         inner = (
-            f"(SELECT line IS NOT NULL AND NOT coalesce(json_valid(line) AND json_type(line) = 'OBJECT', false) "
-            f"AS broken, CASE WHEN line IS NULL OR broken THEN NULL ELSE from_json(line, {literal(shape)}) END AS item "
+            f"(SELECT line IS NOT NULL AND NOT {_IS_OBJECT} AS broken, "
+            f"CASE WHEN {_IS_OBJECT} THEN from_json(line, {literal(shape)}) END AS item "
             f"FROM {_text_lines(source.path)})"
         )
         return inner, ", ".join([*values, "broken AS __broken", "item IS NULL AS __blank"])
@@ -211,7 +212,7 @@ def _stage_parquet(connection: duckdb.DuckDBPyConnection, source: Source, target
     relation = f"read_parquet({literal(source.path)}, file_row_number = true)"
     query = f"SELECT {source.number} AS f, file_row_number AS n, {values} FROM {relation}"
     row = connection.execute(f"SELECT count(*) FROM read_parquet({literal(source.path)})").fetchone()
-    return Staged(source, query, int(row[0]) if row else 0, (), Lines([(0, 1)]))
+    return Staged(source, frozenset(targets.values()), query, int(row[0]) if row else 0, (), Lines([(0, 1)]))
 
 
 def _lines_at(path: Path, starts: Mapping[int, str]) -> dict[int, str]:

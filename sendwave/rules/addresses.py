@@ -62,7 +62,9 @@ def normalise_email(given: str) -> str:
     if "@" not in address:
         raise ValueError("it has no @-sign")
     try:
-        checked = validate_email(address, check_deliverability=False, allow_smtputf8=False, test_environment=True)
+        checked = validate_email(
+            address, check_deliverability=False, allow_smtputf8=False, test_environment=True, strict=True
+        )
     except EmailNotValidError as fault:
         raise ValueError(str(fault)) from None
     assert checked.ascii_email is not None, "without SMTPUTF8 every valid address has an ASCII form"

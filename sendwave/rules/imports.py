@@ -28,8 +28,8 @@ def _kind(required: str, fields: Mapping[str, str], *, one_of: str = "", extras:
 
 
 _CONTACT: Final = (
-    "id customer_id client_id id_client id_contact contactid customerid identifiant code_client numero_client "
-    "crm_id external_id contact client customer"
+    "customer_id client_id id_client id_contact contactid customerid code_client numero_client crm_id external_id "
+    "contact client customer identifiant id"
 )
 _DATE: Final = "date at timestamp created_at date_creation horodatage"
 _EMAIL: Final = "mail e_mail email_address adresse_email adresse_mail courriel adresse_e_mail adresse_electronique"
@@ -93,7 +93,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "contact_id kind ts",
         {
             "contact_id": _CONTACT,
-            "interaction_id": "event_id id_interaction id_evenement uuid",
+            "interaction_id": "event_id id_interaction id_evenement uuid id",
             "kind": "type event event_type touchpoint evenement interaction type_interaction action",
             "ts": f"event_time occurred_at event_at {_DATE}",
             "value": "amount montant valeur revenue",
