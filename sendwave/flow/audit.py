@@ -150,6 +150,10 @@ def show(db: Database, name: str) -> dict[str, Any]:
         for (reason, _tier), people in campaigns.exclusions(conn, campaign.id).items():
             excluded[reason] = excluded.get(reason, 0) + people
         counts = batches.counts(conn, campaign.id)
+        lanes = campaigns.lanes(conn, campaign.id)
+        overruled = {lane.provider: lane.judged_from for lane in lanes if lane.judged_from is not None}
+        if len(overruled) == len(lanes) > 0:
+            overruled[""] = min(overruled.values())  # all lanes together
         return {
             "id": campaign.name,
             "name": campaign.name,
@@ -160,9 +164,9 @@ def show(db: Database, name: str) -> dict[str, Any]:
             "planned": sum(wave.planned for wave in waves),
             "excluded": excluded,
             "waves": [_wave(wave, counts) for wave in waves],
-            "lanes": [{"provider": n.provider, "status": n.status} for n in campaigns.lanes(conn, campaign.id)],
+            "lanes": [{"provider": lane.provider, "status": lane.status} for lane in lanes],
             "holds": [_hold(hold) for hold in holds.open_holds(conn, campaign.id)],
-            "signals": [_signal(reading) for reading in verdicts.latest(conn, campaign.id)],
+            "signals": [_signal(reading, overruled) for reading in verdicts.latest(conn, campaign.id)],
         }
 
 
@@ -196,7 +200,9 @@ def _hold(hold: Hold) -> dict[str, Any]:
     }
 
 
-def _signal(reading: verdicts.Reading) -> dict[str, Any]:
+def _signal(reading: verdicts.Reading, overruled: Mapping[str, datetime]) -> dict[str, Any]:
+    """A verdict as it was given; `overruled` when a person has since answered for the mail it was given on."""
+    since = overruled.get(reading.provider)
     return {
         "signal": reading.signal,
         "wave": reading.wave,
@@ -208,6 +214,7 @@ def _signal(reading: verdicts.Reading) -> dict[str, Any]:
         "high": reading.high,
         "limit": reading.limit,
         "verdict": reading.verdict,
+        "overruled": since is not None and reading.at <= since,
         "mode": reading.mode,
         "sentence": reading.sentence,
         "at": _text(reading.at),

@@ -121,6 +121,9 @@ def allowed(table: Transitions, status: str) -> tuple[str, ...]:
     return tuple(event for event, (sources, _) in table.items() if status in sources)
 
 
+STEERED: Final = ("plan", "approve", "pause", "resume", "cancel")
+"""Events of a campaign that people bring about by the command of that name; the others follow from them."""
+
 FINAL: Final = frozenset({Campaign.COMPLETED, Campaign.CANCELLED})
 """Campaign statuses nothing follows."""
 

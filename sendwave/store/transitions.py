@@ -95,4 +95,5 @@ def _forbidden(row: Row, status: str, event: str) -> str:
     if not instead:
         further = "; create a new one" if row.kind == "campaign" else ""
         return f"{row.named} is {status}: nothing follows{further}"
-    return f"{row.named} is {status}: `{event}` is not possible, only {', '.join(instead)}"
+    possible = [one for one in instead if row.kind != "campaign" or one in lifecycle.STEERED]
+    return f"{row.named} is {status}: `{event}` is not possible, only {', '.join(possible)}"

@@ -21,8 +21,9 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import NotAllowed, NotFound
 from sendwave.flow import audit as auditing
 from sendwave.flow.audit import COLUMNS, Audit, audit, show
+from sendwave.rules.gates import Cell, Cohort, Decision, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Batch
-from sendwave.store import campaigns, files, holds
+from sendwave.store import campaigns, files, holds, verdicts
 from sendwave.store.database import Database
 from sendwave.store.tables import batches, freezes, lanes, waves
 from sendwave.store.tables import campaigns as campaign_rows
@@ -387,7 +388,10 @@ def expected(told: Sequence[Sequence[Told]]) -> dict[int, str]:
 STATE = {"accepted": "sent", "unknown": "unknown", "handed": "unknown"}
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=settings().max_examples // 12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(history=histories(), data=st.data())
 def test_everybody_of_the_plan_is_in_the_audit_exactly_once_whatever_happened(
     tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, now: datetime, history: Any, data: st.DataObject
@@ -425,6 +429,31 @@ def test_everybody_of_the_plan_is_in_the_audit_exactly_once_whatever_happened(
 
 
 # ── campaign show ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_show_tells_the_latest_verdicts_and_whether_a_person_has_answered_for_them(
+    ledger: Ledger, now: datetime
+) -> None:
+    ledger.plan(EVERYBODY)
+    cells = [Cell("hard_bounce", 1, provider, (Cohort(now, 4000, 90),)) for provider in ("", "gmail")]
+    numbers = {"events": 90, "exposure": 3600.0, "maturity": 0.9, "rate": 0.025, "low": 0.021, "high": 0.031}
+    with ledger.db.write() as conn:
+        campaign = campaigns.get(conn, CAMPAIGN)
+        for cell in cells:
+            verdict = Verdict(
+                cell=cell, decision=Decision.HALT, mode=Mode.ENFORCE, rule=Rule.EXACT_BOUND, **numbers,
+                hold_limit=0.01, halt_limit=0.02, sentence="too many",
+            )  # fmt: skip
+            verdicts.upsert(conn, campaign.id, verdict, now)
+    ledger.set(lanes, lanes.c.provider == "gmail", judged_from=now + timedelta(hours=1))
+    whole, gmail = show(ledger.db, CAMPAIGN)["signals"]
+    assert {key: whole[key] for key in ("signal", "wave", "provider", "limit", "verdict", "overruled", "rate")} == {
+        "signal": "hard_bounce", "wave": 1, "provider": "", "limit": 0.02, "verdict": "halt", "overruled": False,
+        "rate": 0.025,
+    }  # fmt: skip
+    assert (gmail["provider"], gmail["overruled"], gmail["exposure"]) == ("gmail", True, 3600.0)
+    ledger.set(lanes, lanes.c.provider == "orange", judged_from=now + timedelta(hours=2))
+    assert [signal["overruled"] for signal in show(ledger.db, CAMPAIGN)["signals"]] == [True, True]
 
 
 def test_show_tells_where_a_campaign_stands(ledger: Ledger, now: datetime) -> None:
