@@ -52,10 +52,9 @@ def explain(  # noqa: PLR0917  # the same order as every flow: where, under whic
     with db.read() as conn:
         basis = _basis(conn, lake, policy, campaign, now)
     about = _About(db, engine, lake, campaign, basis, now)
-    facts, past = about.seen(contact_id)
-    person = Person(basis.policy, basis.kind, facts, past, basis.now_ts)
-    links = chain.links(person)
-    row = about.place(facts["contact"])
+    contact, digest, row = about.found(contact_id)
+    person = about.person(contact, digest)
+    facts, links = person.facts, chain.links(person)
     excluded_by = (row or facts)["excluded_by"]
     decided = [] if row is None or row["excluded_by"] == facts["excluded_by"] else [_differs(facts["excluded_by"])]
     later = [] if row is None or row["excluded_by"] else about.later(row)
@@ -120,26 +119,32 @@ class _About:
     basis: _Basis
     now: datetime
 
-    def seen(self, contact_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The facts about the contact and their past sends. Raises NotFound, with ids that look alike."""
+    def found(self, contact_id: str) -> tuple[int, str | None, dict[str, Any] | None]:
+        """Surrogate, address hash and row of the plan (None without one). Raises NotFound, with ids that look alike."""
+        with self.engine.session({**self.basis.files, "plan": self.basis.plan}) as session:
+            known = session.read(plan.contact_statement(self.basis.kind, contact_id)).to_pylist()
+            if not known:
+                raise NotFound(self._unknown(session, contact_id))
+            contact = known[0]["contact"]
+            placed = session.read(plan.place_statement(contact)).to_pylist()
+        return contact, known[0]["address_hash"], placed[0] if placed else None
+
+    def _unknown(self, session: Session, contact_id: str) -> str:
+        some = session.read(plan.neighbours_statement(contact_id)).column("contact_id").to_pylist()
+        near = get_close_matches(contact_id, some, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        since = "" if self.basis.planned_at is None else " of the plan: people imported later are not in it"
+        return f"there is no contact {contact_id!r} in the base{since}.{hint}"
+
+    def person(self, contact: int, digest: str | None) -> Person:
+        """What the rules see of the contact."""
         b = self.basis
-        with self.engine.session(b.files) as session:
-            contact, digest = self._named(session, contact_id)
         with self.engine.session(b.files, {"suppressions": self._suppressed(digest)}) as session:
             asked = plan.chain_statement(b.policy, b.kind, self.campaign.name, b.now_ts, contact)
             facts = session.read(asked).to_pylist()[0]
             reach = b.now_ts - chain.reach_seconds(b.kind)
-            return facts, session.read(plan.past_statement(b.kind, contact, reach)).to_pylist()
-
-    def _named(self, session: Session, contact_id: str) -> tuple[int, str | None]:
-        found = session.read(plan.contact_statement(self.basis.kind, contact_id)).to_pylist()
-        if not found:
-            some = session.read(plan.neighbours_statement(contact_id)).column("contact_id").to_pylist()
-            near = get_close_matches(contact_id, some, n=3)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            since = "" if self.basis.planned_at is None else " of the plan: people imported later are not in it"
-            raise NotFound(f"there is no contact {contact_id!r} in the base{since}.{hint}")
-        return found[0]["contact"], found[0]["address_hash"]
+            past = session.read(plan.past_statement(b.kind, contact, reach)).to_pylist()
+        return Person(b.policy, b.kind, facts, past, b.now_ts)
 
     def _suppressed(self, digest: str | None) -> pa.Table:
         """The suppressions of the address, without those recorded after the plan was made."""
@@ -151,14 +156,6 @@ class _About:
                 rows = [row for row in rows if row not in later]
         names = ("address_hash", "channel", "scope", "reason")
         return pa.table({name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names})
-
-    def place(self, contact: int) -> dict[str, Any] | None:
-        """The contact's row of the plan; None without a plan."""
-        if not self.basis.plan:
-            return None
-        with self.engine.session({"plan": self.basis.plan}) as session:
-            found: list[dict[str, Any]] = session.read(plan.place_statement(contact)).to_pylist()
-        return found[0] if found else None
 
     def later(self, row: Mapping[str, Any]) -> list[Link]:
         """What became of somebody the plan wants: frozen, handed over, or what release would say now."""

@@ -42,7 +42,7 @@ REACHABLE: Final = (
         ),
     ),
     Reason("invalid_address", _STATUS != "invalid"),
-    Reason("duplicate_address", _STATUS == "valid"),
+    Reason("duplicate_address", _STATUS != "duplicate"),
     Reason("suppressed", _SUPPRESSED.is_(None), _SUPPRESSED),
 )
 """What every message needs, service messages too."""
