@@ -29,7 +29,8 @@ class _Taker:
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802
-        trace = f"Return-Path: <{envelope.mail_from or ''}>\r\n"
+        sender = (envelope.mail_from or "").strip("<>")  # aiosmtpd gives the null sender as "<>"
+        trace = f"Return-Path: <{sender}>\r\n"
         trace += "".join(f"Delivered-To: {address}\r\n" for address in envelope.rcpt_tos)
         reply = "250 2.0.0 stored"
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -104,16 +105,19 @@ class Mailbox:
         from sendwave.esp.listener import Listener
 
         where = urlsplit(url)
+        host, port = where.hostname or "127.0.0.1", where.port or 0
         domain = re.escape(self._bounce_domain) if self._bounce_domain else "[^@]+"
         wanted = "|".join([rf"b-[0-9a-f]+@{domain}", *map(re.escape, self._settings.accept)])
-        listener = Listener(
-            host=where.hostname or "127.0.0.1",
-            port=where.port or 0,
-            lmtp=where.scheme == "lmtp",
-            wanted=re.compile(wanted, re.IGNORECASE),
-            store=lambda mail: deliver(self._folder, mail),
-        )
         try:
+            with socket.create_server((host, port)):
+                pass  # asked here, because the listener's own thread says no only after a time-out
+            listener = Listener(
+                host=host,
+                port=port,
+                lmtp=where.scheme == "lmtp",
+                wanted=re.compile(wanted, re.IGNORECASE),
+                store=lambda mail: deliver(self._folder, mail),
+            )
             listener.start()
         except OSError as taken:
             raise Busy(f"cannot listen for bounces on {url}: {taken}") from taken
