@@ -97,14 +97,9 @@ class _Teller:
         if not self.quiet:
             self.console.print(f"[dim]{at:%a %H:%M}[/dim]  {line}", markup=True, soft_wrap=True)
 
-    def watch(self, now: datetime, document: dict[str, Any]) -> None:
+    def watch(self, now: datetime, done: int, doing: str) -> None:
         """Where the campaign stands."""
-        done = sum(wave["accepted"] + wave["refused"] + wave["unknown"] for wave in document["waves"])
-        state = next((f"wave {w['number']} {w['status']}" for w in document["waves"] if w["status"] in _MOVING), "")
-        self.bar.update(self.task, completed=done, clock=f"{now:%a %H:%M}", state=state)
-
-
-_MOVING: Final = ("released", "sending", "soaking", "held")
+        self.bar.update(self.task, completed=done, clock=f"{now:%a %H:%M}", state=doing)
 
 
 def _report(workspace: Any, planned: dict[str, Any], end: datetime, place: Path, *, as_json: bool, kept: bool) -> None:

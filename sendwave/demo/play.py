@@ -12,9 +12,10 @@ from sendwave import documents
 from sendwave.clock import VirtualClock
 from sendwave.daemon import Daemon
 from sendwave.demo import people, stage
-from sendwave.flow import audit, intake, plan, steer
+from sendwave.flow import intake, plan, steer
 from sendwave.rules.campaign import CampaignFile
-from sendwave.store import campaigns, journal
+from sendwave.rules.lifecycle import Wave
+from sendwave.store import batches, campaigns, journal
 from sendwave.workspace import Workspace
 
 SENDING_STEP: Final = timedelta(seconds=10)
@@ -22,7 +23,11 @@ WAITING_STEP: Final = timedelta(minutes=5)
 LONGEST: Final = timedelta(days=10)
 
 Tell = Callable[[datetime, str], None]
-Watch = Callable[[datetime, dict[str, Any]], None]
+Watch = Callable[[datetime, int, str], None]
+"""(virtual now, people handed over so far, what the wave in flight does)"""
+
+ROUTINE: Final = ("verdict.pass", "verdict.hold", "lane.suspend", "campaign.create", "wave.send")
+"""Journal rows that only repeat what a neighbour says; `campaign journal` has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +81,34 @@ def play(workspace: Workspace, start: datetime, tell: Tell, watch: Watch) -> dat
     while clock.now() - start < LONGEST:
         handed = daemon.step(clock.now())
         with workspace.db.read() as connection:
-            entries = journal.read(connection, campaign_id)
-        for entry in entries[told:]:
-            tell(entry.at, sentence(entry))
-        told = len(entries)
-        watch(clock.now(), audit.show(workspace.db, stage.CAMPAIGN))
+            entries = journal.read(connection, campaign_id, after=told)
+            waves = campaigns.waves(connection, campaign_id)
+            cells = batches.counts(connection, campaign_id).values()
+        for entry in entries:
+            told = entry.id
+            if entry.action not in ROUTINE:
+                tell(entry.at, sentence(entry))
+        watch(clock.now(), sum(cell.accepted + cell.refused + cell.unknown for cell in cells), _doing(waves))
         if daemon.idle(clock.now()):
             break
         clock.sleep((SENDING_STEP if handed else WAITING_STEP).total_seconds())
     return clock.now()
 
 
+def _doing(waves: list[campaigns.WaveRow]) -> str:
+    moving = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.HELD)
+    return next((f"wave {wave.number} {wave.status}" for wave in waves if wave.status in moving), "")
+
+
 def sentence(entry: journal.Entry) -> str:
     """A journal row in one line."""
     where = " ".join(part for part in (f"wave {entry.wave}" if entry.wave else "", entry.provider or "") if part)
     return " ".join(
-        part for part in (entry.action.replace("_", " "), where, f"— {entry.reason}" if entry.reason else "") if part
+        part
+        for part in (
+            entry.action.replace("_", " ").replace(".", " "),
+            where,
+            f"— {entry.reason}" if entry.reason else "",
+        )
+        if part
     )

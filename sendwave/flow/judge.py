@@ -143,8 +143,7 @@ class _Case:
 
     def act(self, conn: Connection) -> None:
         """Everything at once. Raises NotAllowed when the campaign, a wave or a lane was moved meanwhile."""
-        for verdict in self.fresh:
-            verdicts.upsert(conn, self.campaign.id, verdict, self.now, by=self.by)
+        verdicts.upsert(conn, self.campaign.id, self.fresh, self.now, by=self.by)
         self._hold_while_blind(conn)
         if self.ruling.halt is not None:
             self._halt(conn, self.ruling.halt)

@@ -62,9 +62,9 @@ def write(
     )
 
 
-def read(conn: Connection, campaign_id: int | None = None, limit: int | None = None) -> list[Entry]:
-    """Rows of one campaign, or all, oldest first; with `limit`, the newest so many of them."""
-    statement = select(journal).order_by(journal.c.id.desc()).limit(limit)
+def read(conn: Connection, campaign_id: int | None = None, limit: int | None = None, *, after: int = 0) -> list[Entry]:
+    """Rows of one campaign, or all, oldest first; with `limit`, the newest so many; `after`: only later ids."""
+    statement = select(journal).where(journal.c.id > after).order_by(journal.c.id.desc()).limit(limit)
     if campaign_id is not None:
         statement = statement.where(journal.c.campaign_id == campaign_id)
     return [Entry(**row) for row in conn.execute(statement).mappings()][::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,35 +46,58 @@ class Reading:
         return self.hold_limit
 
 
-def upsert(conn: Connection, campaign_id: int, verdict: Verdict, now: datetime, *, by: str = "daemon") -> bool:
-    """Keep a verdict as the latest of its cell; returns whether the decision is another one than before.
+def upsert(
+    conn: Connection, campaign_id: int, found: Sequence[Verdict], now: datetime, *, by: str = "daemon"
+) -> list[Verdict]:
+    """Keep each verdict as the latest of its cell; returns those whose decision is another one than before.
 
     A change, the first verdict included unless it is a pass, is also a journal row.
     """
-    cell = verdict.cell
-    key = {"campaign_id": campaign_id, "signal": cell.signal, "wave": cell.wave, "provider": cell.provider}
-    before = conn.execute(
-        select(verdicts.c.verdict).where(*(verdicts.c[name] == value for name, value in key.items()))
-    ).scalar()
-    row: dict[str, Any] = {"verdict": verdict.decision.value, "evidence": evidence(verdict), "at": now}
-    statement = insert_or_update(conn, verdicts).values(**key, **row)
-    conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=row))
-    changed = verdict.decision != (before or Decision.PASS)
-    if changed:
-        pinned = select(campaigns.c.policy_version).where(campaigns.c.id == campaign_id)
+    if not found:
+        return []
+    table = verdicts.c
+    where = (table.signal, table.wave, table.provider)
+    before = {
+        tuple(row[:3]): row.verdict
+        for row in conn.execute(select(*where, table.verdict).where(table.campaign_id == campaign_id))
+    }
+    insert = insert_or_update(conn, verdicts)
+    fresh = {name: insert.excluded[name] for name in ("verdict", "evidence", "at")}
+    statement = insert.on_conflict_do_update(index_elements=[table.campaign_id, *where], set_=fresh)
+    conn.execute(statement, [_row(campaign_id, verdict, now) for verdict in found])
+    changed = [one for one in found if one.decision != (before.get(_place(one)) or Decision.PASS)]
+    pinned = conn.execute(select(campaigns.c.policy_version).where(campaigns.c.id == campaign_id)).scalar()
+    for verdict in changed:
         journal.write(
             conn,
             at=now,
             actor=by,
             action=f"verdict.{verdict.decision.value}",
             campaign_id=campaign_id,
-            wave=cell.wave or None,
-            provider=cell.provider or None,
+            wave=verdict.cell.wave or None,
+            provider=verdict.cell.provider or None,
             reason=verdict.sentence,
-            evidence={"signal": cell.signal, "before": before, **row["evidence"]},
-            policy_version=conn.execute(pinned).scalar(),
+            evidence={"signal": verdict.cell.signal, "before": before.get(_place(verdict)), **evidence(verdict)},
+            policy_version=pinned,
         )
     return changed
+
+
+def _place(verdict: Verdict) -> tuple[str, int, str]:
+    return verdict.cell.signal, verdict.cell.wave, verdict.cell.provider
+
+
+def _row(campaign_id: int, verdict: Verdict, now: datetime) -> dict[str, Any]:
+    signal, wave, provider = _place(verdict)
+    return {
+        "campaign_id": campaign_id,
+        "signal": signal,
+        "wave": wave,
+        "provider": provider,
+        "verdict": verdict.decision.value,
+        "evidence": evidence(verdict),
+        "at": now,
+    }
 
 
 def evidence(verdict: Verdict) -> dict[str, Any]:

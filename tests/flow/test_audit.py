@@ -444,7 +444,7 @@ def test_show_tells_the_latest_verdicts_and_whether_a_person_has_answered_for_th
                 cell=cell, decision=Decision.HALT, mode=Mode.ENFORCE, rule=Rule.EXACT_BOUND, **numbers,
                 hold_limit=0.01, halt_limit=0.02, sentence="too many",
             )  # fmt: skip
-            verdicts.upsert(conn, campaign.id, verdict, now)
+            verdicts.upsert(conn, campaign.id, [verdict], now)
     ledger.set(lanes, lanes.c.provider == "gmail", judged_from=now + timedelta(hours=1))
     whole, gmail = show(ledger.db, CAMPAIGN)["signals"]
     assert {key: whole[key] for key in ("signal", "wave", "provider", "limit", "verdict", "overruled", "rate")} == {

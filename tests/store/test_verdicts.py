@@ -36,8 +36,8 @@ def test_the_latest_verdict_of_a_cell_comes_back_with_its_numbers(
 ) -> None:
     with database.write() as conn:
         made = campaigns_made.planned(conn, now)
-        assert verdicts.upsert(conn, made.id, verdict, now)
-        assert not verdicts.upsert(conn, made.id, replace(verdict, events=95), now + timedelta(minutes=1))
+        assert verdicts.upsert(conn, made.id, [verdict], now)
+        assert not verdicts.upsert(conn, made.id, [replace(verdict, events=95)], now + timedelta(minutes=1))
         [reading] = verdicts.latest(conn, made.id)
     assert (reading.signal, reading.wave, reading.provider, reading.verdict) == ("hard_bounce", 2, "orange", "halt")
     assert (reading.events, reading.sent, reading.exposure, reading.next_look) == (95, 4000, 3600.0, 600.0)
@@ -49,7 +49,7 @@ def test_only_a_change_of_verdict_is_journalled(database: Database, now: datetim
     decisions = [Decision.PASS, Decision.PASS, Decision.HOLD, Decision.HOLD, Decision.HALT, Decision.PASS]
     with database.write() as conn:
         made = campaigns_made.planned(conn, now)
-        told = [verdicts.upsert(conn, made.id, replace(verdict, decision=one), now) for one in decisions]
+        told = [bool(verdicts.upsert(conn, made.id, [replace(verdict, decision=one)], now)) for one in decisions]
         written = [entry for entry in journal.read(conn, made.id) if entry.action.startswith("verdict.")]
     assert told == [False, False, True, False, True, True]
     assert [entry.action for entry in written] == ["verdict.hold", "verdict.halt", "verdict.pass"]
