@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -22,7 +23,7 @@ import tenacity
 from sendwave import faults
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
-from sendwave.errors import HandOverError, Transient, Unknown
+from sendwave.errors import HandOverError, NotAllowed, StaleTransition, Transient, Unknown
 from sendwave.esp.base import EspAdapter, Receipt, Submission
 from sendwave.esp.lending import Lending
 from sendwave.flow.dispatch import pacing, settling
@@ -101,13 +102,21 @@ class Dispatcher:
             waiting = [group for group in batches.groups(conn, now) if group.route in self._routes]
         done = Progress()
         if waiting and not self._stopping.is_set():
-            with self._db.write() as conn:
-                jobs = self._pacer.jobs(conn, {group.campaign_id for group in waiting})
-                claimed = self._pacer.claim(conn, waiting, jobs, now=now, until=now + LEASE_LIFE)
+            claimed, jobs = self._claim(waiting, now)
             faults.point("after_claim")
             done = self._deliver_all(claimed, jobs, now)
         self._soak(now)
         return done
+
+    def _claim(
+        self, waiting: Sequence[batches.Group], now: datetime
+    ) -> tuple[Sequence[batches.Claimed], Mapping[int, Job]]:
+        try:
+            with self._db.write() as conn:
+                jobs = self._pacer.jobs(conn, {group.campaign_id for group in waiting})
+                return self._pacer.claim(conn, waiting, jobs, now=now, until=now + LEASE_LIFE), jobs
+        except StaleTransition:
+            return (), {}  # a wave was stopped meanwhile: the next step looks afresh
 
     def _sweep(self, now: datetime) -> None:
         if self._swept is None or now - self._swept >= SWEEP:
@@ -120,7 +129,7 @@ class Dispatcher:
         with self._db.read() as conn:
             found = pacing.through(conn)
         if found:
-            with self._db.write() as conn:
+            with suppress(NotAllowed), self._db.write() as conn:  # another node, or a halt, was first
                 pacing.soak(conn, by=self._holder, now=now)
 
     def _deliver_all(self, claimed: Sequence[batches.Claimed], jobs: Mapping[int, Job], now: datetime) -> Progress:
