@@ -45,11 +45,13 @@ KINDS: Final[Mapping[str, Kind]] = {
             "timezone": "time_zone tz fuseau fuseau_horaire",
             "language": "lang langue locale",
             "country": "pays country_code code_pays",
-            "signed_up": f"signed_up_at signup_date signup sign_up_date date_inscription inscription {_DATE}",
+            "signed_up": "signed_up_at signup_date signup sign_up_date date_inscription date_d_inscription inscription "
+            + _DATE,
             "owner": "owner_id account_owner proprietaire vendeur",
             "group_key": "group household household_id foyer id_foyer account account_id compte",
             "seed": "is_seed boite_temoin temoin",
-            "consent_date": "optin_date opt_in_date date_optin date_opt_in date_consentement consent_at",
+            "consent_date": "optin_date opt_in_date date_optin date_opt_in date_consentement date_de_consentement "
+            "consent_at",
         },
         one_of="email phone",
         extras=True,
@@ -62,7 +64,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "purpose": "finalite usage but",
             "status": "statut consent consentement optin opt_in state etat",
             "basis": "legal_basis base_legale base",
-            "date": f"recorded_at consent_date date_consentement optin_date opt_in_date {_DATE}",
+            "date": f"recorded_at consent_date date_consentement date_de_consentement optin_date opt_in_date {_DATE}",
             "proof": "preuve source origine origin evidence",
         },
     ),
@@ -108,7 +110,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "contact_id sent_at",
         {
             "contact_id": _CONTACT,
-            "sent_at": f"sent_ts sent send_date date_envoi envoye_le {_DATE}",
+            "sent_at": f"sent_ts sent send_date date_envoi date_d_envoi envoye_le {_DATE}",
             "campaign": "campaign_name campagne campaign_id nom_campagne",
             "type": "campaign_type type_campagne",
             "channel": "canal media",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,23 +20,28 @@ def matched(kind: str, *columns: str, **mapping: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("kind", "columns", "targets"),
     [
-        ("contacts", ("contact_id", "email"), ["contact_id", "email"]),
-        ("contacts", ("ID", "E-mail"), ["contact_id", "email"]),
-        ("contacts", ("Customer ID", "Adresse e-mail", "Prénom"), ["contact_id", "email", "attr_prenom"]),
-        ("contacts", ("id_client", "courriel", "Date d'inscription", "Langue", "Pays"), ["contact_id", "email", "attr_date_d_inscription", "language", "country"]),
-        ("contacts", ("id", "customer_id", "email"), ["attr_id", "contact_id", "email"]),
-        ("contacts", ("id", "email", ""), ["contact_id", "email"]),
-        ("consents", ("id_client", "canal", "finalité", "statut", "preuve"), ["contact_id", "channel", "purpose", "status", "proof"]),
-        ("consents", ("contact_id", "channel", "purpose", "status", "comment"), ["contact_id", "channel", "purpose", "status"]),
-        ("scores", ("client", "points", "palier"), ["contact_id", "score", "tier"]),
-        ("sends", ("contact", "campagne", "date_envoi"), ["contact_id", "campaign", "sent_at"]),
-        ("suppressions", ("hash",), ["address_hash"]),
-        ("interactions", ("contact_id", "event_type", "timestamp", "sku"), ["contact_id", "kind", "ts", "attr_sku"]),
+        ("contacts", "contact_id | email", "contact_id | email"),
+        ("contacts", "ID | E-mail", "contact_id | email"),
+        ("contacts", "Customer ID | Adresse e-mail | Prénom", "contact_id | email | attr_prenom"),
+        ("contacts", "id_client | courriel | Date d'inscription | Pays", "contact_id | email | signed_up | country"),
+        ("contacts", "id | customer_id | email", "attr_id | contact_id | email"),
+        ("contacts", "id | email | ", "contact_id | email | -"),
+        ("consents", "client | canal | finalité | statut | preuve", "contact_id | channel | purpose | status | proof"),
+        ("consents", "id | channel | purpose | status | comment", "contact_id | channel | purpose | status | -"),
+        ("scores", "client | points | palier", "contact_id | score | tier"),
+        ("sends", "contact | campagne | date_envoi", "contact_id | campaign | sent_at"),
+        ("suppressions", "hash", "address_hash"),
+        (
+            "interactions",
+            "id | contact_id | event | timestamp | sku",
+            "interaction_id | contact_id | kind | ts | attr_sku",
+        ),
     ],
-)  # fmt: skip
-def test_headings_people_use_are_understood(kind: str, columns: tuple[str, ...], targets: list[str]) -> None:
-    found = matched(kind, *columns)
-    assert [found[column] for column in columns if column in found] == targets
+)
+def test_headings_people_use_are_understood(kind: str, columns: str, targets: str) -> None:
+    names = columns.split(" | ")
+    found = matched(kind, *names)
+    assert " | ".join(found.get(name, "-") for name in names) == targets
 
 
 def test_what_is_mapped_goes_first() -> None:
@@ -93,3 +101,18 @@ def test_words_of_statuses_are_spelt_as_they_are_looked_up() -> None:
     assert {STATUSES[word(text)] for text in ("Oui", "opt-in", "Accepté", "1", "TRUE")} == {"granted"}
     assert {STATUSES[word(text)] for text in ("Non", "opt-out", "Désabonné", "0", "false")} == {"withdrawn"}
     assert "actif" not in STATUSES, "an active contact is not a consenting one"
+
+
+def test_every_field_and_reason_is_in_the_reference() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "reference" / "imports.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert [field for field in kind.fields if f"`{field}`" not in section] == [], name
+    told: set[str] = set()
+    for module in ("people", "history", "reading", "landing"):
+        source = (root / "sendwave" / "engine" / f"{module}.py").read_text(encoding="utf-8")
+        told |= set(re.findall(r"""(?:THEN|ELSE|true,|false,)\s+'([a-z]+(?:_[a-z0-9]+)+)'""", source))
+        told |= set(re.findall(r'note\("(\w+)"', source)) | set(re.findall(r'": "(\w+_\w+)",', source))
+    assert {"broken_utf8", "unknown_contact", "duplicate_email", "unknown_timezone"} <= told
+    assert [reason for reason in sorted(told) if f"`{reason}`" not in page] == []
