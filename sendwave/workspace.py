@@ -126,5 +126,7 @@ class Workspace:
         """Give connections back."""
         for adapter in self.__dict__.get("adapters", {}).values():
             adapter.close()
+        if "engine" in self.__dict__:
+            self.engine.close()
         if "db" in self.__dict__:
             self.db.close()

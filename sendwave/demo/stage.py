@@ -15,12 +15,13 @@ routes:
     esp: simulated
     scenario: {scenario}
     seed: {seed}
+    batch_size: 250
 """
 
 LANES: Final = """\
 # What the rehearsal route bears; mailbox providers and their domains come from the shipped lanes.yaml.
 routes:
-  rehearsal: {pace: 12000 per 1m, burst: 2000}
+  rehearsal: {pace: 6000 per 1m, burst: 1000}
 """
 
 LETTER: Final = f"""\

@@ -57,7 +57,7 @@ def picture(workspace: Workspace, shown: dict[str, Any]) -> Picture:
             reason = next((why[wave.number, p] for p in members if (wave.number, p) in why), "")
             if planned:
                 squares[column, row] = Square(planned, sent, reason)
-    names = [workspace.policy.lanes.providers[p[0]].label if len(p) == 1 else "the others" for p in rows]
+    names = [_short(workspace, p[0]) if len(p) == 1 else "the others" for p in rows]
     titles = [f"wave {wave.number}\n{wave.planned:,} people" for wave in waves]
     sent_total = sum(square.sent for square in squares.values())
     return Picture(
@@ -68,6 +68,12 @@ def picture(workspace: Workspace, shown: dict[str, Any]) -> Picture:
         lanes=names,
         squares=squares,
     )
+
+
+def _short(workspace: Workspace, provider: str) -> str:
+    """The first name of a provider that has several: 'Outlook.com, Hotmail' fits no margin."""
+    known = workspace.policy.lanes.providers.get(provider)
+    return known.label.split(",")[0] if known else provider
 
 
 def _stops(shown: dict[str, Any]) -> dict[tuple[int, str], str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,39 +36,73 @@ def compile_statement(statement: Select[Any]) -> tuple[str, list[Any]]:
     return str(compiled), [compiled.params[name] for name in names]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DuckdbEngine:
-    """DuckDB in this process. `memory_limit` is DuckDB's text (`2GB`); beyond it sets spill to `spill`."""
+    """DuckDB in this process. `memory_limit` is DuckDB's text (`2GB`); beyond it sets spill to `spill`.
+
+    One instance serves all sessions, each on a cursor with temporary views of its own: starting an instance takes
+    34 ms of CPU, a cursor 0.01 ms, and the daemon opens several sessions a second.
+    """
 
     threads: int = 2
     memory_limit: str = "2GB"
     spill: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    _starting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @contextmanager
     def session(
         self, files: Mapping[str, Sequence[Path]], tables: Mapping[str, pa.Table] | None = None
     ) -> Iterator[Session]:
-        """See `engine.base.Engine.session`."""
+        """See `engine.base.Engine.session`. Threads may have a session each at once."""
+        with self._starting:
+            connection = self._shared.cursor()
+        try:
+            yield _opened(connection, files, tables or {})
+        finally:
+            connection.close()
+
+    @contextmanager
+    def workshop(self, files: Mapping[str, Sequence[Path]]) -> Iterator[DuckdbSession]:
+        """A session on an instance of its own, for work that makes tables and macros on the way."""
+        with self._start() as connection:
+            yield _opened(connection, files, {})
+
+    def close(self) -> None:
+        """End the shared instance, if one was started."""
+        shared = self.__dict__.pop("_shared", None)
+        if shared is not None:
+            shared.close()
+
+    @cached_property
+    def _shared(self) -> duckdb.DuckDBPyConnection:
+        return self._start()
+
+    def _start(self) -> duckdb.DuckDBPyConnection:
+        """An instance in which every dataset exists, empty."""
         config: dict[str, str | int] = {"threads": self.threads, "memory_limit": self.memory_limit, **self.settings}
         if self.spill is not None:
             config["temp_directory"] = str(self.spill)
-        with duckdb.connect(config=config) as connection:  # type: ignore[arg-type]  # the stub wants dict[str, str]
-            connection.execute("SET preserve_insertion_order = false")
-            for name, table in (tables or {}).items():
-                connection.register(name, table)
-            for name in {*files, *DATASETS} - set(tables or {}):
-                _view(connection, name, files.get(name, ()))
-            yield DuckdbSession(connection)
+        connection = duckdb.connect(config=config)  # type: ignore[arg-type]  # the stub wants dict[str, str]
+        connection.execute("SET GLOBAL preserve_insertion_order = false")
+        for name, dataset in DATASETS.items():
+            columns = ", ".join(f'CAST(NULL AS {_type(c.type)}) AS "{c.name}"' for c in dataset.columns)
+            connection.execute(f'CREATE VIEW "{name}" AS SELECT {columns} WHERE false')
+        return connection
 
 
-def _view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
-    if paths:
-        listing = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-        connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listing}], union_by_name = true)')
-        return
-    columns = ", ".join(f'CAST(NULL AS {_type(c.type)}) AS "{c.name}"' for c in DATASETS[name].columns)
-    connection.execute(f'CREATE VIEW "{name}" AS SELECT {columns} WHERE false')
+def _opened(
+    connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]], tables: Mapping[str, pa.Table]
+) -> DuckdbSession:
+    """The inputs as temporary views, which go before the empty datasets of the same names."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    for name, paths in files.items():
+        if paths and name not in tables:
+            listing = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+            source = f"SELECT * FROM read_parquet([{listing}], union_by_name = true)"
+            connection.execute(f'CREATE TEMP VIEW "{name}" AS {source}')
+    return DuckdbSession(connection)
 
 
 def _type(kind: Any) -> str:

@@ -265,7 +265,7 @@ def land(
     scratch.mkdir(parents=True)
     files = {name: paths for name, paths in known.items() if name != IDS or paths}
     try:
-        with engine.session(files) as session:
+        with engine.workshop(files) as session:
             assert isinstance(session, DuckdbSession), "imports run on the embedded engine"
             session.connection.execute("SET TimeZone = 'UTC'")
             session.connection.execute(_macros(time_zone))
