@@ -12,7 +12,7 @@ from typing import Final
 from sendwave.errors import BadInput, HandOverError, Permanent
 from sendwave.esp.base import PerRecipient, Receipt, Submission
 from sendwave.esp.content import FieldMissing
-from sendwave.esp.conversation import Answer, Conversation, Lost
+from sendwave.esp.conversation import Answer, Conversation, Lost, NotHanded
 from sendwave.esp.letters import BadAddress, Letter, Letters
 from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -57,9 +57,10 @@ class Delivery:
             index = count
             self._settle()
         except _Stop as stop:
-            first = index + 1 if index in self._unknown else index
-            for later in range(first, count):
-                self._defer(later, f"never handed over: {stop}")
+            settled = {*self._unknown, *(one.index for one in self._deferred)}
+            for later in range(index, count):
+                if later not in settled:
+                    self._defer(later, f"never handed over: {stop}")
         return Receipt(
             refused=sorted(self._refused, key=lambda one: one.index),
             deferred=sorted(self._deferred, key=lambda one: one.index),
@@ -88,20 +89,22 @@ class Delivery:
             if line.pipelining:
                 line.propose(letter)
                 self._settle()
+                if self.line is not line:  # lost with the mail before, which was not handed over either
+                    self._offer(index, letter, again=again)
+                    return
             answer = line.accepted_envelope(letter)
-            if answer.code != 354:
-                self._judge(index, answer)
-                return
-            line.hand(letter.data)
         except Lost as lost:
             # A server that hangs up after so many mails means nobody in particular: ask once more, nothing was handed.
             if self._hang_up() and not again:
                 self._offer(index, letter, again=True)
                 return
-            if self._fruitless > _FRUITLESS:
-                raise _Stop(lost.reply) from lost
             self._defer(index, lost.reply)
+            self._spare()
             return
+        if answer.code != 354:
+            self._judge(index, answer)
+            return
+        line.hand(letter.data)
         self._awaiting = index
         if not line.pipelining:
             self._settle()
@@ -112,7 +115,8 @@ class Delivery:
             in_flight = self._awaiting is not None
             if self.line.sent + in_flight >= self._limit:
                 self._settle()
-                self.line.close()
+                if self.line is not None:
+                    self.line.close()
                 self.line = None
         if self.line is None:
             try:
@@ -122,12 +126,17 @@ class Delivery:
         return self.line
 
     def _settle(self) -> None:
-        """Read the reply to the mail handed last. Raises _Stop when it never comes."""
+        """Read the reply to the mail before. Raises _Stop when it never comes."""
         if self._awaiting is None or self.line is None:
             return
         index, self._awaiting = self._awaiting, None
         try:
             answer = self.line.verdict()
+        except NotHanded as lost:
+            self._hang_up()
+            self._defer(index, lost.reply)
+            self._spare()
+            return
         except Lost as lost:
             self._unknown.append(index)
             self._hang_up()
@@ -143,6 +152,11 @@ class Delivery:
         if line is not None:
             line.close(polite=False)
         return fruitful
+
+    def _spare(self) -> None:
+        """Leave a server in peace that only hangs up."""
+        if self._fruitless > _FRUITLESS:
+            raise _Stop("the relay closes every connection")
 
     def _judge(self, index: int, answer: Answer) -> None:
         """File a refusal: 5xx is final, anything else may go later (RFC 5321 §4.2.1)."""

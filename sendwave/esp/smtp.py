@@ -97,11 +97,15 @@ class Adapter:
 
         delivery = Delivery(submission, letters, self._kept() or connect(), connect, settings.mails_per_connection)
         try:
-            return delivery.run()
-        finally:
-            if delivery.line is not None:
-                with self._lock:
-                    self._idle.appendleft(delivery.line)
+            receipt = delivery.run()
+        except BaseException:
+            if delivery.line is not None:  # in the middle of something: not to be used again
+                delivery.line.close(polite=False)
+            raise
+        if delivery.line is not None:
+            with self._lock:
+                self._idle.appendleft(delivery.line)
+        return receipt
 
     def poll(self, now: datetime) -> Iterable[RawReport]:  # noqa: ARG002 - mail is there or it is not
         """Mails waiting in the Maildir. The listener, if there is one, starts with the first call.

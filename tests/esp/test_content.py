@@ -58,7 +58,14 @@ def test_a_subject_is_one_line(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ ''.__class__.__mro__ }}", "{{ x.y.z }}", "{{ 1 / 0 }}", "{{ range(10 ** 9) | list }}", "{{ x() }}"],
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ x.y.z }}",
+        "{{ 1 / 0 }}",
+        "{{ range(10 ** 9) | list }}",
+        "{{ x() }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    ],
 )
 def test_a_template_that_fails_on_a_person_is_bad_input(folder: Path, template: str) -> None:
     with pytest.raises(BadInput, match="cannot be filled"):
