@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -135,18 +135,18 @@ class _Release:
             policy = policies.pinned(conn, campaign.policy_version or "")
             most = self._batch_size(conn, policy, campaign)
         kind = policy.types[campaign.type]
-        people = self._ask_again(campaign, kind, wave.number)
+        people, consents = self._ask_again(campaign, kind, wave.number)
         freeze = self._freeze(campaign, kind, wave.number, people, most)
         try:
-            self._commit(campaign, wave, freeze, lease)
+            self._commit(campaign, wave, freeze, consents, lease)
         except BaseException:
             if freeze.written is not None:
                 freeze.written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
             raise
         return Released(campaign.name, wave.number, freeze.people, len(freeze.drafts), freeze.dropped)
 
-    def _ask_again(self, campaign: Campaign, kind: CampaignType, wave: int) -> pa.Table:
-        """The wave's people as of now, in the order in which they should leave, with `excluded_by`."""
+    def _ask_again(self, campaign: Campaign, kind: CampaignType, wave: int) -> tuple[pa.Table, list[int]]:
+        """The wave's people in the order in which they should leave, with `excluded_by`; the consent files asked."""
         with self.db.read() as conn:
             listed = files.live(conn, plan.INPUTS)
             planned = files.get(conn, campaign.plan_file or 0)
@@ -158,7 +158,7 @@ class _Release:
         instant = int(self.now.timestamp())
         statement = plan.recheck_statement(kind, campaign.name, campaign.id, wave, instant, attributes=attributes)
         with self.engine.session(paths, {"suppressions": suppressed}) as session:
-            return session.read(statement)
+            return session.read(statement), [file.id for file in listed["consents"]]
 
     def _batch_size(self, conn: Connection, policy: PolicySet, campaign: Campaign) -> int:
         route = campaign.settings.route
@@ -186,13 +186,8 @@ class _Release:
         ]
         written = None
         if people.num_rows:
-            same: dict[str, int | str] = {
-                "campaign": campaign.id,
-                "type": campaign.type,
-                "channel": campaign.channel,
-                "wave": wave,
-            }
-            same |= {"freeze": freeze_id, "sent_ts": int(self.now.timestamp())}
+            same: dict[str, int | str] = {"campaign": campaign.id, "type": campaign.type, "channel": campaign.channel}
+            same |= {"wave": wave, "freeze": freeze_id, "sent_ts": int(self.now.timestamp())}
             rows = payloads.sends(kept, out, cuts, first_id, same)
             with self.engine.session({}, {"sends": rows}) as session:
                 written = session.write(select(SENDS), self.lake.new("sends", f"{campaign.name}-{wave}"))
@@ -200,7 +195,9 @@ class _Release:
         dropped = {one["values"]: one["counts"] for one in pc.value_counts(out["excluded_by"]).to_pylist()}
         return _Freeze(freeze_id, drafts, dropped, kept.num_rows, written)
 
-    def _commit(self, campaign: Campaign, wave: WaveRow, freeze: _Freeze, lease: leases.Lease) -> None:
+    def _commit(
+        self, campaign: Campaign, wave: WaveRow, freeze: _Freeze, consents: Sequence[int], lease: leases.Lease
+    ) -> None:
         """Everything at once: the file is registered, the batches are ready, the wave is released."""
         move = partial(campaigns.transition_wave, campaign_id=campaign.id, number=wave.number, by=self.by, now=self.now)
         with self.db.write() as conn:
@@ -210,7 +207,21 @@ class _Release:
             told = {"people": freeze.people, "batches": len(freeze.drafts), "dropped": dict(freeze.dropped)}
             move(conn, event="release", evidence=told)
             if freeze.written is not None:
-                self._register(conn, campaign, wave, freeze, freeze.written)
+                details = {"consents": list(consents)}
+                file_id = _register(
+                    conn, self.lake, "sends", freeze.written, now=self.now, part=str(campaign.id), details=details
+                )
+                freezes.add(
+                    conn,
+                    freeze.id,
+                    campaign_id=campaign.id,
+                    wave=wave.number,
+                    file_id=file_id,
+                    contacts=freeze.people,
+                    dropped=freeze.dropped,
+                    now=self.now,
+                )
+                batches.add(conn, freeze.drafts)
             if not freeze.drafts and not batches.unsettled(conn, campaign.id, wave.number):
                 sent_at = batches.settled_at(conn, campaign.id, wave.number)
                 move(conn, event="soak", sent_at=sent_at or self.now)
@@ -218,22 +229,21 @@ class _Release:
                     move(conn, event="clear", reason="empty")
             faults.point("release_registered")
 
-    def _register(self, conn: Connection, campaign: Campaign, wave: WaveRow, freeze: _Freeze, written: Written) -> None:
-        path, part = self.lake.relative(written.path), str(campaign.id)
-        file_id = files.register(
-            conn, dataset="sends", path=path, rows=written.rows, size=written.bytes, now=self.now, part=part
-        )
-        freezes.add(
-            conn,
-            freeze.id,
-            campaign_id=campaign.id,
-            wave=wave.number,
-            file_id=file_id,
-            contacts=freeze.people,
-            dropped=freeze.dropped,
-            now=self.now,
-        )
-        batches.add(conn, freeze.drafts)
+
+def _register(
+    conn: Connection,
+    lake: Lake,
+    dataset: str,
+    written: Written,
+    *,
+    now: datetime,
+    part: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> int:
+    path, size = lake.relative(written.path), written.bytes
+    return files.register(
+        conn, dataset=dataset, path=path, rows=written.rows, size=size, now=now, part=part, details=details
+    )
 
 
 def _next_wave(conn: Connection, campaign_id: int, now: datetime) -> WaveRow | None:
@@ -297,5 +307,4 @@ class _GiveBack:
         if batches.recall(conn, stopped, now=self.now) != len(stopped):
             raise StaleTransition("a batch that was to be recalled is on its way: look again")
         batches.returned(conn, ids, self.now)
-        path = self.lake.relative(written.path)
-        files.register(conn, dataset="returns", path=path, rows=written.rows, size=written.bytes, now=self.now)
+        _register(conn, self.lake, "returns", written, now=self.now)

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from sendwave.store.tables import batches, freezes, meta
+from sendwave.store.tables import batches, files, freezes, meta
 from sendwave.store.upsert import upsert
 
 LEASE: Final = "contacts"
@@ -60,10 +60,11 @@ def add(
     )
 
 
-def frozen_at(conn: Connection, freeze_id: int) -> datetime:
-    """When the people of a freeze were last checked whole."""
-    found: datetime = conn.execute(select(freezes.c.frozen_at).where(freezes.c.id == freeze_id)).scalar_one()
-    return found
+def asked(conn: Connection, freeze_id: int) -> tuple[datetime, list[int]]:
+    """When the people of a freeze were asked about, and the ids of the consent files that answered."""
+    statement = select(freezes.c.frozen_at, files.c.details).join_from(freezes, files, freezes.c.file_id == files.c.id)
+    row = conn.execute(statement.where(freezes.c.id == freeze_id)).one()
+    return row.frozen_at, row.details["consents"]
 
 
 def dropped(conn: Connection, campaign_id: int) -> dict[int, dict[str, int]]:

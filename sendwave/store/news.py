@@ -25,18 +25,18 @@ class News:
         self._lock = threading.Lock()
         self._hashes: dict[str, set[str]] = {}
         self._spans: dict[str, tuple[datetime, datetime]] = {}
-        self._frozen: dict[int, datetime] = {}
+        self._asked: dict[int, tuple[datetime, list[int]]] = {}
 
     def concern(
         self, conn: Connection, freeze_id: int, channel: str, hashes: Iterable[str], *, consents: bool, now: datetime
     ) -> bool:
         """Whether one of these addresses was suppressed, or (`consents`) any consent landed, since the freeze."""
-        if freeze_id not in self._frozen:
-            self._frozen[freeze_id] = freezes.frozen_at(conn, freeze_id)
-        since = self._frozen[freeze_id] - MARGIN
-        if consents and (newest := files.newest(conn, "consents")) is not None and newest >= since:
+        if freeze_id not in self._asked:
+            self._asked[freeze_id] = freezes.asked(conn, freeze_id)
+        frozen_at, answered = self._asked[freeze_id]
+        if consents and [file.id for file in files.live(conn, ["consents"])["consents"]] != answered:
             return True
-        return not self._suppressed(conn, channel, since, now).isdisjoint(hashes)
+        return not self._suppressed(conn, channel, frozen_at - MARGIN, now).isdisjoint(hashes)
 
     def _suppressed(self, conn: Connection, channel: str, since: datetime, now: datetime) -> set[str]:
         """Hashes suppressed since then, or somewhat before; read from the store as far as not known yet."""
