@@ -25,7 +25,7 @@ from sendwave.esp.base import EspAdapter, RawReport
 from sendwave.rules import arrivals as rules
 from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Numbers
 from sendwave.rules.columns import BigInteger, Boolean, Integer, String
-from sendwave.rules.events import CONTENT_TYPE, Event, EventType, decode_events
+from sendwave.rules.events import CONTENT_TYPE, Event, decode_events
 from sendwave.rules.policy import SERVICE
 from sendwave.rules.signals import Scope, suppression_of
 from sendwave.store import feeds, files, inbox, journal, policies, suppressions, tallies
@@ -165,6 +165,7 @@ class _Result:
     changes: Sequence[Change]
     buckets: Mapping[Bucket, int]
     keys: set[bytes]
+    located: Arrivals
     lost: Arrivals
     stopped: Mapping[str, Sequence[Suppression]]  # by route
     written: Written | None
@@ -215,7 +216,7 @@ class _Digestion:
         kept = placed.only(new | rules.IS_REPEATED[placed.tally])
         hashes, written = self._write(kept, [row for row, _ in stops], placed, targets)
         stopped = self._stopped(placed, stops, hashes, lost)
-        return _Result(changes, _buckets(placed.only(new), targets), new_keys, lost, stopped, written)
+        return _Result(changes, _buckets(placed.only(new), targets), new_keys, located, lost, stopped, written)
 
     def _recognise(self, conn: Connection, news: Arrivals) -> Arrivals:
         """Events without a token, placed at the latest mail to their address by the same route, where there is one."""
@@ -339,32 +340,39 @@ class _Digestion:
                 suppressions.add(conn, rows, source=route, now=self.now)
                 for route, rows in sorted(result.stopped.items())
             )
-            self._move_feeds(conn, result.lost)
+            self._move_feeds(conn, result)
             if result.written is not None:
                 written, path = result.written, self.lake.relative(result.written.path)
                 files.register(conn, dataset="events", path=path, rows=written.rows, size=written.bytes, now=self.now)
             faults.point("feedback_counted")
         return stopped
 
-    def _move_feeds(self, conn: Connection, lost: Arrivals) -> None:
-        unmatched = Counter(self.read.report(index).route for index in lost.event.tolist())
-        words: dict[str, Counter[str]] = defaultdict(Counter)
-        latest: dict[str, datetime] = {}
-        for index, event in enumerate(self.read.events):
-            route = self.read.report(index).route
-            latest[route] = max(latest.get(route, event.event_at), event.event_at)
-            if event.type is EventType.UNKNOWN:
-                words[route][event.description[:60] or "unknown"] += 1
-        for route in sorted({report.route for report in self.read.reports}):
-            received = max(report.received_at for report in self.read.reports if report.route == route)
+    def _move_feeds(self, conn: Connection, result: _Result) -> None:
+        unmatched = Counter(self.read.report(index).route for index in result.lost.event.tolist())
+        reports = self.read.reports
+        latest: dict[str, int] = {}
+        owners, starts = np.unique(self.read.owner, return_index=True)
+        newest = np.maximum.reduceat(result.located.at, starts) if len(starts) else starts
+        for place, at in zip(owners.tolist(), newest.tolist(), strict=True):
+            latest[reports[place].route] = max(at, latest.get(reports[place].route, at))
+        for route in sorted({report.route for report in reports}):
+            received = max(report.received_at for report in reports if report.route == route)
+            last = None if route not in latest else datetime.fromtimestamp(latest[route], UTC)
             feeds.update(
                 conn,
                 route,
-                last_event_at=min(latest[route], received) if route in latest else None,
+                last_event_at=None if last is None else min(last, received),
                 last_received_at=received,
                 unmatched=unmatched[route],
-                unknown_words=words[route],
+                unknown_words=self._unknown_words(route, result.located),
             )
+
+    def _unknown_words(self, route: str, located: Arrivals) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for index in np.flatnonzero(located.tally == rules.UNKNOWN).tolist():
+            if self.read.report(index).route == route:
+                found[self.read.events[index].description[:60] or "unknown"] += 1
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from sendwave.rules.columns import (
 )
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.signals import REPEATED, Tally, suppression_of, tally_of
-from sendwave.rules.token import verify
+from sendwave.rules.token import verify_all
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -48,6 +48,7 @@ NOWHERE: Final = -1
 FORGED: Final = -2
 """Batch of an event whose token is not ours. It is counted as unmatched, and believed in nothing else."""
 
+UNKNOWN: Final = WORDS.index(Tally.UNKNOWN)
 IS_REPEATED: Final = np.array([word in REPEATED for word in WORDS])
 MAY_STOP: Final = np.array([any(suppression_of(word, cause) for cause in (None, *Cause)) for word in WORDS])
 
@@ -84,8 +85,7 @@ class Arrivals:
 def locate(events: Sequence[Event], received: Numbers, token_key: bytes) -> Arrivals:
     """Columns of these events, each placed by its token alone. `received` are epoch seconds, one per event."""
     codes = _Codes()
-    named = [_named(token_key, event.token) for event in events]
-    placed = np.array(named, dtype=np.int64).reshape(len(events), 2)
+    placed = _named(token_key, events)
     return Arrivals(
         event=np.arange(len(events), dtype=np.int64),
         batch=placed[:, 0],
@@ -96,10 +96,15 @@ def locate(events: Sequence[Event], received: Numbers, token_key: bytes) -> Arri
     )
 
 
-def _named(token_key: bytes, given: str | None) -> tuple[int, int]:
-    if not given:
-        return NOWHERE, NOWHERE
-    return verify(token_key, given) or (FORGED, FORGED)
+def _named(token_key: bytes, events: Sequence[Event]) -> Numbers:
+    """(batch, position) per event, by its token."""
+    placed = np.full((len(events), 2), NOWHERE, dtype=np.int64)
+    given = [(index, event.token) for index, event in enumerate(events) if event.token]
+    if given:
+        indexes, tokens = zip(*given, strict=True)
+        found = verify_all(token_key, tokens)
+        placed[list(indexes)] = np.where(found < 0, FORGED, found)
+    return placed
 
 
 class _Codes:

@@ -78,6 +78,9 @@ class Event:
 
 
 _NAMES: Final = tuple(field.name for field in fields(Event))
+_TYPES: Final = {word.value: word for word in EventType}
+_PERMANENCES: Final = {word.value: word for word in Permanence}
+_CAUSES: Final = {word.value: word for word in Cause}
 
 
 def encode_events(events: Iterable[Event]) -> bytes:
@@ -99,11 +102,16 @@ def _document(event: Event) -> dict[str, Any]:
 
 
 def _event(document: dict[str, Any]) -> Event:
-    told = {name: value for name, value in document.items() if name in _NAMES}
-    event_at = datetime.fromisoformat(told["event_at"])
+    event_at = datetime.fromisoformat(document["event_at"])
     if event_at.tzinfo is None:
         raise ValueError("event_at has no time zone")
-    told["event_at"], told["type"] = event_at, EventType(told["type"])
-    told["permanence"] = Permanence(told.get("permanence", Permanence.UNKNOWN))
-    told["cause"] = Cause(told["cause"]) if told.get("cause") else None
-    return Event(**told)
+    told = document.get
+    cause = told("cause")
+    return Event(
+        _TYPES[document["type"]],
+        event_at,
+        _PERMANENCES[told("permanence", "unknown")],
+        None if cause is None else _CAUSES[cause],
+        *(told("token"), told("recipient"), told("message_id"), told("event_id"), told("machine_open")),
+        *(told("enhanced_code"), told("description", ""), told("url")),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,7 +44,7 @@ def handed(
     freeze_id, batch_id = freezes.reserve(conn, freeze_ids=1, batch_ids=1)
     file_id = None
     if lake is not None:
-        file_id = _people(conn, lake, campaign, batch=batch_id, freeze=freeze_id, people=people, now=now)
+        file_id = people_of(conn, lake, campaign, {batch_id: people}, freeze=freeze_id, now=now)
     freezes.add(
         conn, freeze_id, campaign_id=campaign.id, wave=wave, file_id=file_id, contacts=people, dropped={}, now=now
     )
@@ -68,9 +68,10 @@ def handed(
     return batch_id
 
 
-def _people(
-    conn: Connection, lake: Lake, campaign: Campaign, *, batch: int, freeze: int, people: int, now: datetime
+def people_of(
+    conn: Connection, lake: Lake, campaign: Campaign, sizes: Mapping[int, int], *, freeze: int, now: datetime
 ) -> int:
+    """A registered `sends` file with the people of these batches; returns its id."""
     rows = [
         {
             "contact": batch * 1_000_000 + position,
@@ -83,14 +84,15 @@ def _people(
             "position": position,
             "address_hash": fingerprint(address(batch, position)),
         }
-        for position in range(people)
+        for batch, size in sizes.items()
+        for position in range(size)
     ]
-    path = lake.new("sends", f"wave-{batch}")
+    path = lake.new("sends", f"wave-{freeze}")
     kinds = {BigInteger: pa.int64(), Integer: pa.int32()}
     schema = pa.schema([(c.name, kinds.get(type(c.type), pa.string())) for c in SENDS.c])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    relative = lake.relative(path)
-    return files.register(conn, dataset="sends", path=relative, rows=people, size=1, now=now, part=str(campaign.id))
+    name, part = lake.relative(path), str(campaign.id)
+    return files.register(conn, dataset="sends", path=name, rows=len(rows), size=1, now=now, part=part)
 
 
 def wave_status(conn: Connection, campaign: Campaign, wave: int, status: str, **columns: Any) -> None:
