@@ -50,7 +50,7 @@ class Document:
 
     def __init__(self, name: str, text: str) -> None:
         """Read `text`; `name` is what people call the file. Raises BadInput for anything that is not YAML."""
-        self.name = name
+        self.name, self.text = name, text
         self.lines = _NEWLINE.split(text.rstrip("\r\n"))
         self.mistakes: list[Mistake] = []
         try:
@@ -80,6 +80,24 @@ class Document:
         ordered = sorted(set(mistakes))
         count = "a mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
         return BadInput(f"{count} in {self.name}", tuple(mistake.text for mistake in ordered))
+
+    def spliced(self, values: Mapping[Loc, str]) -> str:
+        """The text with the single values at some places replaced; comments, order and spaces stay as they are.
+
+        Raises BadInput for a place where no single value stands.
+        """
+        text = self.text
+        places: list[tuple[int, int, str]] = []
+        for loc, value in values.items():
+            node = self._nodes(loc)[1]
+            if not isinstance(node, ScalarNode) or node is self._nodes(loc[:-1])[1] or _is_empty(node):
+                raise BadInput(f"{self.name} has no single value at {dotted(loc)} that could be replaced")
+            if any(start == node.start_mark.index for start, _, _ in places):
+                raise BadInput(f"{self.name} shares the value at {dotted(loc)} (&anchor): change it by hand")
+            places.append((node.start_mark.index, node.end_mark.index, value))
+        for start, end, value in sorted(places, reverse=True):
+            text = text[:start] + value + text[end:]
+        return text
 
     def _at(self, line: int, column: int, loc: Loc, problem: str) -> Mistake:
         if line >= len(self.lines) > 0:  # the end of the file: show its last line

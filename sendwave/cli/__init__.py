@@ -16,6 +16,8 @@ _COMMANDS: Final = {
     "check": ("sendwave.cli.workspace", "check settings, policies and content; say all mistakes at once"),
     "policy": ("sendwave.cli.policy", "show, compare and describe the policy files"),
     "import": ("sendwave.cli.data", "bring contacts, consents, scores … into the lake"),
+    "distribution": ("sendwave.cli.tiers", "how the base spreads over tiers, scores, attributes; who moved"),
+    "tiers": ("sendwave.cli.tiers", "propose cut-offs for tiers, and write them"),
     "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
     "run": ("sendwave.cli.run", "the daemon: send what is approved, listen, judge, stop"),

@@ -56,6 +56,11 @@ def import_(
         now=SystemClock().now(),
         by=by,
     )
+    if kind == "scores":
+        from sendwave.flow import tiers
+
+        house, cuts = workspace, workspace.policy.tiers
+        tiers.name_tiers(house.db, house.engine, house.lake, cuts, now=SystemClock().now(), by=by)
     if as_json:
         emit_json(summary.document())
     else:

@@ -26,6 +26,7 @@ class LakeFile:
     path: str
     rows: int
     details: Mapping[str, Any]
+    registered_at: datetime
 
 
 def register(
@@ -62,14 +63,14 @@ def live(connection: Connection, datasets: Sequence[str], part: str | None = Non
     if part is not None:
         statement = statement.where(files.c.part == part)
     for row in connection.execute(statement):
-        found[row.dataset].append(LakeFile(row.id, row.dataset, row.part, row.path, row.rows, row.details))
+        found[row.dataset].append(_lake_file(row))
     return found
 
 
-def newest(connection: Connection, dataset: str) -> datetime | None:
-    """When the last of a dataset's live files was registered; None without files."""
-    of_dataset = (files.c.dataset == dataset, files.c.retired_at.is_(None))
-    return connection.execute(select(func.max(files.c.registered_at)).where(*of_dataset)).scalar()
+def retired(connection: Connection, dataset: str, part: str = "") -> list[LakeFile]:
+    """Files that newer ones replaced, newest first; the janitor may have removed them from disk."""
+    statement = select(files).where(files.c.dataset == dataset, files.c.part == part, files.c.retired_at.is_not(None))
+    return [_lake_file(row) for row in connection.execute(statement.order_by(files.c.id.desc()))]
 
 
 def claim(connection: Connection) -> None:
@@ -87,4 +88,8 @@ def expect(seen: Iterable[LakeFile], found: Iterable[LakeFile], dataset: str) ->
 def get(connection: Connection, file_id: int) -> LakeFile | None:
     """One file by id, retired or not."""
     row = connection.execute(select(files).where(files.c.id == file_id)).one_or_none()
-    return None if row is None else LakeFile(row.id, row.dataset, row.part, row.path, row.rows, row.details)
+    return None if row is None else _lake_file(row)
+
+
+def _lake_file(row: Any) -> LakeFile:
+    return LakeFile(row.id, row.dataset, row.part, row.path, row.rows, row.details, row.registered_at)

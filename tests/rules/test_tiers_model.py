@@ -51,3 +51,34 @@ def test_any_falling_ladder_is_accepted_and_its_mirror_refused(cuts: list[int]) 
     if len(cuts) > 1:
         with pytest.raises(ValidationError):
             Tiers.model_validate(tiers(*reversed(rows), ("rest", None)))
+
+
+def shares(*rows: tuple[str, str | None]) -> dict[str, Any]:
+    return {"tiers": [{"key": key, "label": key.title(), "share": share} for key, share in rows]}
+
+
+@pytest.mark.parametrize("rows", [(("a", "5%"), ("b", "35%"), ("c", None)), (("a", "5%"), ("b", "35%"), ("c", "60%"))])
+def test_tiers_may_be_shares_of_the_base(rows: tuple[tuple[str, str | None], ...]) -> None:
+    found = Tiers.model_validate(shares(*rows))
+    assert found.by_share
+    assert not Tiers.model_validate(tiers(("a", 5), ("b", None))).by_share
+
+
+@pytest.mark.parametrize(
+    ("given_tiers", "message"),
+    [
+        (shares(("a", "50%"), ("b", "60%")), r"add up to 110%, not 100%"),
+        (shares(("a", "50%"), ("b", "40%")), r"add up to 90%, not 100%"),
+        (shares(("a", "60%"), ("b", "40%"), ("c", None)), "leave nothing for 'c'"),
+        (shares(("a", None), ("b", "40%")), r"only the coldest \(last\) may leave it out"),
+        (shares(("a", "0%"), ("b", None)), "0% leaves a tier empty"),
+        (shares(("a", "5"), ("b", None)), "needs its unit"),
+        (
+            {"tiers": [{"key": "a", "label": "A", "share": "5%"}, {"key": "b", "label": "B", "min_score": 1}]},
+            "all of them",
+        ),
+    ],
+)
+def test_what_are_no_shares_of_one_base(given_tiers: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Tiers.model_validate(given_tiers)
