@@ -20,6 +20,7 @@ from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, FullDisk
 from sendwave.esp.base import RawReport
 from sendwave.flow import feedback
+from sendwave.flow.feedback import counting
 from sendwave.rules.addresses import fingerprint
 from sendwave.rules.events import Cause, Event, Permanence
 from sendwave.store import feeds, files, inbox, journal, policies, tables, tallies
@@ -344,7 +345,7 @@ def test_a_second_worker_on_the_same_reports_changes_nothing(
     """Another worker commits between our reading and our writing."""
     click = event("click", stand.now, stand.gmail, 1)
     feedback.receive(stand.db, ROUTE, [report(click)], stand.now)
-    commit = feedback._Digestion._commit
+    commit = counting.Digestion._commit
 
     def late(self: Any, result: Any) -> int:
         with stand.db.write() as conn:
@@ -357,7 +358,7 @@ def test_a_second_worker_on_the_same_reports_changes_nothing(
         return commit(self, result)
 
     with monkeypatch.context() as patched:
-        patched.setattr(feedback._Digestion, "_commit", late)
+        patched.setattr(counting.Digestion, "_commit", late)
         assert stand.digest() == feedback.Digest()
     assert list(stand.lake.root.glob("events/*")) == []
     if stolen == "bitmap":

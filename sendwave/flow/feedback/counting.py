@@ -1,44 +1,29 @@
-"""Feedback: store what an ESP says, then normalise, de-duplicate, count, suppress and keep the events.
-
-A report is durable before its source may forget it (`receive`, `collect`). What it means is worked out afterwards
-(`digest`) and committed at once: killed anywhere and started again, nothing is lost and nothing counts twice.
-"""
+"""Counting: events placed at the recipient they name, counted once, kept in the lake, all in one transaction."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from sendwave import faults, log
+from sendwave import faults
 from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
-from sendwave.errors import BadInput, NotFound, SendwaveError, StaleTransition
-from sendwave.esp.base import EspAdapter, RawReport
+from sendwave.flow.feedback import stopping
+from sendwave.flow.feedback.reading import Read
 from sendwave.rules import arrivals as rules
 from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Numbers
 from sendwave.rules.columns import BigInteger, Boolean, Integer, String
-from sendwave.rules.events import CONTENT_TYPE, Event, decode_events
-from sendwave.rules.policy import SERVICE
-from sendwave.rules.signals import Scope, suppression_of
-from sendwave.store import feeds, files, inbox, journal, policies, suppressions, tallies
+from sendwave.store import feeds, files, inbox, journal, suppressions, tallies
 from sendwave.store.database import Connection, Database
-from sendwave.store.inbox import Received
-from sendwave.store.suppressions import ALL, Suppression
+from sendwave.store.suppressions import Suppression
 from sendwave.store.tallies import Bucket, Change, Marks, Target
-
-LIMIT: Final = 2_000
-"""Reports read at once."""
-
-MAX_BYTES: Final = 16 << 20
-"""Bodies read at once: some 50,000 events, and what they cost in memory while they are being counted."""
 
 RECENT: Final = timedelta(days=30)
 """How far back an event without our token looks for a mail to its address."""
@@ -46,13 +31,6 @@ RECENT: Final = timedelta(days=30)
 SKEW: Final = timedelta(hours=1)
 """How much earlier than our own clock a provider's may put an event."""
 
-POLLED: Final = 500
-"""Reports fetched, stored and acknowledged together."""
-
-EMAIL: Final = "email"
-"""Channel of an event that names none of our messages: only e-mail feeds report by address."""
-
-_LOG: Final = log.get("feedback")
 _ARROW: Final = {BigInteger: pa.int64(), Integer: pa.int32(), String: pa.string(), Boolean: pa.bool_()}
 
 
@@ -66,96 +44,6 @@ class Digest:
     counted: int = 0  # events that were news about a recipient
     unmatched: int = 0  # events that name none of our messages, forged ones included
     suppressed: int = 0  # rows given to the suppression list
-
-
-def receive(db: Database, route: str, reports: Sequence[RawReport], now: datetime) -> int:
-    """Make reports durable. When this returns, their source may be told to forget them."""
-    with db.write() as conn:
-        stored = inbox.put(conn, route, reports, now)
-    faults.point("feedback_stored")
-    return stored
-
-
-def collect(db: Database, adapters: Mapping[str, EspAdapter], now: datetime) -> int:
-    """Fetch what waits at polled feeds and mailboxes; returns the reports stored. A feed that fails is tried again."""
-    stored = 0
-    for route, adapter in adapters.items():
-        try:
-            waiting = iter(adapter.poll(now))
-            while reports := list(islice(waiting, POLLED)):
-                stored += receive(db, route, reports, now)
-                adapter.acknowledge(reports)
-        except (SendwaveError, OSError) as fault:
-            _LOG.warning("feed_unreachable", route=route, error=str(fault))
-    return stored
-
-
-def digest(
-    db: Database,
-    engine: Engine,
-    lake: Lake,
-    adapters: Mapping[str, EspAdapter],
-    token_key: bytes,
-    *,
-    now: datetime,
-    limit: int = LIMIT,
-) -> Digest:
-    """Work out the oldest waiting reports, at most `limit` of them; call again until `reports` is 0.
-
-    Idempotent: events reported before change nothing. A report its adapter cannot read is kept as failed with the
-    reason, and the feed goes on. Raises FullDisk when the events file cannot be written; nothing is done then.
-    """
-    with db.read() as conn:
-        reports = inbox.waiting(conn, limit, MAX_BYTES)
-    if not reports:
-        return Digest()
-    try:
-        return _Digestion(db, engine, lake, now, _read(reports, adapters)).run(token_key)
-    except StaleTransition:
-        return Digest()  # another worker took the same reports: they are counted, or will be by the next call
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Reports in our words: event i came with report `owner[i]`."""
-
-    reports: Sequence[Received]
-    events: list[Event]
-    owner: Numbers
-    failures: Mapping[int, str]  # report id -> why
-    found: Mapping[int, int]  # report id -> events
-
-    def report(self, event: int) -> Received:
-        """The report an event came with."""
-        return self.reports[int(self.owner[event])]
-
-    def received(self) -> Numbers:
-        """When each event was received, in epoch seconds."""
-        return np.array([rules.epoch(report.received_at) for report in self.reports], dtype=np.int64)[self.owner]
-
-
-def _read(reports: Sequence[Received], adapters: Mapping[str, EspAdapter]) -> _Read:
-    events: list[Event] = []
-    failures: dict[int, str] = {}
-    found: dict[int, int] = {}
-    for report in reports:
-        try:
-            told = _normalise(report, adapters)
-        except Exception as fault:  # noqa: BLE001  # whatever is wrong with one report, the feed goes on
-            failures[report.id] = f"{type(fault).__name__}: {fault}"
-        else:
-            events += told
-            found[report.id] = len(told)
-    owner = np.repeat(np.arange(len(reports)), [found.get(report.id, 0) for report in reports])
-    return _Read(reports, events, owner, failures, found)
-
-
-def _normalise(report: Received, adapters: Mapping[str, EspAdapter]) -> Sequence[Event]:
-    if report.headers.get("content-type", "").partition(";")[0].strip() == CONTENT_TYPE:
-        return decode_events(report.body)
-    if report.route not in adapters:
-        raise NotFound(f"no route {report.route!r} is set up, so nobody can read its reports")
-    return adapters[report.route].normalise(RawReport(report.body, report.headers), report.received_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +64,14 @@ class _Result:
 
 
 @dataclass(frozen=True)
-class _Digestion:
+class Digestion:
     """One digest: everything is worked out first, against what the store says, then committed if it still says so."""
 
     db: Database
     engine: Engine
     lake: Lake
     now: datetime
-    read: _Read
+    read: Read
 
     def run(self, token_key: bytes) -> Digest:
         """Count, write the events file, commit; a file that is not committed is removed."""
@@ -210,12 +98,12 @@ class _Digestion:
             inside = rules.inside(news, sizes)
             placed, lost = news.only(inside), news.only(~inside)
             new, changes = tallies.mark(conn, Marks(placed.batch, placed.position, placed.tally, WORDS), sizes)
-            stops = self._stops(conn, placed, targets)
+            stops = stopping.stops(conn, self.read, placed, targets)
         handed = _of_target(placed.batch, targets, lambda target: rules.epoch(target.handed_at))
         placed = replace(placed, at=rules.settle_times(placed, handed))
         kept = placed.only(new | rules.IS_REPEATED[placed.tally])
         hashes, written = self._write(kept, [row for row, _ in stops], placed, targets)
-        stopped = self._stopped(placed, stops, hashes, lost)
+        stopped = stopping.stopped(self.read, placed, stops, hashes, lost)
         return _Result(changes, _buckets(placed.only(new), targets), new_keys, located, lost, stopped, written)
 
     def _recognise(self, conn: Connection, news: Arrivals) -> Arrivals:
@@ -244,45 +132,6 @@ class _Digestion:
         with self.engine.session({"sends": self._existing(paths)}, {"sought": asked}) as session:
             found = session.read(rules.latest_statement())
         return {name: found[name].to_numpy().astype(np.int64) for name in found.column_names}
-
-    def _stops(
-        self, conn: Connection, placed: Arrivals, targets: Mapping[int, Target]
-    ) -> list[tuple[int, Suppression]]:
-        """(row, suppression still without its address) for each event that must stop further mail."""
-        purposes = _Purposes(conn)
-        found = []
-        for row in np.flatnonzero(rules.MAY_STOP[placed.tally]).tolist():
-            target = targets[int(placed.batch[row])]
-            since = datetime.fromtimestamp(int(min(placed.at[row], placed.received[row])), UTC)
-            stop = suppression_of(WORDS[placed.tally[row]], self.read.events[int(placed.event[row])].cause)
-            if stop is not None:
-                reason, scope = stop
-                word = purposes.of(target) if scope is Scope.PURPOSE else ALL
-                found.append((row, Suppression("", target.channel, word, reason, since)))
-        return found
-
-    def _stopped(
-        self,
-        placed: Arrivals,
-        stops: Sequence[tuple[int, Suppression]],
-        hashes: Mapping[int, str],
-        lost: Arrivals,
-    ) -> dict[str, list[Suppression]]:
-        """Suppressions by route, each with its address: that of the person we wrote to, else the one reported."""
-        found: dict[str, list[Suppression]] = defaultdict(list)
-        for row, stop in stops:
-            index = int(placed.event[row])
-            address = hashes.get(row) or rules.address_hash(self.read.events[index])
-            if address is not None:
-                found[self.read.report(index).route].append(stop._replace(address_hash=address))
-        for row in np.flatnonzero(rules.MAY_STOP[lost.tally] & (lost.batch == NOWHERE)).tolist():
-            index = int(lost.event[row])
-            event = self.read.events[index]
-            stop_word, address = suppression_of(WORDS[lost.tally[row]], event.cause), rules.address_hash(event)
-            if stop_word is not None and address is not None:
-                since = datetime.fromtimestamp(int(min(lost.at[row], lost.received[row])), UTC)
-                found[self.read.report(index).route].append(Suppression(address, EMAIL, ALL, stop_word[0], since))
-        return found
 
     def _write(
         self, kept: Arrivals, stops: Sequence[int], placed: Arrivals, targets: Mapping[int, Target]
@@ -373,28 +222,6 @@ class _Digestion:
             if self.read.report(index).route == route:
                 found[self.read.events[index].description[:60] or "unknown"] += 1
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Purposes:
-    """What a person who unsubscribes from a campaign no longer wants: its purpose, or everything when in doubt."""
-
-    conn: Connection
-    known: dict[tuple[str | None, str], str] = field(default_factory=dict)
-
-    def of(self, target: Target) -> str:
-        """The scope of an unsubscribe."""
-        key = (target.policy_version, target.type)
-        if key not in self.known:
-            self.known[key] = self._look(target)
-        return self.known[key]
-
-    def _look(self, target: Target) -> str:
-        try:
-            purpose = policies.pinned(self.conn, target.policy_version or "").types[target.type].purpose
-        except (NotFound, BadInput, KeyError):
-            return ALL
-        return ALL if purpose == SERVICE else purpose
 
 
 def _of_target(batch: Numbers, targets: Mapping[int, Target], what: Callable[[Target], int]) -> Numbers:

@@ -1,0 +1,85 @@
+"""Feedback: store what an ESP says, then normalise, de-duplicate, count, suppress and keep the events.
+
+A report is durable before its source may forget it (`receive`, `collect`). What it means is worked out afterwards
+(`digest`) and committed at once: killed anywhere and started again, nothing is lost and nothing counts twice.
+
+One stage in four files: `reading` turns reports into events, `counting` places, counts and commits them, `stopping`
+says who must not be written to again; here they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from sendwave import faults, log
+from sendwave.engine.base import Engine
+from sendwave.engine.datasets import Lake
+from sendwave.errors import SendwaveError, StaleTransition
+from sendwave.esp.base import EspAdapter, RawReport
+from sendwave.flow.feedback.counting import Digest, Digestion
+from sendwave.flow.feedback.reading import read
+from sendwave.store import inbox
+from sendwave.store.database import Database
+
+__all__ = ["Digest", "collect", "digest", "receive"]
+
+LIMIT: Final = 2_000
+"""Reports read at once."""
+
+MAX_BYTES: Final = 16 << 20
+"""Bodies read at once: some 50,000 events, and what they cost in memory while they are being counted."""
+
+POLLED: Final = 500
+"""Reports fetched, stored and acknowledged together."""
+
+_LOG: Final = log.get("feedback")
+
+
+def receive(db: Database, route: str, reports: Sequence[RawReport], now: datetime) -> int:
+    """Make reports durable. When this returns, their source may be told to forget them."""
+    with db.write() as conn:
+        stored = inbox.put(conn, route, reports, now)
+    faults.point("feedback_stored")
+    return stored
+
+
+def collect(db: Database, adapters: Mapping[str, EspAdapter], now: datetime) -> int:
+    """Fetch what waits at polled feeds and mailboxes; returns the reports stored. A feed that fails is tried again."""
+    stored = 0
+    for route, adapter in adapters.items():
+        try:
+            waiting = iter(adapter.poll(now))
+            while reports := list(islice(waiting, POLLED)):
+                stored += receive(db, route, reports, now)
+                adapter.acknowledge(reports)
+        except (SendwaveError, OSError) as fault:
+            _LOG.warning("feed_unreachable", route=route, error=str(fault))
+    return stored
+
+
+def digest(
+    db: Database,
+    engine: Engine,
+    lake: Lake,
+    adapters: Mapping[str, EspAdapter],
+    token_key: bytes,
+    *,
+    now: datetime,
+    limit: int = LIMIT,
+) -> Digest:
+    """Work out the oldest waiting reports, at most `limit` of them; call again until `reports` is 0.
+
+    Idempotent: events reported before change nothing. A report its adapter cannot read is kept as failed with the
+    reason, and the feed goes on. Raises FullDisk when the events file cannot be written; nothing is done then.
+    """
+    with db.read() as conn:
+        reports = inbox.waiting(conn, limit, MAX_BYTES)
+    if not reports:
+        return Digest()
+    try:
+        return Digestion(db, engine, lake, now, read(reports, adapters)).run(token_key)
+    except StaleTransition:
+        return Digest()  # another worker took the same reports: they are counted, or will be by the next call
