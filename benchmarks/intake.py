@@ -3,7 +3,8 @@
     python benchmarks/intake.py [--contacts 1000000] [--runs 3] [--folder DIR]
 
 Each step runs in a process of its own, so that peak memory is its own too; the import counts everything: addresses
-checked, contacts numbered, files registered. Budget: contacts at most 8 x bare, the others 6 x, at most 1.5 GiB.
+checked, contacts numbered, files registered. Budget in processor time: contacts at most 8 x bare, the others 6 x; at
+most 1.5 GiB.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ def measured(folder: Path, step: str, kind: str) -> None:
     if step == "bare":
         connection = duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
         target = folder / "bare.parquet"
-        began = time.monotonic()
+        began, began_processor = time.monotonic(), time.process_time()
         connection.execute(f"COPY (FROM read_csv('{source}')) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
         rows = 0
     else:
         database = Database(f"sqlite:///{folder}/state.db")
         database.migrate()
         engine = DuckdbEngine(threads=2, memory_limit="2GB", spill=folder / "spill")
-        began = time.monotonic()
+        began, began_processor = time.monotonic(), time.process_time()
         summary = import_files(
             database, engine, Lake(folder / "lake"), kind, [source], lanes=LANES, now=NOW, by="benchmark"
         )
         rows = summary.landed
         database.close()
-    seconds = time.monotonic() - began
-    print(json.dumps({"seconds": seconds, "gib": peak_gib(), "rows": rows}))
+    seconds, processor = time.monotonic() - began, time.process_time() - began_processor
+    print(json.dumps({"seconds": seconds, "processor": processor, "gib": peak_gib(), "rows": rows}))
 
 
 def peak_gib() -> float:
@@ -79,26 +80,35 @@ def step(folder: Path, name: str, kind: str) -> dict[str, float]:
 
 def run(folder: Path, contacts: int, runs: int) -> int:
     people.make(folder / "data", contacts=contacts, seed=1, now=NOW)
-    results: dict[str, dict[str, list[float]]] = {}
+    results: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {kind: [] for kind in KINDS}
     for _ in range(runs):
         shutil.rmtree(folder / "lake", ignore_errors=True)
         for left in folder.glob("state.db*"):
             left.unlink()
         for kind in KINDS:
-            bare, own = step(folder, "bare", kind), step(folder, "import", kind)
-            cell = results.setdefault(kind, {"bare": [], "import": [], "gib": [], "rows": []})
-            cell["bare"].append(bare["seconds"])
-            cell["import"].append(own["seconds"])
-            cell["gib"].append(own["gib"])
-            cell["rows"].append(own["rows"])
-    over = 0
-    for kind, cell in results.items():
-        bare_s, own_s = statistics.median(cell["bare"]), statistics.median(cell["import"])
-        ratio, gib = own_s / bare_s, max(cell["gib"])
-        over += ratio > BUDGETS.get(kind, float("inf")) or gib > MEMORY_GIB
-        print(f"{kind:13} {cell['rows'][0]:>10,.0f} rows  bare {bare_s:6.2f} s  import {own_s:6.2f} s  "
-              f"{ratio:5.1f} x (budget {BUDGETS.get(kind, 0):.0f})  peak {gib:.2f} GiB")  # fmt: skip
+            results[kind].append((step(folder, "bare", kind), step(folder, "import", kind)))
+    over = [kind for kind, steps in results.items() if not told(kind, steps)]
     return 1 if over else 0
+
+
+def told(kind: str, steps: list[tuple[dict[str, float], dict[str, float]]]) -> bool:
+    """Print one line; whether it is within the budget, which counts processor time: others may share the machine."""
+    median = {
+        name: [statistics.median(pair[side][name] for pair in steps) for side in (0, 1)]
+        for name in ("seconds", "processor")
+    }
+    ratio = median["processor"][1] / median["processor"][0]
+    gib = max(own["gib"] for _, own in steps)
+    budget = BUDGETS.get(kind)
+    bare, own = (
+        f"{seconds:5.2f} s, processor {processor:5.2f} s"
+        for seconds, processor in zip(median["seconds"], median["processor"], strict=True)
+    )
+    print(
+        f"{kind:13} {steps[0][1]['rows']:>10,.0f} rows  bare {bare}  import {own}  "
+        f"{ratio:5.1f} x{f' (budget {budget:.0f})' if budget else ''}  peak {gib:.2f} GiB"
+    )
+    return (budget is None or ratio <= budget) and gib <= MEMORY_GIB
 
 
 def main() -> int:

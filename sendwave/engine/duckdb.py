@@ -145,7 +145,8 @@ class DuckdbSession:
         try:
             with disk_faults():
                 rows = self.connection.execute(
-                    f"COPY ({text}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)",
+                    f"COPY ({text}) TO '{target}' "
+                    "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)",
                     list(parameters),
                 ).fetchone()
                 publish(temporary, destination)

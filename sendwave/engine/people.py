@@ -102,17 +102,12 @@ def merge_contacts(landing: Landing, domains: Mapping[str, str]) -> Outcome:
     landing.table("domains", {"domain": list(domains), "provider": list(domains.values())})
     snapshot = _snapshot(landing)
     changes = dict(landing.run("SELECT change, count(*) FROM merged GROUP BY 1"))
-    states = dict(landing.run(f"SELECT 'email_' || email_status, count(*) FROM ({snapshot}) GROUP BY 1"))
-    moved = landing.number(
-        f"SELECT count(*) FROM ({snapshot}) AS a JOIN contacts AS b USING (contact_id) "
-        "WHERE (a.email_status, a.provider) IS DISTINCT FROM (b.email_status, b.provider)"
-    )
     landing.run(
         "INSERT INTO report SELECT f, n, NULL, true, 'duplicate_email', email || ' is kept for contact ' || keeper "
         "FROM merged JOIN shared USING (email) WHERE f IS NOT NULL AND contact_id <> keeper"
     )
     files = [*fresh]
-    if moved or changes.get("new") or changes.get("updated"):
+    if changes.get("new") or changes.get("updated") or _moved(landing, snapshot):
         attributes = [name for name in landing.columns("merged") if name.startswith(ATTRIBUTE)]
         columns = ", ".join(quoted(name) for name in (*(c.name for c in CONTACTS.columns), *attributes))
         files.append(("contacts", landing.write("contacts", f"SELECT {columns} FROM ({snapshot})")))
@@ -120,7 +115,19 @@ def merge_contacts(landing: Landing, domains: Mapping[str, str]) -> Outcome:
     if repeated:
         counts["repeated"] = repeated
     landed = counts["new"] + counts["updated"] + counts["unchanged"]
-    return Outcome(landed, counts | states, tuple(files))
+    statuses = landing.run(
+        "SELECT 'email_' || CASE WHEN contact_id <> keeper THEN 'duplicate' ELSE email_status END, count(*) "
+        "FROM merged LEFT JOIN shared USING (email) GROUP BY 1"
+    )
+    return Outcome(landed, counts | dict(statuses), tuple(files))
+
+
+def _moved(landing: Landing, snapshot: str) -> int:
+    """Contacts whose status or mailbox provider is another now, though no row of the files says anything new."""
+    return landing.number(
+        f"SELECT count(*) FROM ({snapshot}) AS a JOIN contacts AS b USING (contact_id) "
+        "WHERE (a.email_status, a.provider) IS DISTINCT FROM (b.email_status, b.provider)"
+    )
 
 
 def _last_of_each(landing: Landing) -> int:
