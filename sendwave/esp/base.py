@@ -45,6 +45,7 @@ class Capabilities:
     recall: Recall = Recall.NONE
     per_recipient: bool = False
     feed: Feed = Feed.WEBHOOK
+    concurrent: bool = False  # one instance serves several threads at once
     reports_delivery: bool = False  # an event comes for delivered mail too, so its absence means something
 
 

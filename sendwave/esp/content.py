@@ -90,7 +90,7 @@ class Content:
             )
         except FieldMissing:
             raise
-        except Exception as wrong:  # noqa: BLE001 - a template can fail in any way, and that must not stop a batch
+        except Exception as wrong:  # a template can fail in any way, and that must not stop a batch
             raise BadInput(f"the template cannot be filled: {wrong}") from wrong
 
 

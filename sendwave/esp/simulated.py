@@ -171,7 +171,11 @@ class Adapter:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            batch_size=self._settings.batch_size, per_recipient=True, feed=Feed.POLL, reports_delivery=True
+            batch_size=self._settings.batch_size,
+            per_recipient=True,
+            feed=Feed.POLL,
+            concurrent=True,  # and it must be: what an instance took, only that instance reports
+            reports_delivery=True,
         )
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from sendwave.errors import BadInput, Permanent
 from sendwave.esp import reports
@@ -33,7 +33,9 @@ class SmtpSettings(AdapterSettings):
     esp: Literal["smtp"]
     host: str = Field("localhost", min_length=1)
     port: int = Field(587, ge=1, le=65535)
-    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    tls: Literal["starttls", "implicit", "none"] | None = Field(
+        None, description="Left out: starttls, but none to a relay on this very machine."
+    )
     ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's, PEM.")
     username: str | None = None
     password: SecretStr | None = None
@@ -44,11 +46,21 @@ class SmtpSettings(AdapterSettings):
     timeout: Duration = parse_duration("1m")
     final_timeout: Duration = Field(parse_duration("10m"), description="For the reply to a whole mail; RFC 5321.")
     mails_per_connection: int | None = Field(None, ge=1)
-    bounces: MailboxSettings | None = None
+    bounces: MailboxSettings | None = Field(None, description="Where bounces and complaints arrive; or just a Maildir.")
+
+    @field_validator("bounces", mode="before")
+    @classmethod
+    def _folder_alone(cls, value: Any) -> Any:
+        return {"maildir": value} if isinstance(value, str) else value
+
+    @property
+    def encryption(self) -> str:
+        """`tls`, or what stands for it when it is left out."""
+        return self.tls or ("none" if _is_loopback(self.host) else "starttls")
 
     @model_validator(mode="after")
     def _secret_stays_secret(self) -> Self:
-        if self.username and self.tls == "none" and not _is_loopback(self.host):
+        if self.username and self.encryption == "none" and not _is_loopback(self.host):
             raise ValueError("a password must not travel in clear: use `tls: starttls` or `tls: implicit`")
         return self
 
@@ -78,7 +90,9 @@ class Adapter:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(batch_size=self._settings.batch_size, per_recipient=True, feed=Feed.MAILBOX)
+        return Capabilities(
+            batch_size=self._settings.batch_size, per_recipient=True, feed=Feed.MAILBOX, concurrent=True
+        )
 
     def submit(self, submission: Submission) -> Receipt:
         """See EspAdapter. Raises Transient or Permanent only when nobody of the batch was handed over."""
@@ -146,7 +160,7 @@ class Adapter:
         return Relay(
             host=chosen.host,
             port=chosen.port,
-            tls=chosen.tls,
+            tls=chosen.encryption,
             helo=chosen.helo or chosen.bounce_domain or sender_domain,
             username=chosen.username,
             password=chosen.password.get_secret_value() if chosen.password else None,

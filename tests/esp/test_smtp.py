@@ -20,6 +20,7 @@ from smtp_server import Handler, Server
 from sendwave import esp
 from sendwave.errors import BadInput, Permanent, Transient
 from sendwave.esp.base import EspAdapter, Receipt, Submission
+from sendwave.esp.smtp import SmtpSettings
 from sendwave.rules.events import Cause, EventType, Permanence
 from sendwave.rules.token import sign
 
@@ -263,6 +264,15 @@ class TestOncePerServer:
     def test_starttls_not_offered(self, smtp: Make, batch: Batch) -> None:
         with pytest.raises(Permanent, match="does not offer STARTTLS; set `tls: none` only"):
             smtp(tls="starttls").submit(batch("anne@o.example"))
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "used"),
+    [("127.0.0.1", None, "none"), ("localhost", None, "none"), ("::1", None, "none"),
+     ("mail.example", None, "starttls"), ("127.0.0.1", "implicit", "implicit")],
+)  # fmt: skip
+def test_encryption_left_out(host: str, given: str | None, used: str) -> None:
+    assert SmtpSettings(esp="smtp", host=host, tls=given).encryption == used
 
 
 class TestSecrets:

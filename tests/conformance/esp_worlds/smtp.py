@@ -51,7 +51,7 @@ class World:
         content = home / "content"
         content.mkdir(parents=True)
         (content / "body.txt").write_text("Bonjour {{ first_name }}", encoding="utf-8")
-        settings = {"esp": "smtp", **server.where, "bounce_domain": "bounces.example", "bounces": {"maildir": "mail"}}
+        settings = {"esp": "smtp", **server.where, "bounce_domain": "bounces.example", "bounces": "mail"}
         self.adapter: EspAdapter = esp.make(settings, route="test", home=home, token_key=token_key)
 
     def written_to(self) -> list[str]:
