@@ -28,7 +28,7 @@ routes:                       # how messages leave; a campaign names one
   #   host: 127.0.0.1
   #   port: 25
   #   bounce_domain: bounces.example.com   # bounces come back to b-TOKEN@ this domain …
-  #   reports: mail/bounces                # … into this Maildir
+  #   bounces: mail/bounces                # … into this Maildir
 """
 
 CAMPAIGN: Final = """\

@@ -1,7 +1,7 @@
 """What a first campaign needs around it: a CRM's export as CSV files, and an Internet that refuses some addresses.
 
-The refusals are written into the addresses (`+gone`, `+full`, `+policy`, `+later`), more of them the colder the tier, so
-that a test knows the truth without asking sendwave.
+The refusals are written into the addresses (`+gone`, `+full`, `+policy`, `+later`), more of them the colder the tier,
+so that a test knows the truth without asking sendwave.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
@@ -102,12 +102,12 @@ class Internet:
 
     port: int
     arrived: Counter[str] = field(default_factory=Counter)
-    tokens: dict[str, str] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    repaired: bool = False  # from then on it takes everything
     _controller: Any = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> Internet:
+    def __enter__(self) -> Self:
         handler = self
 
         class _Server(Controller):
@@ -121,16 +121,18 @@ class Internet:
     def __exit__(self, *_: object) -> None:
         self._controller.stop()
 
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
         word = address.partition("@")[0].partition("+")[2]
-        if word in REPLIES:
+        if word in REPLIES and not self.repaired:
             self.refused[word] += 1
             return REPLIES[word].format(address=address)
         envelope.rcpt_tos.append(address)
         await asyncio.sleep(0)
         return "250 2.1.5 Ok"
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         with self._lock:
             for address in envelope.rcpt_tos:
                 self.arrived[address] += 1

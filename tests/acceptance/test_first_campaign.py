@@ -1,0 +1,190 @@
+"""docs/guides/first-campaign.md, run for real: CSV files > waves > Postfix > genuine bounces > halt > resume."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import postfix_server
+import pytest
+from rehearsal import Internet, write_export
+
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not postfix_server.available(), reason="needs Postfix, and root to start it (CI has both)"),
+]
+
+PEOPLE = 20_000
+NAME = "soldes"
+
+SETTINGS = """\
+time_zone: Europe/Paris
+routes:
+  relay:
+    esp: smtp
+    host: 127.0.0.1
+    port: {port}
+    tls: none
+    bounce_domain: bounces.example
+    bounces: {{maildir: mail/bounces, listen: "lmtp://127.0.0.1:{bounces}"}}
+"""
+
+TYPE = """\
+type: newsletter
+importance: 40
+tiers:
+  burning: {share: 100%}
+  hot:     {share: 100%, cap: 3 per 7d}
+  warm:    {share: 100%, cap: 2 per 7d}
+  cool:    {share: 100%, cap: 2 per 7d}
+  cold:    {share: 100%, cap: 1 per 7d}
+caps: [{max: 1 per 1d, counts: channel}]
+control: 5%
+waves: {ramp: [5%, 25%, 25%, 45%], soak: 8s, soak_max: 1h}
+gates: {use: default}
+"""
+
+CAMPAIGN = """\
+name: soldes
+title: Soldes d'hiver
+type: newsletter
+route: relay
+sender: "Maison Lune <news@maisonlune.example>"
+subject: "{{ first_name }}, les soldes commencent"
+content: content/soldes
+unsubscribe: "https://maisonlune.example/u/{token}"
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A workspace, and the world around it."""
+
+    home: Path
+    internet: Internet
+
+    def run(self, *arguments: str, expect: int = 0) -> str:
+        """One command, as a person types it; its standard output."""
+        environment = {**os.environ, "SENDWAVE_LOG": "warning"}
+        done = subprocess.run(
+            [sys.executable, "-m", "sendwave", *arguments, "--home", str(self.home)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            env=environment,
+        )
+        assert done.returncode == expect, f"sendwave {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json"))
+
+    def audit(self, file: str) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+        """The audit, and its rows by contact."""
+        document = self.json("campaign", "audit", NAME, "--csv", str(self.home / file))
+        with (self.home / file).open(newline="", encoding="utf-8") as rows:
+            people = {row["contact_id"]: row for row in csv.DictReader(rows)}
+        assert len(people) == document["total"] == PEOPLE, "everybody is accounted for exactly once"
+        assert Counter(p["state"] for p in people.values()) == Counter(
+            sent=document["sent"], unknown=document["unknown"], not_sent=sum(document["not_sent"].values())
+        ), "and the sums agree"
+        return document, people
+
+
+@pytest.fixture
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    home = tmp_path_factory.mktemp("shop")
+    root = tmp_path_factory.mktemp("postfix")
+    root.parent.chmod(0o755)
+    for parent in root.parents:
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    out, back = postfix_server.free_port(), postfix_server.free_port()
+    with Internet(out) as internet, postfix_server.running(root, internet=out, bounces=back) as relay:
+        files = {
+            "sendwave.yaml": SETTINGS.format(port=relay.port, bounces=back),
+            "policies/types/newsletter.yaml": TYPE,
+            "campaigns/soldes.yaml": CAMPAIGN,
+            "content/soldes/body.txt": "Bonjour {{ first_name }},\n\nLes soldes commencent.\n\n{{ unsubscribe_url }}\n",
+        }
+        for name, text in files.items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(text, encoding="utf-8")
+        yield Shop(home, internet)
+
+
+def test_a_bad_tail_is_halted_and_exactly_the_rest_is_sent_after_resume(shop: Shop) -> None:
+    for kind, file in write_export(shop.home / "data", PEOPLE):
+        assert shop.json("import", kind, str(file))["rejected"] == 0
+    shop.run("check")
+    shop.run("campaign", "create", str(shop.home / "campaigns/soldes.yaml"))
+    planned = shop.json("campaign", "plan", NAME)
+    assert planned["planned"] + sum(planned["excluded"].values()) == planned["total"] == PEOPLE
+    shop.run("campaign", "approve", NAME)
+
+    shop.run("run", "--until", "idle")
+
+    shown = shop.json("campaign", "show", NAME)
+    assert shown["status"] == "halted"
+    assert [w["status"] for w in shown["waves"]] == ["cleared", "cleared", "halted", "halted"], shown["waves"]
+    assert any(hold["kind"] == "halt" and hold["reason"] == "hard_bounce" for hold in shown["holds"])
+    halting = next(s for s in shown["signals"] if s["verdict"] == "halt")
+    assert halting["rate"] > halting["limit"] == 0.05
+    document, before = shop.audit("before.csv")
+    assert document["unknown"] == 0
+    waiting = {contact for contact, person in before.items() if person["reason"] == "halted"}
+    assert len(waiting) > 0.3 * planned["planned"], "the tail was spared"
+    assert set(shop.internet.arrived.values()) == {1}
+
+    shop.internet.repaired = True  # the relay's directory is mended; an approver lets the rest go
+    shop.run("campaign", "resume", NAME, expect=2)  # never without a reason
+    shop.run("campaign", "resume", NAME, "--reason", "directory of the relay repaired")
+    shop.run("run", "--until", "idle")
+
+    shown = shop.json("campaign", "show", NAME)
+    assert shown["status"] == "completed"
+    document, after = shop.audit("after.csv")
+    sent_later = {c for c, person in after.items() if person["state"] == "sent" and before[c]["state"] != "sent"}
+    assert sent_later == waiting, "exactly the rest"
+    assert {c for c, p in before.items() if p["state"] == "sent"} <= {
+        c for c, p in after.items() if p["state"] == "sent"
+    }
+    assert document["sent"] == planned["planned"]
+    assert set(shop.internet.arrived.values()) == {1}, "nobody twice"
+
+    explained = shop.json("explain", NAME, next(iter(sorted(waiting))))
+    assert explained["wave"] in (3, 4)
+
+
+def test_genuine_bounces_come_back_to_the_person_and_suppress_the_right_ones(shop: Shop) -> None:
+    export = write_export(shop.home / "data", 1_500)
+    for kind, file in export:
+        shop.json("import", kind, str(file))
+    one_wave = TYPE.replace("ramp: [5%, 25%, 25%, 45%]", "ramp: [100%]").replace("gates: {use: default}", "control: 0%")
+    (shop.home / "policies/types/newsletter.yaml").write_text(one_wave.replace("control: 5%\n", ""))
+    (shop.home / "policies/gates.yaml").write_text("default: {signals: {hard_bounce: {halt: 100%, mode: observe}}}\n")
+    shop.run("campaign", "create", str(shop.home / "campaigns/soldes.yaml"))
+    planned = shop.json("campaign", "plan", NAME)["planned"]
+    shop.run("campaign", "approve", NAME)
+    shop.run("run", "--until", "idle")
+    shown = shop.json("campaign", "show", NAME)
+    assert sum(wave["accepted"] for wave in shown["waves"]) == planned
+
+    refused = shop.internet.refused
+    events = {s["signal"]: s["events"] for s in shown["signals"] if not s["wave"] and not s["provider"]}
+    assert events["hard_bounce"] == refused["gone"] > 50, "every single one, by its token"
+    again = CAMPAIGN.replace("name: soldes", "name: encore")
+    (shop.home / "campaigns/encore.yaml").write_text(again)
+    shop.run("campaign", "create", str(shop.home / "campaigns/encore.yaml"))
+    excluded = shop.json("campaign", "plan", "encore", "--dry-run")["excluded"]
+    assert excluded["suppressed_hard_bounce"] == refused["gone"], "a full mailbox or a block suppresses nobody"
