@@ -15,7 +15,8 @@ from typing import Any
 
 import postfix_server
 import pytest
-from rehearsal import Internet, write_export
+import rehearse
+from rehearse import CAMPAIGN, TYPE, Internet, write_export
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -25,44 +26,6 @@ pytestmark = [
 
 PEOPLE = 20_000
 NAME = "soldes"
-
-SETTINGS = """\
-time_zone: Europe/Paris
-routes:
-  relay:
-    esp: smtp
-    host: 127.0.0.1
-    port: {port}
-    tls: none
-    bounce_domain: bounces.example
-    bounces: {{maildir: mail/bounces, listen: "lmtp://127.0.0.1:{bounces}"}}
-"""
-
-TYPE = """\
-type: newsletter
-importance: 40
-tiers:
-  burning: {share: 100%}
-  hot:     {share: 100%, cap: 3 per 7d}
-  warm:    {share: 100%, cap: 2 per 7d}
-  cool:    {share: 100%, cap: 2 per 7d}
-  cold:    {share: 100%, cap: 1 per 7d}
-caps: [{max: 1 per 1d, counts: channel}]
-control: 5%
-waves: {ramp: [5%, 25%, 25%, 45%], soak: 8s, soak_max: 1h}
-gates: {use: default}
-"""
-
-CAMPAIGN = """\
-name: soldes
-title: Soldes d'hiver
-type: newsletter
-route: relay
-sender: "Maison Lune <news@maisonlune.example>"
-subject: "{{ first_name }}, les soldes commencent"
-content: content/soldes
-unsubscribe: "https://maisonlune.example/u/{token}"
-"""
 
 
 @dataclass(frozen=True)
@@ -104,22 +67,7 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("shop")
-    root = tmp_path_factory.mktemp("postfix")
-    root.parent.chmod(0o755)
-    for parent in root.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    out, back = postfix_server.free_port(), postfix_server.free_port()
-    with Internet(out) as internet, postfix_server.running(root, internet=out, bounces=back) as relay:
-        files = {
-            "sendwave.yaml": SETTINGS.format(port=relay.port, bounces=back),
-            "policies/types/newsletter.yaml": TYPE,
-            "campaigns/soldes.yaml": CAMPAIGN,
-            "content/soldes/body.txt": "Bonjour {{ first_name }},\n\nLes soldes commencent.\n\n{{ unsubscribe_url }}\n",
-        }
-        for name, text in files.items():
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            (home / name).write_text(text, encoding="utf-8")
+    with rehearse.world(home) as internet:
         yield Shop(home, internet)
 
 

@@ -1,4 +1,7 @@
-"""What a first campaign needs around it: a CRM's export as CSV files, and an Internet that refuses some addresses.
+"""What a first campaign needs around it: a CRM's export, a mail relay, and an Internet that refuses some addresses.
+
+`python tests/support/rehearse.py FOLDER` makes a workspace in FOLDER and keeps relay and Internet up until Ctrl-C;
+docs/guides/first-campaign.md walks through it, and an acceptance test does the same walk.
 
 The refusals are written into the addresses (`+gone`, `+full`, `+policy`, `+later`), more of them the colder the tier,
 so that a test knows the truth without asking sendwave.
@@ -9,13 +12,17 @@ from __future__ import annotations
 import asyncio
 import csv
 import hashlib
+import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import postfix_server
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 
@@ -25,6 +32,46 @@ REPLIES = {
     "policy": "554 5.7.1 <{address}>: Message rejected by local policy",
     "later": "451 4.3.0 <{address}>: Temporary lookup failure, try again later",
 }
+SETTINGS = """\
+time_zone: Europe/Paris
+routes:
+  relay:
+    esp: smtp
+    host: 127.0.0.1
+    port: {port}
+    tls: none
+    bounce_domain: bounces.example
+    bounces: {{maildir: mail/bounces, listen: "lmtp://127.0.0.1:{bounces}"}}
+"""
+
+TYPE = """\
+type: newsletter
+importance: 40
+tiers:
+  burning: {share: 100%}
+  hot:     {share: 100%, cap: 3 per 7d}
+  warm:    {share: 100%, cap: 2 per 7d}
+  cool:    {share: 100%, cap: 2 per 7d}
+  cold:    {share: 100%, cap: 1 per 7d}
+caps: [{max: 1 per 1d, counts: channel}]
+control: 5%
+waves: {ramp: [5%, 25%, 25%, 45%], soak: 8s, soak_max: 1h}
+gates: {use: default}
+"""
+
+CAMPAIGN = """\
+name: soldes
+title: Soldes d'hiver
+type: newsletter
+route: relay
+sender: "Maison Lune <news@maisonlune.example>"
+subject: "{{ first_name }}, les soldes commencent"
+content: content/soldes
+unsubscribe: "https://maisonlune.example/u/{token}"
+"""
+
+TEXT = "Bonjour {{ first_name }},\n\nLes soldes commencent.\n\nSe désinscrire : {{ unsubscribe_url }}\n"
+
 PROVIDERS = ("gmail.com", "orange.fr", "hotmail.fr", "free.fr", "laposte.net", "sfr.fr", "entreprise.example")
 
 
@@ -137,3 +184,39 @@ class Internet:
             for address in envelope.rcpt_tos:
                 self.arrived[address] += 1
         return "250 2.0.0 Ok: delivered"
+
+
+@contextmanager
+def world(home: Path) -> Iterator[Internet]:
+    """A workspace in `home` whose route leads to a real Postfix, and the Internet behind it."""
+    out, back = postfix_server.free_port(), postfix_server.free_port()
+    with tempfile.TemporaryDirectory(prefix="relay-") as folder, Internet(out) as internet:
+        root = Path(folder)
+        root.chmod(0o755)
+        with postfix_server.running(root / "postfix", internet=out, bounces=back) as relay:
+            files = {
+                "sendwave.yaml": SETTINGS.format(port=relay.port, bounces=back),
+                "policies/types/newsletter.yaml": TYPE,
+                "campaigns/soldes.yaml": CAMPAIGN,
+                "content/soldes/body.txt": TEXT,
+            }
+            for name, text in files.items():
+                (home / name).parent.mkdir(parents=True, exist_ok=True)
+                (home / name).write_text(text, encoding="utf-8")
+            yield internet
+
+
+def main(folder: str) -> None:
+    """Keep the world up; Enter repairs the directory, Ctrl-C ends."""
+    home = Path(folder)
+    write_export(home / "data")
+    with world(home) as internet, suppress(KeyboardInterrupt, EOFError):
+        print(f"workspace in {home}. Press Enter to mend the relay's directory, Ctrl-C to end.")
+        input()
+        internet.repaired = True
+        print("mended: from now on every address is taken. Ctrl-C to end.")
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
