@@ -167,7 +167,7 @@ def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool =
         high=min(1.0, bounds.upper(counted.events, counted.size, alpha) / counted.share),
         hold_limit=None if gate.hold is None else float(gate.hold),
         halt_limit=None if gate.halt is None else float(gate.halt),
-        sentence=f"{_heading(cell)}: {_numbers(cell, counted, gate)}; {why}",
+        sentence=f"{_heading(cell)}: {_numbers(cell, counted, gate, decision)}; {why}",
         next_look=_next_look(cell, now, curve),
         early=early,
     )
@@ -313,10 +313,10 @@ def _heading(cell: Cell) -> str:
     return f"{label}, {cell.provider or 'all lanes'}, {f'wave {cell.wave}' if cell.wave else 'all waves'}"
 
 
-def _numbers(cell: Cell, counted: _Counted, gate: Gate) -> str:
+def _numbers(cell: Cell, counted: _Counted, gate: Gate, decision: Decision) -> str:
     word = SIGNALS[cell.signal].exposure if cell.signal in SIGNALS else Exposure.ACCEPTED
     seen = f"{counted.events:,} seen among {cell.sent:,} {word}"
-    limit = gate.hold if gate.halt is None else gate.halt
+    limit = gate.halt if decision is Decision.HALT or gate.hold is None else gate.hold
     if limit is None or not cell.sent:
         return seen
     return (
