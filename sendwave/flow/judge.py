@@ -31,12 +31,11 @@ from sendwave.rules.rulings import Facts, Ruling, Stop, WaveFacts
 from sendwave.store import batches, campaigns, holds, policies, tallies, verdicts
 from sendwave.store.campaigns import Campaign, LaneRow
 from sendwave.store.database import Connection, Database
-from sendwave.store.verdicts import Reading
 
 FEED_SILENT: Final = "feed_silent"
 """Reason of the hold while nothing comes back."""
 
-STEP: Final = 0.01
+STEP: Final = 0.02
 """A verdict whose counts stand still is written again when its maturity has moved by so much."""
 
 
@@ -87,9 +86,7 @@ def _look(conn: Connection, campaign: Campaign, now: datetime, by: str, *, repor
     return _Case(
         campaign=campaign,
         ruling=Ruling(facts, now),
-        kept={
-            (reading.signal, reading.wave, reading.provider): reading for reading in verdicts.latest(conn, campaign.id)
-        },
+        kept=verdicts.numbers(conn, campaign.id),
         silent=any(hold.reason == FEED_SILENT and hold.campaign_id == campaign.id for hold in placed),
         now=now,
         by=by,
@@ -117,7 +114,7 @@ class _Case:
 
     campaign: Campaign
     ruling: Ruling
-    kept: Mapping[tuple[str, int, str], Reading]
+    kept: Mapping[tuple[str, int, str], tuple[str, int, int, float]]  # as `verdicts.numbers`
     silent: bool  # the hold for a silent feed is in place
     now: datetime
     by: str
@@ -130,9 +127,9 @@ class _Case:
     def _is_fresh(self, verdict: Verdict) -> bool:
         cell = verdict.cell
         kept = self.kept.get((cell.signal, cell.wave, cell.provider))
-        if kept is None or (kept.verdict, kept.events, kept.sent) != (verdict.decision, verdict.events, cell.sent):
+        if kept is None or kept[:3] != (verdict.decision, cell.sent, verdict.events):
             return True
-        return abs(kept.maturity - verdict.maturity) >= STEP
+        return abs(kept[3] - verdict.maturity) >= STEP
 
     @property
     def has_news(self) -> bool:

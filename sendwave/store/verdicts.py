@@ -129,3 +129,15 @@ def latest(conn: Connection, campaign_id: int) -> list[Reading]:
         Reading(signal=row.signal, wave=row.wave, provider=row.provider, verdict=row.verdict, at=row.at, **row.evidence)
         for row in rows
     ]
+
+
+def numbers(conn: Connection, campaign_id: int) -> dict[tuple[str, int, str], tuple[str, int, int, float]]:
+    """(verdict, sent, events, maturity) by (signal, wave, provider): what tells whether a verdict is news.
+
+    The database picks them out of the evidence, which is ten times cheaper than reading it all on every tick.
+    """
+    told = verdicts.c.evidence
+    columns = (told["sent"].as_integer(), told["events"].as_integer(), told["maturity"].as_float())
+    where = (verdicts.c.signal, verdicts.c.wave, verdicts.c.provider, verdicts.c.verdict)
+    rows = conn.execute(select(*where, *columns).where(verdicts.c.campaign_id == campaign_id))
+    return {(row[0], row[1], row[2]): (row[3], row[4], row[5], row[6]) for row in rows}

@@ -45,6 +45,14 @@ def test_the_latest_verdict_of_a_cell_comes_back_with_its_numbers(
     assert reading.limit == 0.02
 
 
+def test_the_numbers_that_tell_news_come_without_the_rest(database: Database, now: datetime, verdict: Verdict) -> None:
+    with database.write() as conn:
+        made = campaigns_made.planned(conn, now)
+        verdicts.upsert(conn, made.id, [verdict], now)
+        assert verdicts.numbers(conn, made.id) == {("hard_bounce", 2, "orange"): ("halt", 4000, 90, 0.9)}
+        assert verdicts.numbers(conn, made.id + 1) == {}
+
+
 def test_only_a_change_of_verdict_is_journalled(database: Database, now: datetime, verdict: Verdict) -> None:
     decisions = [Decision.PASS, Decision.PASS, Decision.HOLD, Decision.HOLD, Decision.HALT, Decision.PASS]
     with database.write() as conn:
