@@ -21,15 +21,16 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import dispatch, feedback, judge, release
+from sendwave.flow import alerts, dispatch, feedback, judge, release
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
+from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
 from sendwave.store import policies as pinned
 from sendwave.workspace import Workspace
 
 _LOG = log.get("daemon")
 
-PERIODS: Final = {"dispatch": 0.2, "feedback": 0.5, "judge": 1.0, "release": 1.0, "policies": 5.0}
+PERIODS: Final = {"dispatch": 0.2, "feedback": 0.5, "judge": 1.0, "release": 1.0, "policies": 5.0, "alerts": 20.0}
 """Seconds between two ticks of a stage; a tick that has nothing to do costs one indexed query."""
 
 IDLE_ROUNDS: Final = 15
@@ -50,6 +51,7 @@ class Daemon:
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self._stop = threading.Event()
         self._policy_stamp: object = None
+        self._policy: PolicySet | None = None  # the newest good one; campaigns keep their pinned version
         self.dispatcher = dispatch.Dispatcher(
             self.workspace.db,
             self.workspace.engine,
@@ -99,9 +101,16 @@ class Daemon:
         except BadInput as wrong:
             _LOG.error("policy_reload_refused", reason=str(wrong), findings=list(wrong.findings))
             return
+        self._policy = policy
         with self.workspace.db.write() as connection:
             pinned.remember(connection, policy, now)
         _LOG.info("policy_loaded", version=policy.version)
+
+    def alerts(self, now: datetime) -> None:
+        """Say what new scores give to say, deliver what waits. Without new scores this costs three indexed queries."""
+        house = self.workspace
+        alerts.raise_alerts(house.db, house.engine, house.lake, self._policy or house.policy, now=now)
+        alerts.deliver(house.db, house.channels, now=now, sleep=self.clock.sleep)
 
     @property
     def _batch_sizes(self) -> dict[str, int]:

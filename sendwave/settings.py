@@ -30,6 +30,13 @@ _SQLITE: Final = "sqlite:///"
 _SIZE: Final = re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?\s?(?:[KMGT]i?B)")
 RouteSettings = TypeVar("RouteSettings", bound=BaseModel)
 
+DOORS: Final[Mapping[str, tuple[str, str]]] = {
+    "routes": ("esp", "simulated, smtp …"),
+    "notify": ("by", "webhook, email, apprise"),
+    "crm": ("system", "files, salesforce"),
+}
+"""Sections of named adapters: the key that says which one, and what it may say."""
+
 
 def _store_url(value: str) -> str:
     if not _STORE.match(value):  # the value stays out of the message: it may hold a password
@@ -72,6 +79,12 @@ class Settings(BaseModel):
     routes: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="By name: `esp`, then what that ESP's adapter asks for."
     )
+    notify: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, repr=False, description="Where alerts go, by name: `by`, then what that channel asks for."
+    )
+    crm: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, repr=False, description="CRM systems by name: `system`, then what its adapter asks for."
+    )
     _document: Document | None = PrivateAttr(default=None)
 
     @field_validator("time_zone")
@@ -90,11 +103,18 @@ class Settings(BaseModel):
         """
         if name not in self.routes:
             raise NotFound(f"{FILE} has no route {name!r}.{did_you_mean(name, self.routes)}")
+        return self.door("routes", name, model)
+
+    def door(self, section: str, name: str, model: type[RouteSettings]) -> RouteSettings:
+        """The settings of one named adapter of a section of `DOORS`, as its model. Raises NotFound, BadInput."""
+        named: Mapping[str, Any] = getattr(self, section)
+        if name not in named:
+            raise NotFound(f"{FILE} has no {name!r} under {section}.{did_you_mean(name, named)}")
         document = self._document
         if document is None:
             document = Document(FILE, "")
-            document.data = {"routes": self.routes}
-        return documents.validate(document, model, ("routes", name))
+            document.data = {section: named for section in DOORS for named in [getattr(self, section)]}
+        return documents.validate(document, model, (section, name))
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Settings:
@@ -110,7 +130,7 @@ def load(home: Path, environ: Mapping[str, str]) -> Settings:
     if document.root is None:
         document.data = {}  # a workspace may live on defaults alone
     if isinstance(document.data, dict):
-        document.mistakes += _without_esp(document)
+        document.mistakes += _without_kind(document)
         document.data = _resolved(document, document.data, (), environ)
         document.data |= {key: environ[name] for name, key in OVERRIDES.items() if environ.get(name)}
     settings = documents.validate(document, Settings)
@@ -125,11 +145,12 @@ def load(home: Path, environ: Mapping[str, str]) -> Settings:
     return placed
 
 
-def _without_esp(document: Document) -> Iterator[Mistake]:
-    routes = document.data.get("routes")
-    for name, route in routes.items() if isinstance(routes, dict) else ():
-        if isinstance(route, dict) and not isinstance(route.get("esp"), str):
-            yield document.mistake(("routes", name), "missing key 'esp': simulated, smtp …", at_key=True)
+def _without_kind(document: Document) -> Iterator[Mistake]:
+    for section, (key, words) in DOORS.items():
+        named = document.data.get(section)
+        for name, door in named.items() if isinstance(named, dict) else ():
+            if isinstance(door, dict) and not isinstance(door.get(key), str):
+                yield document.mistake((section, name), f"missing key {key!r}: {words}", at_key=True)
 
 
 def _resolved(document: Document, value: Any, loc: Loc, environ: Mapping[str, str]) -> Any:

@@ -12,13 +12,15 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from sendwave import esp, settings
+from sendwave import crm, esp, notify, settings
+from sendwave.crm.base import Crm
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, Busy, NotFound, did_you_mean
 from sendwave.esp import content
 from sendwave.esp.base import EspAdapter
 from sendwave.flow import policies
+from sendwave.notify.base import Channel
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
 from sendwave.store import keys
@@ -93,6 +95,23 @@ class Workspace:
         adapter: EspAdapter = kind(checked, home=self.home, token_key=self.token_key)
         return adapter
 
+    @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """Where alerts go: the channels of the settings, and `log`. Raises BadInput, NotFound for wrong ones."""
+        made: dict[str, Channel] = {"log": notify.find("log")()}
+        for name, told in self.settings.notify.items():
+            kind = notify.find(told["by"])
+            made[name] = kind(self.settings.door("notify", name, kind.Settings))
+        return made
+
+    def crm(self, name: str) -> Crm:
+        """One CRM of the settings, freshly opened: close it. Raises NotFound, BadInput with the place."""
+        if name not in self.settings.crm:
+            raise NotFound(f"sendwave.yaml has no CRM {name!r}.{did_you_mean(name, self.settings.crm)}")
+        kind = crm.find(self.settings.crm[name]["system"])
+        opened: Crm = kind(self.settings.door("crm", name, kind.Settings), home=self.home)
+        return opened
+
     def check_content(self, campaign: CampaignFile) -> None:
         """Look at a campaign's templates before anybody is written to. Raises BadInput with every mistake."""
         if campaign.content is None:
@@ -128,5 +147,7 @@ class Workspace:
             adapter.close()
         if "engine" in self.__dict__:
             self.engine.close()
+        for channel in self.__dict__.get("channels", {}).values():
+            channel.close()
         if "db" in self.__dict__:
             self.db.close()

@@ -1,8 +1,8 @@
 """Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
 
-tiers.yaml replaces the shipped one whole, types/*.yaml type by type, gates.yaml set by set; lanes.yaml is laid over
-provider by provider and key by key. A shipped campaign type that speaks of tiers the user's tiers.yaml does not have is
-left out.
+tiers.yaml and alerts.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml set by set; lanes.yaml
+is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the user's
+tiers.yaml does not have is left out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sendwave import documents
 from sendwave.documents import Document
 from sendwave.errors import BadInput, NotFound, did_you_mean
 from sendwave.rules import policy as rules
+from sendwave.rules.alerts import Alert, AlertsFile
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
 from sendwave.rules.policy import CampaignType, Contradiction, GatesFile, PolicySet
@@ -30,12 +31,13 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "tiers": Tiers,
     "gates": GatesFile,
     "lanes": Lanes,
+    "alerts": AlertsFile,
     "campaign": CampaignFile,
 }
 """What each kind of file is checked against: the policy files, and the file a campaign is created from."""
 
 EXAMPLES: Final = ("retail", "finance")
-_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml")
+_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "alerts.yaml")
 _FOLDERS: Final = ("types", "schema", "examples")
 _PACKAGE: Final = Path(__file__).parent.parent
 Read = TypeVar("Read", bound=BaseModel)
@@ -102,6 +104,7 @@ class _Layer:
     """The files of one folder that could be read, their positions, and what is wrong with the others."""
 
     tiers: Tiers | None = None
+    alerts: dict[str, Alert] | None = None
     gates: dict[str, GateSet] = field(default_factory=dict)
     lanes: Lanes = field(default_factory=Lanes)
     types: dict[str, CampaignType] = field(default_factory=dict)
@@ -118,6 +121,8 @@ class _Layer:
             return
         self._refuse_strangers(folder)
         self.tiers = self._one(folder, "tiers.yaml", Tiers)
+        if alerts := self._one(folder, "alerts.yaml", AlertsFile):
+            self.alerts = alerts.alerts
         if gates := self._one(folder, "gates.yaml", GatesFile):
             self.gates = gates.root
         self.lanes = self._one(folder, "lanes.yaml", Lanes) or Lanes()
@@ -224,6 +229,7 @@ def _merged(base: _Layer, own: _Layer) -> PolicySet:
         types=_fitting(base, own) | own.types,
         gates=base.gates | own.gates,
         lanes=rules.laid_over(base.lanes, own.lanes),
+        alerts=(base.alerts or {}) if own.alerts is None else own.alerts,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, RootModel
 
 from sendwave.errors import NotFound, did_you_mean
+from sendwave.rules.alerts import Alert
 from sendwave.rules.gates import Gate, GateSet
 from sendwave.rules.plan import OTHER
 from sendwave.rules.pressure import Cap, TierPressure, contacted
@@ -73,6 +74,7 @@ class PolicySet(Policy):
     types: dict[str, CampaignType]
     gates: dict[str, GateSet]
     lanes: Lanes
+    alerts: dict[Key, Alert] = Field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The canonical JSON document stored with each campaign at approval."""
@@ -80,8 +82,12 @@ class PolicySet(Policy):
 
     @property
     def version(self) -> str:
-        """sha256 (hex) over the canonical document: comments and key order do not matter."""
-        text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """sha256 (hex) over the canonical document: comments and key order do not matter.
+
+        Alerts are left out: they decide nothing about a campaign, and a new one must not make plans stale.
+        """
+        sending = {key: part for key, part in self.document().items() if key != "alerts"}
+        text = json.dumps(sending, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def type_of(self, name: str) -> CampaignType:
