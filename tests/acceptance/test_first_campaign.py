@@ -100,14 +100,14 @@ def test_a_bad_tail_is_halted_and_exactly_the_rest_is_sent_after_resume(shop: Sh
 
     shown = shop.json("campaign", "show", NAME)
     assert shown["status"] == "halted"
-    assert [w["status"] for w in shown["waves"]] == ["cleared", "cleared", "halted", "halted"], shown["waves"]
+    assert [w["status"] for w in shown["waves"]] == ["cleared", "cleared", "cleared", "halted", "halted"], shown["waves"]
     assert any(hold["kind"] == "halt" and hold["reason"] == "hard_bounce" for hold in shown["holds"])
     halting = next(s for s in shown["signals"] if s["verdict"] == "halt")
     assert halting["rate"] > halting["limit"] == 0.05
     document, before = shop.audit("before.csv")
     assert document["unknown"] == 0
     waiting = {contact for contact, person in before.items() if person["reason"] == "halted"}
-    assert len(waiting) > 0.3 * planned["planned"], "the tail was spared"
+    assert len(waiting) > 0.25 * planned["planned"], "the tail was spared"
     assert set(shop.internet.arrived.values()) == {1}
 
     shop.internet.repaired = True  # the relay's directory is mended; an approver lets the rest go
@@ -127,14 +127,14 @@ def test_a_bad_tail_is_halted_and_exactly_the_rest_is_sent_after_resume(shop: Sh
     assert set(shop.internet.arrived.values()) == {1}, "nobody twice"
 
     explained = shop.json("explain", NAME, next(iter(sorted(waiting))))
-    assert explained["wave"] in (3, 4)
+    assert explained["wave"] in (4, 5)
 
 
 def test_genuine_bounces_come_back_to_the_person_and_suppress_the_right_ones(shop: Shop) -> None:
     export = write_export(shop.home / "data", 1_500)
     for kind, file in export:
         shop.json("import", kind, str(file))
-    one_wave = TYPE.replace("ramp: [5%, 25%, 25%, 45%]", "ramp: [100%]").replace("gates: {use: default}", "control: 0%")
+    one_wave = TYPE.replace("ramp: [5%, 25%, 20%, 25%, 25%]", "ramp: [100%]").replace("gates: {use: default}", "control: 0%")
     (shop.home / "policies/types/newsletter.yaml").write_text(one_wave.replace("control: 5%\n", ""))
     (shop.home / "policies/gates.yaml").write_text("default: {signals: {hard_bounce: {halt: 100%, mode: observe}}}\n")
     shop.run("campaign", "create", str(shop.home / "campaigns/soldes.yaml"))
