@@ -22,8 +22,9 @@ from pydantic import AwareDatetime, BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from sendwave.flow import policies
+from sendwave.rules.conditions import When
 from sendwave.rules.signals import SIGNALS
-from sendwave.rules.units import Frequency, LocalWindow
+from sendwave.rules.units import Frequency, LocalTime, LocalWindow
 
 TOP: Final = Path(__file__).parent.parent
 WORDS: Final[dict[Any, str]] = {
@@ -31,6 +32,8 @@ WORDS: Final[dict[Any, str]] = {
     Decimal: "share",
     Frequency: "frequency",
     LocalWindow: "daily window",
+    LocalTime: "daily time",
+    When: "condition",
     AwareDatetime: "instant with its zone",
     str: "text",
     int: "whole number",
@@ -42,6 +45,7 @@ HEADINGS: Final = {
     "tiers": "tiers.yaml: slices of the engagement score",
     "gates": "gates.yaml: when to stop",
     "lanes": "lanes.yaml: mailbox providers and routes",
+    "score": "score.yaml: the scoring grid",
     "alerts": "alerts.yaml: when a score is worth a word",
     "campaign": "A campaign file (`sendwave campaign create FILE`)",
 }
@@ -51,8 +55,8 @@ INTRODUCTION: Final = """\
 Drawn from the models by `python tools/policy_reference.py`; do not edit.
 
 Policy files are YAML 1.2 in the workspace's `policies/` folder, layered over the defaults that come with sendwave:
-`tiers.yaml` and `alerts.yaml` replace the shipped one whole, `types/*.yaml` type by type, `gates.yaml` set by set;
-`lanes.yaml` is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers your
+`tiers.yaml`, `score.yaml` and `alerts.yaml` replace the shipped one whole, `types/*.yaml` type by type, `gates.yaml`
+set by set; `lanes.yaml` is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers your
 `tiers.yaml` does not have is left out. `sendwave check` shows every mistake of all files at once, each with its line
 and column.
 
@@ -64,6 +68,8 @@ Numbers carry their unit, and a bare one is refused:
 | share | `50%`, `0.3%` | up to 100%; `0.3%` is 3 in 1,000 |
 | frequency | `2 per 7d`, `6000 per 1m` | a window that rolls: the last 7 × 24 hours, not a calendar week |
 | daily window | `08:00-20:00 local`, `22:00-06:00 Europe/Paris` | each person's own clock, or one zone's |
+| daily time | `04:00 Europe/Paris` | skipped by the clocks: the next minute there is; shown twice: the first |
+| condition | `{value: "<= 6"}`, `{status: [open, unresolved]}` | `value`, `channel`, `campaign` or an attribute |
 | key | `newsletter` | lower-case letters, digits and `_`, a letter first |
 
 First line of a file, for completion in your editor: `# yaml-language-server: $schema=schema/tiers.json`, where

@@ -1,7 +1,7 @@
 """Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
 
-tiers.yaml and alerts.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml set by set; lanes.yaml
-is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the user's
+tiers.yaml, score.yaml and alerts.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml set by set;
+lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the user's
 tiers.yaml does not have is left out.
 """
 
@@ -18,10 +18,12 @@ from pydantic import BaseModel
 from sendwave import documents
 from sendwave.documents import Document
 from sendwave.errors import BadInput, NotFound, did_you_mean
+from sendwave.rules import grid as grids
 from sendwave.rules import policy as rules
 from sendwave.rules.alerts import Alert, AlertsFile
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
+from sendwave.rules.grid import Grid
 from sendwave.rules.policy import CampaignType, Contradiction, GatesFile, PolicySet
 from sendwave.rules.throttle import Lanes
 from sendwave.rules.tiers import Tiers
@@ -31,13 +33,14 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "tiers": Tiers,
     "gates": GatesFile,
     "lanes": Lanes,
+    "score": Grid,
     "alerts": AlertsFile,
     "campaign": CampaignFile,
 }
 """What each kind of file is checked against: the policy files, and the file a campaign is created from."""
 
 EXAMPLES: Final = ("retail", "finance")
-_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "alerts.yaml")
+_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml")
 _FOLDERS: Final = ("types", "schema", "examples")
 _PACKAGE: Final = Path(__file__).parent.parent
 Read = TypeVar("Read", bound=BaseModel)
@@ -104,6 +107,7 @@ class _Layer:
     """The files of one folder that could be read, their positions, and what is wrong with the others."""
 
     tiers: Tiers | None = None
+    score: Grid | None = None
     alerts: dict[str, Alert] | None = None
     gates: dict[str, GateSet] = field(default_factory=dict)
     lanes: Lanes = field(default_factory=Lanes)
@@ -121,6 +125,7 @@ class _Layer:
             return
         self._refuse_strangers(folder)
         self.tiers = self._one(folder, "tiers.yaml", Tiers)
+        self.score = self._one(folder, "score.yaml", Grid)
         if alerts := self._one(folder, "alerts.yaml", AlertsFile):
             self.alerts = alerts.alerts
         if gates := self._one(folder, "gates.yaml", GatesFile):
@@ -203,7 +208,10 @@ def _check_types(base: _Layer, own: _Layer) -> Iterator[str]:
 
 
 def _check_shared(base: _Layer, own: _Layer) -> Iterator[str]:
-    """The same for tiers, gates and lanes."""
+    """The same for tiers, gates, lanes and the scoring grid."""
+    if own.score is not None:
+        own.mistakes += own.at("score.yaml", (Contradiction(*one) for one in grids.mistakes(own.score)))
+        yield from own.at("score.yaml", (Contradiction(*one) for one in grids.doubts(own.score)))
     if own.gates:
         own.mistakes += own.at("gates.yaml", rules.unknown_signals(own.gates))
         yield from own.at("gates.yaml", rules.dropped_gates(own.gates, base.gates))
@@ -229,6 +237,7 @@ def _merged(base: _Layer, own: _Layer) -> PolicySet:
         types=_fitting(base, own) | own.types,
         gates=base.gates | own.gates,
         lanes=rules.laid_over(base.lanes, own.lanes),
+        score=own.score or base.score,
         alerts=(base.alerts or {}) if own.alerts is None else own.alerts,
     )
 

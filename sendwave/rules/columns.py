@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Boolean,
     ColumnElement,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Subquery,
     TableClause,
     and_,
+    between,
     bindparam,
     case,
     cast,
@@ -37,12 +39,53 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.ext.compiler import compiles
 
 __all__ = [
-    "CONSENTS", "CONTACTS", "DATASETS", "EVENTS", "INTERACTIONS", "PLAN", "RETURNS", "SCORES", "SENDS", "SUPPRESSIONS",
-    "BigInteger", "Boolean", "ColumnElement", "Double", "FromClause", "Integer", "Select", "String", "Subquery",
-    "TableClause", "age_days", "and_", "bindparam", "case", "cast", "column", "exists", "false", "func", "literal",
-    "not_", "null", "or_", "select", "table", "true", "union_all",
+    "BOUND",
+    "CLEAN",
+    "CONSENTS",
+    "CONTACTS",
+    "CTE",
+    "DATASETS",
+    "EVENTS",
+    "HISTORY",
+    "INTERACTIONS",
+    "PLAN",
+    "RETURNS",
+    "SCORES",
+    "SENDS",
+    "SUPPRESSIONS",
+    "BigInteger",
+    "Boolean",
+    "ColumnElement",
+    "Double",
+    "FromClause",
+    "Integer",
+    "Select",
+    "String",
+    "Subquery",
+    "TableClause",
+    "age_days",
+    "and_",
+    "attribute",
+    "between",
+    "bindparam",
+    "case",
+    "cast",
+    "column",
+    "exists",
+    "false",
+    "func",
+    "literal",
+    "not_",
+    "null",
+    "or_",
+    "select",
+    "table",
+    "true",
+    "union_all",
+    "younger",
 ]  # fmt: skip
 
 
@@ -126,6 +169,20 @@ INTERACTIONS: Final = _table(
     attributes=String,  # JSON object
 )
 
+CLEAN: Final = _table("clean", contact=BigInteger, ts=BigInteger, slot=Integer)
+"""Interactions that count, by the slot of the grid they count in (rules/acts.py); one file per UTC day."""
+
+HISTORY: Final = _table(
+    "history",
+    contact=BigInteger,
+    scored_on=String,  # local date of the run, YYYY-MM-DD
+    score=Double,
+    tier=String,
+    former_score=Double,  # NULL for somebody scored for the first time
+    former_tier=String,
+)
+"""Changes of score alone: a contact's score on a date is that of their last row up to it."""
+
 EVENTS: Final = _table(
     "events",
     contact=BigInteger,
@@ -162,13 +219,51 @@ PLAN: Final = _table(
 """Every contact of the base: a place in the sequence, or the reason for having none. No addresses."""
 
 DATASETS: Final = {
-    t.name: t for t in (CONTACTS, CONSENTS, SUPPRESSIONS, SCORES, SENDS, RETURNS, INTERACTIONS, EVENTS, PLAN)
+    t.name: t
+    for t in (
+        CONTACTS,
+        CONSENTS,
+        SUPPRESSIONS,
+        SCORES,
+        SENDS,
+        RETURNS,
+        INTERACTIONS,
+        CLEAN,
+        HISTORY,
+        EVENTS,
+        PLAN,
+    )
 }
 
 
 def age_days(then: ColumnElement[Any], now_ts: int) -> ColumnElement[int]:
     """Whole 24-hour spans between `then` (epoch seconds) and now; the same on every engine."""
     return cast(func.floor((now_ts - then) / 86_400.0), BigInteger)
+
+
+def younger(then: ColumnElement[Any], seconds: int, now_ts: int) -> ColumnElement[bool]:
+    """Whether `then` lies less than so many seconds back; for whole days the same as `age_days(then) < days`."""
+    return then > now_ts - seconds
+
+
+BOUND: Final = 1.7976931348623157e308
+"""The largest finite double: NaN and infinity sort above it on every engine."""
+
+
+class attribute(ColumnElement[str]):  # noqa: N801  # reads as a function where it is used
+    """An attribute of an interaction as text: one key of a JSON object, NULL without it."""
+
+    inherit_cache = False
+    type = String()
+
+    def __init__(self, document: ColumnElement[Any], name: str) -> None:
+        self.document, self.name = document, name
+
+
+@compiles(attribute)
+def _attribute(element: attribute, compiler: Any, **options: Any) -> str:
+    """PostgreSQL and DuckDB; engine/dialects.py has the others. Names are keys: no quote can be in them."""
+    return f"(CAST({compiler.process(element.document, **options)} AS JSON) ->> '{element.name}')"
 
 
 class Reason(NamedTuple):

@@ -13,6 +13,7 @@ from pydantic import Field, RootModel
 from sendwave.errors import NotFound, did_you_mean
 from sendwave.rules.alerts import Alert
 from sendwave.rules.gates import Gate, GateSet
+from sendwave.rules.grid import Grid
 from sendwave.rules.plan import OTHER
 from sendwave.rules.pressure import Cap, TierPressure, contacted
 from sendwave.rules.signals import SIGNALS
@@ -75,6 +76,7 @@ class PolicySet(Policy):
     gates: dict[str, GateSet]
     lanes: Lanes
     alerts: dict[Key, Alert] = Field(default_factory=dict)
+    score: Grid | None = None
 
     def document(self) -> dict[str, Any]:
         """The canonical JSON document stored with each campaign at approval."""
@@ -84,9 +86,10 @@ class PolicySet(Policy):
     def version(self) -> str:
         """sha256 (hex) over the canonical document: comments and key order do not matter.
 
-        Alerts are left out: they decide nothing about a campaign, and a new one must not make plans stale.
+        Alerts and the scoring grid are left out: they decide nothing about a campaign, and a new one must not make
+        plans stale. The grid has a version of its own, on every score.
         """
-        sending = {key: part for key, part in self.document().items() if key != "alerts"}
+        sending = {key: part for key, part in self.document().items() if key not in ("alerts", "score")}
         text = json.dumps(sending, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

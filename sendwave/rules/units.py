@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -24,6 +24,7 @@ _NUMBER: Final = re.compile(r"[0-9]*\.?[0-9]+")
 _FREQUENCY: Final = re.compile(r"([0-9][0-9_]*)\s+per\s+(\S.*)")
 _CLOCK: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _WINDOW: Final = re.compile(rf"({_CLOCK})\s*-\s*({_CLOCK})\s+(\S+)")
+_DAILY: Final = re.compile(rf"({_CLOCK})\s+(\S+)")
 _KEY: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -160,6 +161,44 @@ class LocalWindow:
         return cls(start, end, match[3])
 
 
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """A time of day in a named zone, at which something happens once a day."""
+
+    at: time
+    zone: str
+
+    def __str__(self) -> str:
+        return f"{self.at:%H:%M} {self.zone}"
+
+    @classmethod
+    def parse(cls, value: Any) -> LocalTime:
+        """`04:00 Europe/Paris`. Raises ValueError for a bad time or zone."""
+        if isinstance(value, cls):
+            return value
+        match = _DAILY.fullmatch(str(value).strip())
+        if not match:
+            raise ValueError(f"{str(value)!r} is no daily time: write for instance '04:00 Europe/Paris'")
+        check_zone(match[2])
+        return cls(time.fromisoformat(match[1]), match[2])
+
+    def on(self, day: date) -> datetime:
+        """The instant (UTC) of that local date. One the clocks skip moves to the next minute there is; of one they
+        show twice, the first counts.
+        """
+        zone, wall = ZoneInfo(self.zone), datetime.combine(day, self.at)
+        while True:
+            instant = wall.replace(tzinfo=zone).astimezone(UTC)  # fold=0: the first of two
+            if instant.astimezone(zone).replace(tzinfo=None) == wall:
+                return instant
+            wall += timedelta(minutes=1)
+
+    def latest(self, now: datetime) -> date:
+        """The local date whose time came last."""
+        today = now.astimezone(ZoneInfo(self.zone)).date()
+        return today if self.on(today) <= now else today - timedelta(days=1)
+
+
 def check_zone(name: str) -> ZoneInfo:
     """The IANA zone of that name. Raises ValueError when there is none."""
     try:
@@ -181,6 +220,12 @@ PerWindow = Annotated[
     BeforeValidator(Frequency.parse),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9][0-9_]*\s+per\s+([0-9]+[wdhms])+$", "examples": ["2 per 7d"]}),
+]
+DailyTime = Annotated[
+    LocalTime,
+    BeforeValidator(LocalTime.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["04:00 Europe/Paris", "03:30 UTC"]}),
 ]
 DailyWindow = Annotated[
     LocalWindow,
