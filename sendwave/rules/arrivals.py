@@ -99,11 +99,10 @@ def locate(events: Sequence[Event], received: Numbers, token_key: bytes) -> Arri
 def _named(token_key: bytes, events: Sequence[Event]) -> Numbers:
     """(batch, position) per event, by its token."""
     placed = np.full((len(events), 2), NOWHERE, dtype=np.int64)
-    given = [(index, event.token) for index, event in enumerate(events) if event.token]
+    given = [index for index, event in enumerate(events) if event.token]
     if given:
-        indexes, tokens = zip(*given, strict=True)
-        found = verify_all(token_key, tokens)
-        placed[list(indexes)] = np.where(found < 0, FORGED, found)
+        found = verify_all(token_key, [events[index].token or "" for index in given])
+        placed[given] = np.where(found < 0, FORGED, found)
     return placed
 
 

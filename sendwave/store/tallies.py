@@ -86,12 +86,8 @@ def targets(conn: Connection, batch_ids: Iterable[int]) -> dict[int, Target]:
 def sends_files(conn: Connection, route: str, since: datetime) -> list[str]:
     """The files of people frozen for that route since then: where an event without a token may find its recipient."""
     left_by = exists().where(batches.c.freeze_id == freezes.c.id, batches.c.route == route)
-    statement = (
-        select(files.c.path)
-        .join(freezes, freezes.c.file_id == files.c.id)
-        .where(freezes.c.frozen_at >= since, left_by)
-        .order_by(files.c.id)
-    )
+    frozen = select(freezes.c.file_id).where(freezes.c.frozen_at >= since, left_by)
+    statement = select(files.c.path).where(files.c.id.in_(frozen)).order_by(files.c.id)
     return list(conn.execute(statement).scalars())
 
 
