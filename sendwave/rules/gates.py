@@ -147,9 +147,10 @@ def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool =
     A sample too small after its soak (`soaked`) passes unless it shows `FEW` events and is likely above.
 
     A tail of a sum of unequal chances is at most that of the binomial with their mean (Hoeffding 1956), so delayed
-    feedback keeps EXACT_BOUND exact or cautious. It is exact for one look: a sender looked at all day long at 99.9 %
-    is stopped a few times in a hundred when exactly on the limit, hardly ever at 0.8 times it. EVIDENCE (a mean of
-    likelihood ratios, Ville 1939) errs less often than 1 - confidence however often it is asked, and is slower.
+    feedback keeps EXACT_BOUND exact or cautious. It is exact for one look; looks add up. Measured at 99.9 %, looked at
+    1,000 times while 100,000 messages leave: a sender exactly on a 0.3 % limit is stopped in 1.6 % of its campaigns, at
+    0.9 times the limit in 0.1 %, at 0.8 times in none of 4,000. EVIDENCE (a mean of likelihood ratios, Ville 1939) errs
+    less often than 1 - confidence however often it is asked, and is slower.
     """
     counted = _Counted.of(cell, now, curve)
     decision, early, why = _decide(counted, gate, soaked=soaked)
