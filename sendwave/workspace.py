@@ -67,8 +67,16 @@ class Workspace:
 
     def read_policy(self) -> PolicySet:
         """Read the policy files afresh. Raises BadInput with every mistake of every file."""
-        folder = self.settings.policies
-        return policies.load_policies(folder if folder.is_dir() else None)
+        return policies.load_policies(self._policy_folder)
+
+    @property
+    def policy_warnings(self) -> tuple[str, ...]:
+        """What in the policy files is worth a second look without being wrong."""
+        return policies.read(self._policy_folder).warnings
+
+    @property
+    def _policy_folder(self) -> Path | None:
+        return self.settings.policies if self.settings.policies.is_dir() else None
 
     def policy_stamp(self) -> tuple[tuple[str, int, int], ...]:
         """Changes whenever a policy file does; cheap enough to ask every few seconds."""
@@ -125,7 +133,7 @@ class Workspace:
         if not self.db.is_sqlite:
             yield
             return
-        path = self.home / "state" / "daemon.lock"
+        path = Path(self.db.url.database or "").with_suffix(".lock")  # beside the store: two homes may share one
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as lock:
             try:
@@ -140,6 +148,7 @@ class Workspace:
             lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC")
             lock.flush()
             yield
+            lock.truncate(0)
 
     def close(self) -> None:
         """Give connections back."""

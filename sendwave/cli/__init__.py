@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from sendwave import __version__
+from sendwave.cli.groups import Group
 from sendwave.errors import SendwaveError
 
 _COMMANDS: Final = {
@@ -20,11 +21,11 @@ _COMMANDS: Final = {
     "tiers": ("sendwave.cli.tiers", "propose cut-offs for tiers, and write them"),
     "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
-    "run": ("sendwave.cli.run", "the daemon: send what is approved, listen, judge, stop"),
+    "run": ("sendwave.cli.daemon", "the daemon: send what is approved, listen, judge, stop"),
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     """A group that knows its commands' names and help without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
@@ -40,16 +41,6 @@ class _Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Like click's, with a suggestion for a misspelt command."""
-        import difflib
-
-        if args and args[0] not in _COMMANDS and (close := difflib.get_close_matches(args[0], _COMMANDS, 1)):
-            ctx.fail(f"no command {args[0]!r}. Did you mean {close[0]!r}?")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sendwave.cli.groups import Group
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
 from sendwave.clock import SystemClock
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sendwave.workspace import Workspace
 
 
-@click.group()
+@click.group(cls=Group)
 def campaign() -> None:
     """Create, plan, approve, watch, stop and account for campaigns."""
 

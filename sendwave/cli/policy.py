@@ -7,28 +7,31 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sendwave.cli.groups import Group
 from sendwave.cli.output import emit_json, in_workspace, json_option
 
 if TYPE_CHECKING:
     from sendwave.workspace import Workspace
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
     """The policy files: what they say together, how two sets differ, what may be written."""
 
 
 @policy.command()
 @in_workspace
-def show(workspace: Workspace) -> None:
+@json_option
+def show(workspace: Workspace, as_json: bool) -> None:  # noqa: ARG001  # nested as it is, it reads best as JSON
     """The policy as it is in force, defaults included, as one JSON document."""
     emit_json({"version": workspace.policy.version, **workspace.policy.document()})
 
 
 @policy.command()
 @click.argument("kind", default="type")
-def schema(kind: str) -> None:
-    """JSON Schema of one kind of file (type, tiers, gates, lanes), for editors."""
+@json_option
+def schema(kind: str, as_json: bool) -> None:  # noqa: ARG001  # it is JSON
+    """JSON Schema of one kind of file (type, tiers, gates, lanes, score, alerts, campaign), for editors."""
     from sendwave.flow import policies
 
     emit_json(policies.schema(kind))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sendwave.cli.groups import Group
 from sendwave.cli.output import emit_json, in_workspace, json_option, number, percent, table
 from sendwave.errors import BadInput
 
@@ -147,7 +148,7 @@ def _colour(score: float, found: Distribution, colours: dict[str, str]) -> str:
     return colours[found.tiers[-1].tier]
 
 
-@click.group()
+@click.group(cls=Group)
 def tiers() -> None:
     """The tiers the score is cut into."""
 

@@ -14,6 +14,9 @@ from sendwave.errors import BadInput
 if TYPE_CHECKING:
     from sendwave.workspace import Workspace
 
+EXPORTS: Final = ("contacts", "consents", "suppressions", "scores", "sends")
+"""Kinds of files a first campaign wants, in the order of their import."""
+
 SETTINGS: Final = """\
 # What this workspace is made of. `sendwave check` says what is wrong with it.
 time_zone: Europe/Paris       # dates without a zone in your files are read in this one
@@ -65,12 +68,11 @@ HTML: Final = """\
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--example", type=click.Choice(("retail", "finance")), default="retail", show_default=True)
 @click.option("--people", type=click.IntRange(1, 5_000_000), help="Also write CSV files of that many made-up contacts.")
-def init(directory: Path, example: str, people: int | None) -> None:
+@json_option
+def init(directory: Path, example: str, people: int | None, as_json: bool) -> None:
     """Make a workspace in DIRECTORY: sendwave.yaml, policies/ to edit, an example campaign. Never overwrites."""
     from sendwave.flow import policies
 
-    if (directory / "sendwave.yaml").exists():
-        raise BadInput(f"{directory} holds a workspace already; nothing was changed")
     texts = {
         "sendwave.yaml": SETTINGS,
         "campaigns/first.yaml": CAMPAIGN,
@@ -78,6 +80,9 @@ def init(directory: Path, example: str, people: int | None) -> None:
         "content/first/body.html": HTML,
         **{f"policies/{name}": text for name, text in policies.starter(example).items()},
     }
+    exports = [f"data/{kind}.csv" for kind in EXPORTS] if people else []
+    if taken := [name for name in (*texts, *exports) if (directory / name).exists()]:
+        raise BadInput(f"{directory} holds {_few(taken)} already; nothing was changed")
     for name, text in texts.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8")
@@ -86,10 +91,17 @@ def init(directory: Path, example: str, people: int | None) -> None:
         from sendwave.demo.people import make
 
         make(directory / "data", contacts=people, seed=1, now=SystemClock().now())
+    if as_json:
+        emit_json({"home": str(directory), "example": example, "files": sorted((*texts, *exports))})
+        return
     click.echo(f"workspace made in {directory}\nNext: cd {directory}" + (", put your files into data/" * (not people)))
-    for kind in ("contacts", "consents", "suppressions", "scores"):
+    for kind in EXPORTS:
         click.echo(f"  sendwave import {kind} data/{kind}.csv")
     click.echo("  sendwave campaign create campaigns/first.yaml")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @click.command()
@@ -101,24 +113,25 @@ def check(workspace: Workspace, as_json: bool) -> int:
     from sendwave.rules import bounces
 
     problems: list[str] = []
-    for part in ("policy", "adapters"):
+    for part in (lambda: workspace.policy, lambda: workspace.adapters, lambda: workspace.channels):
         try:
-            getattr(workspace, part)
+            part()
         except BadInput as wrong:
             problems += wrong.findings or (str(wrong),)
         except NotFound as wrong:
             problems.append(str(wrong))
     problems += bounces.self_test()
+    warnings = [] if problems else list(workspace.policy_warnings)
     if as_json:
-        emit_json({"ok": not problems, "findings": problems})
-    elif problems:
-        for problem in problems:
-            click.echo(problem)
-    else:
-        types = ", ".join(sorted(workspace.policy.types))
-        click.echo(
-            f"all well. Policy {workspace.policy.version[:12]}: types {types}; routes {', '.join(workspace.adapters)}"
-        )
+        emit_json({"ok": not problems, "findings": problems, "warnings": warnings})
+        return 1 if problems else 0
+    for problem in problems:
+        click.echo(problem)
+    for warning in warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    if not problems:
+        types, routes = ", ".join(sorted(workspace.policy.types)), ", ".join(workspace.adapters)
+        click.echo(f"all well. Policy {workspace.policy.version[:12]}: types {types}; routes {routes or 'none yet'}")
     return 1 if problems else 0
 
 

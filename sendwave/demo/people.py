@@ -101,7 +101,8 @@ def _contacts(draw: np.random.Generator, path: Path, ids: NDArray[Any], now: dat
     emails = np.char.add(np.char.add(np.char.add(local, number), "@"), domain)
     emails[draw.random(count) < 0.006] = ""  # lost in some migration
     broken = draw.random(count) < 0.003
-    emails[broken] = np.char.replace(emails[broken], "@", " at ")
+    if broken.any():  # of a handful of people perhaps nobody; numpy replaces nothing in nothing by an error
+        emails[broken] = np.char.replace(emails[broken], "@", " at ")
     doubled = np.flatnonzero(draw.random(count) < 0.004)
     emails[doubled] = emails[draw.integers(0, count, len(doubled))]  # the same person twice in the CRM
     _write(
