@@ -157,3 +157,43 @@ class EspAdapter(Protocol):
     def close(self) -> None:
         """Give connections back."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class WebRequest:
+    """A request at a webhook, as it came: signatures are made over the raw bytes of `body`."""
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    method: str = "POST"
+    path: str = "/"
+    query: str = ""  # without the question mark
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not believed, and the HTTP status that says so."""
+
+    reason: str
+    status: int = 401
+    unset: bool = False  # nothing to check it by is set: the settings are at fault, not the request
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """HTTP statuses that make this ESP do the right thing about a delivery of events."""
+
+    stored: int = 200
+    store_down: int = 503  # it must come again
+    not_ours: int = 400  # it must not come again: no report of theirs
+
+
+class WebhookAdapter(EspAdapter, Protocol):
+    """An ESP that sends its events to us. Store the request's body and headers as a RawReport once it is believed."""
+
+    answers: ClassVar[Answers]
+
+    def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
+        """None when it comes from the ESP, with `now` also that it is no old one again. Never raises."""
+        ...

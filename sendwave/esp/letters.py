@@ -58,7 +58,7 @@ class Letters:
         unsubscribe_mailbox: str | None,
     ) -> None:
         """`now` becomes the Date. Raises Permanent for a sender that is no address."""
-        name, address = _mailbox("sender", message.sender)
+        name, address = named_address("sender", message.sender)
         self.domain = address.rpartition("@")[2].lower()
         self._bounce_domain = bounce_domain or self.domain
         self._message, self._content, self._mailbox = message, content, unsubscribe_mailbox
@@ -70,7 +70,7 @@ class Letters:
 
         Raises BadAddress, FieldMissing (a `required` field) or BadInput (the template fails on these fields).
         """
-        recipient, international = _recipient(address)
+        recipient, international = envelope_address(address)
         link = (self._message.unsubscribe or "").replace("{token}", token)
         known = {name: value for name, value in fields.items() if value is not None and value != ""}
         known.update(email=address, token=token, unsubscribe_url=link, campaign=self._message.campaign)
@@ -110,7 +110,7 @@ class Letters:
 def _shared_headers(message: Message, sender: str, domain: str, wave: int, now: datetime) -> bytes:
     headers = [f"From: {sender}"]
     if message.reply_to:
-        headers.append(f"Reply-To: {formataddr(_mailbox('reply_to', message.reply_to))}")
+        headers.append(f"Reply-To: {formataddr(named_address('reply_to', message.reply_to))}")
     headers += [f"Date: {format_datetime(now)}", "MIME-Version: 1.0"]
     kind = re.sub(r"[^A-Za-z0-9_.-]+", "-", message.type) or "mail"
     if message.unsubscribe:  # bulk, not service mail
@@ -120,8 +120,11 @@ def _shared_headers(message: Message, sender: str, domain: str, wave: int, now: 
     return "".join(f"{line}\r\n" for line in headers).encode()
 
 
-def _mailbox(what: str, written: str) -> tuple[str, str]:
-    """Display name and address. People write names with commas and no quotes; we know what they mean."""
+def named_address(what: str, written: str) -> tuple[str, str]:
+    """Display name and address. People write names with commas and no quotes; we know what they mean.
+
+    Raises Permanent, naming `what`, where there is no address in it.
+    """
     value = one_line(written)
     found = _NAMED.fullmatch(value)
     name, address = (found[1].strip().strip('"'), found[2]) if found else ("", value)
@@ -157,7 +160,7 @@ def _header_text(value: str) -> str:
     return Header(value, "utf-8", header_name="Subject").encode(linesep="\r\n")
 
 
-def _recipient(address: str) -> tuple[str, bool]:
+def envelope_address(address: str) -> tuple[str, bool]:
     """The address for envelope and To, and whether it needs SMTPUTF8. Raises BadAddress."""
     if _PLAIN_ADDRESS.fullmatch(address):
         return address, False

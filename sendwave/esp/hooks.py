@@ -1,0 +1,206 @@
+"""What webhook ESPs share: believing a request, and reading a body nobody promised the shape of.
+
+Signatures are made over the raw bytes. An adapter believes a request when everything that is set agrees: its own
+scheme's key, a user and password, a bearer token. Where nothing is set nobody can tell, and it is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import Field, SecretStr
+
+from sendwave.errors import BadInput
+from sendwave.esp.base import AdapterSettings, Refusal, WebRequest
+from sendwave.rules.bounces import classify, take_apart
+from sendwave.rules.events import Cause, Permanence
+from sendwave.rules.units import Duration, parse_duration
+
+_BLOCKS: Final = frozenset({Cause.BLOCKED_REPUTATION, Cause.CONTENT, Cause.POLICY, Cause.THROTTLED})
+_MILLISECONDS: Final = 1e11  # epoch numbers beyond it are milliseconds: as seconds it would be the year 5138
+
+
+class WebhookSettings(AdapterSettings):
+    """An ESP over HTTP that reports by webhook."""
+
+    api_key: SecretStr | None = Field(
+        None, description="Key of the API; write `${NAME}` and set it in the environment."
+    )
+    timeout: Duration = Field(parse_duration("1m"), description="For each wait on an answer.")
+    webhook_user: str | None = Field(
+        None, description="User the ESP gives in the webhook's URL (basic authentication)."
+    )
+    webhook_password: SecretStr | None = Field(None, description="Password to it.")
+    webhook_token: SecretStr | None = Field(None, description="Bearer token the ESP sends in Authorization.")
+
+
+# ── Believing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def secret(value: SecretStr | None) -> str | None:
+    """The text of a secret that is set and not empty."""
+    return (value.get_secret_value() or None) if value is not None else None
+
+
+def check_login(settings: WebhookSettings, request: WebRequest, *, signed: bool = False) -> Refusal | None:
+    """User and password, and the bearer token, of those that are set. `signed`: a signature was checked already."""
+    password, token = secret(settings.webhook_password), secret(settings.webhook_token)
+    if not (settings.webhook_user or password or token):
+        return (
+            None
+            if signed
+            else Refusal("no secret is set for this webhook, so nobody can tell who sent this", unset=True)
+        )
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if token is not None and not (scheme.lower() == "bearer" and same(given.strip(), token)):
+        return Refusal("the bearer token is missing or wrong")
+    if settings.webhook_user or password:
+        expected = f"{settings.webhook_user or ''}:{password or ''}"
+        try:
+            login = base64.b64decode(given.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
+        except (ValueError, binascii.Error):
+            login = ""
+        if not same(login, expected):
+            return Refusal("user or password of the webhook is missing or wrong")
+    return None
+
+
+def same(given: str, expected: str) -> bool:
+    """Equal, in a time that does not tell where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass"))
+
+
+def hmac_hex(key: str, body: bytes) -> str:
+    """HMAC-SHA256 (RFC 2104) in hexadecimal digits."""
+    return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+
+
+def check_age(stamp: Any, now: datetime | None, tolerance: timedelta) -> Refusal | None:
+    """Whether a signed instant (epoch seconds) is within `tolerance` of now; not asked when `now` is None."""
+    told = number(stamp)
+    if told is None:
+        return Refusal("the signature has no instant")
+    if now is not None and abs(now.timestamp() - told) > tolerance.total_seconds():
+        return Refusal("the signature is too old, or from the future: an old request sent again?")
+    return None
+
+
+# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def read_json(body: bytes, *, of: str) -> Any:
+    """The JSON of a body. Raises BadInput for what is none, however deep it is."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as wrong:
+        raise BadInput(f"this is no report of {of}: {type(wrong).__name__}: {wrong}") from None
+
+
+def objects(document: Any, *, of: str) -> list[dict[str, Any]]:
+    """One object, or a list of them. Raises BadInput for anything else; what else a list holds is left out."""
+    if isinstance(document, dict):
+        return [document]
+    if isinstance(document, list) and (not document or any(isinstance(one, dict) for one in document)):
+        return [one for one in document if isinstance(one, dict)]
+    raise BadInput(f"this is no report of {of}: neither an object nor a list of objects")
+
+
+def part(document: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """The object at that path, {} where there is none."""
+    found: Any = document
+    for step in path:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def rows(document: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in the list of that name, [] where there is none."""
+    found = document.get(name) if isinstance(document, dict) else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def text(document: Mapping[str, Any], *names: str) -> str | None:
+    """The first of these keys that holds a text or number, as text; None where none does."""
+    for name in names:
+        value = document.get(name)
+        if isinstance(value, str):
+            if value:
+                return value
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                return str(value)
+            except ValueError:  # more digits than Python writes
+                continue
+    return None
+
+
+def number(value: Any) -> float | None:
+    """A number, or a text that is one; None for anything else, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def instant(value: Any, received_at: datetime) -> datetime:
+    """Epoch seconds, milliseconds or an ISO 8601 text as UTC; never later than `received_at`, which
+    stands in for nonsense.
+    """
+    found: datetime | None = None
+    try:
+        if (seconds := number(value)) is not None:
+            found = datetime.fromtimestamp(seconds / 1000 if seconds > _MILLISECONDS else seconds, UTC)
+        elif isinstance(value, str):
+            found = datetime.fromisoformat(_iso(value))
+            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        found = None
+    return min(found, received_at) if found is not None else received_at
+
+
+def _iso(written: str) -> str:
+    """Python 3.11 reads ISO 8601 but not a fraction of other than three or six digits, nor ` UTC` at the end."""
+    written = written.strip().removesuffix(" UTC")
+    head, dot, rest = written.partition(".")
+    if not dot:
+        return written
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return f"{head}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}"
+
+
+def meaning(
+    reply: str | None,
+    *,
+    permanence: Permanence = Permanence.UNKNOWN,
+    cause: Cause = Cause.OTHER,
+    enhanced: str | None = None,
+) -> tuple[Permanence, Cause, str | None]:
+    """How lasting, why, and the RFC 3463 code: the ESP's words, and the reply of the mailbox provider it passes on.
+
+    The ESP's permanence counts where it says one, but a block is never hard: the person still exists. The reply says
+    why; the ESP's cause stands where the reply says nothing.
+    """
+    told = take_apart(reply or "")
+    code = enhanced if enhanced and enhanced[:1] in "245" and enhanced.count(".") == 2 else told.enhanced
+    if code is not None and code.endswith(".0.0") and told.enhanced:
+        code = told.enhanced
+    read, why = classify(told.code, code, told.text)
+    if why is Cause.OTHER:
+        why = cause
+    if permanence is Permanence.UNKNOWN:
+        permanence = read
+    elif permanence is Permanence.HARD and why in _BLOCKS:
+        permanence = Permanence.SOFT
+    return permanence, why, code
+
+
+def described(words: Iterable[str | None]) -> str:
+    """What the ESP says about it, the parts that are there."""
+    return ": ".join(" ".join(word.split()) for word in words if word)[:500]

@@ -1,0 +1,224 @@
+"""SendGrid: Mail Send v3, and its Event Webhook.
+
+docs.sendgrid.com: "Mail Send", "Event Webhook Reference", "Event Webhook Security Features".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from sendwave.esp import hooks, http, signatures
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Receipt, Refusal, WebRequest
+from sendwave.esp.http import Answer, Client
+from sendwave.esp.mailing import TOKEN, Mailing, Piece, skeleton
+from sendwave.esp.web import WebAdapter
+from sendwave.rules.events import Cause, Event, EventType, Permanence
+from sendwave.rules.units import Duration, parse_duration
+
+_SUBSTITUTIONS: Final = 10_000  # bytes a personalization's substitutions may have together
+_FIELD: Final = re.compile(r"personalizations\.(\d+)\.to")
+_CALM: Final = "they are well; the call was refused for somebody else's address"
+
+_WORDS: Final = {
+    "processed": EventType.ACCEPTED,
+    "delivered": EventType.DELIVERED,
+    "deferred": EventType.DEFERRED,
+    "bounce": EventType.BOUNCE,
+    "blocked": EventType.BOUNCE,
+    "dropped": EventType.REJECT,
+    "spamreport": EventType.COMPLAINT,
+    "open": EventType.OPEN,
+    "click": EventType.CLICK,
+    "unsubscribe": EventType.UNSUBSCRIBE,
+    "group_unsubscribe": EventType.UNSUBSCRIBE,
+    "group_resubscribe": EventType.RESUBSCRIBE,
+}
+_CLASSIFIED: Final = {  # bounce_classification
+    "Invalid Address": Cause.UNKNOWN_USER,
+    "Mailbox Unavailable": Cause.MAILBOX_FULL,
+    "Reputation": Cause.BLOCKED_REPUTATION,
+    "Content": Cause.CONTENT,
+    "Frequency or Volume Too High": Cause.THROTTLED,
+}
+_DROPPED: Final = {  # reasons of `dropped` that are not its suppression lists
+    "Spam Content (if spam checker app enabled)": Cause.CONTENT,
+    "Spam Content": Cause.CONTENT,
+    "Recipient List over Package Quota": Cause.THROTTLED,
+    "Invalid SMTPAPI header": Cause.OTHER,
+}
+
+
+class SendgridSettings(hooks.WebhookSettings):
+    """A route by SendGrid."""
+
+    esp: Literal["sendgrid"]
+    base_url: str = Field(
+        "https://api.sendgrid.com", description="For subusers in the EU: https://api.eu.sendgrid.com."
+    )
+    batch_size: int = Field(1000, ge=1, le=1000)
+    webhook_public_key: str | None = Field(None, description="Verification key of the signed event webhook, base64.")
+    webhook_tolerance: Duration = Field(parse_duration("1d"), description="Age of a signature; retries last 24 h.")
+    asm_group: int | None = Field(None, description="Unsubscribe group.")
+
+
+class Adapter(WebAdapter):
+    """The `sendgrid` ESP. Safe for several threads."""
+
+    name: ClassVar[str] = "sendgrid"
+    Settings: ClassVar[type[AdapterSettings]] = SendgridSettings
+    _settings: SendgridSettings
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(self._settings.batch_size, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True)
+
+    def _connect(self) -> Client:
+        headers = {"Authorization": f"Bearer {self._key()}"}
+        return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
+
+    def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
+        document, pieces, refused = self._document(mailing)
+        if not pieces:
+            return Receipt(refused=refused)
+        answer = client.post("/v3/mail/send", document)
+        if not 200 <= answer.status < 300:
+            return self._refused(answer, mailing, pieces, refused)
+        return Receipt(refused=refused)
+
+    def _refused(self, answer: Answer, mailing: Mailing, pieces: list[Piece], refused: list[PerRecipient]) -> Receipt:
+        """The call was refused as a whole; when it names addresses, only they are, and the others may go again."""
+        now, errors = mailing.submission.now, hooks.rows(answer.document, "errors")
+        bad = _bad_addresses(answer, errors)
+        if not bad or max(bad) >= len(pieces):
+            reason = "; ".join(hooks.text(error, "message") or "" for error in errors)
+            if "credits exceeded" in reason.lower():
+                http.pause(reason, answer, now)
+            http.refuse(answer, now, what=reason)
+        meaning = (Permanence.HARD, Cause.UNKNOWN_USER)
+        told = [mailing.answer(pieces[p].index, EventType.REJECT, why, meaning) for p, why in bad.items()]
+        rest = [piece.index for place, piece in enumerate(pieces) if place not in bad]
+        calm = (Permanence.SOFT, Cause.OTHER)
+        return Receipt([*refused, *told], [mailing.answer(i, EventType.DEFERRED, _CALM, calm) for i in rest])
+
+    def _document(self, mailing: Mailing) -> tuple[dict[str, Any], list[Piece], list[PerRecipient]]:
+        """The request, who is in it, and who cannot be."""
+        settings, refused = self._settings, []
+        pieces = list(mailing.pieces)
+        document: dict[str, Any] = {"from": _address(mailing.sender), "categories": mailing.tags}
+        if mailing.reply_to:
+            document["reply_to"] = _address(mailing.reply_to)
+        if settings.asm_group is not None:
+            document["asm"] = {"group_id": settings.asm_group}
+        if mailing.template:
+            document["template_id"] = mailing.template
+            values = [{"dynamic_template_data": piece.fields} for piece in pieces]
+        else:
+            shared, marks = _content(pieces)
+            document |= shared
+            fits = [sum(len(value.encode()) for value in row.values()) <= _SUBSTITUTIONS for row in marks]
+            text = f"what is personal in the message is longer than SendGrid's {_SUBSTITUTIONS} bytes"
+            meaning = (Permanence.UNKNOWN, Cause.OTHER)
+            refused = [
+                mailing.answer(p.index, EventType.FAIL, text, meaning)
+                for p, ok in zip(pieces, fits, strict=True)
+                if not ok
+            ]
+            values = [{"substitutions": row} for row, ok in zip(marks, fits, strict=True) if ok]
+            pieces = [piece for piece, ok in zip(pieces, fits, strict=True) if ok]
+        document["personalizations"] = [
+            {"to": [{"email": piece.address}], "custom_args": {TOKEN: piece.token}, "headers": piece.list_headers}
+            | value
+            for piece, value in zip(pieces, values, strict=True)
+        ]
+        return document, pieces, refused
+
+    def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
+        """ECDSA P-256 with SHA-256 over the timestamp header and the raw body."""
+        key = self._settings.webhook_public_key
+        if not key:
+            return hooks.check_login(self._settings, request)
+        stamp = request.headers.get("x-twilio-email-event-webhook-timestamp", "")
+        given = request.headers.get("x-twilio-email-event-webhook-signature", "")
+        if not signatures.ecdsa(key, given, stamp.encode() + request.body):
+            return Refusal("the signature is missing or wrong", status=403)
+        return hooks.check_age(stamp, now, self._settings.webhook_tolerance) or hooks.check_login(
+            self._settings, request, signed=True
+        )
+
+    def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
+        word = told.get("event")
+        kind = _WORDS.get(word, EventType.UNKNOWN) if isinstance(word, str) else EventType.UNKNOWN
+        permanence, cause, code, reason = Permanence.UNKNOWN, None, None, ""
+        if kind in {EventType.BOUNCE, EventType.DEFERRED, EventType.REJECT}:
+            permanence, cause, code = _why(kind, told)
+            reason = hooks.described([hooks.text(told, "reason", "response")])
+        elif kind is EventType.UNKNOWN:
+            reason = f"a word of SendGrid nobody told us: {word}"
+        machine = told.get("sg_machine_open")
+        yield Event(
+            kind,
+            hooks.instant(told.get("timestamp"), received_at),
+            permanence,
+            cause,
+            hooks.text(told, TOKEN),
+            hooks.text(told, "email"),
+            hooks.text(told, "smtp-id", "sg_message_id"),
+            hooks.text(told, "sg_event_id"),
+            machine if kind is EventType.OPEN and isinstance(machine, bool) else None,
+            code,
+            reason,
+            hooks.text(told, "url"),
+        )
+
+
+def _address(mailbox: tuple[str, str]) -> dict[str, str]:
+    name, address = mailbox
+    return {"email": address, "name": name} if name else {"email": address}
+
+
+def _content(pieces: list[Piece]) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Subject and bodies with marks, and each person's substitutions."""
+    values: list[dict[str, str]] = [{} for _ in pieces]
+    shared: dict[str, str] = {}
+    for part in ("subject", "text", "html"):
+        texts = [getattr(piece.rendered, part) for piece in pieces]
+        if texts[0] is None:
+            continue
+        found = skeleton(texts, lambda name: f"-{name}-", f"sw{part[0]}", "-sw")
+        shared[part] = found.shared
+        for row, given in zip(values, found.values, strict=True):
+            row.update(zip((f"-{name}-" for name in found.names), given, strict=True))
+    kinds = (("text/plain", "text"), ("text/html", "html"))
+    content = [{"type": kind, "value": shared[part]} for kind, part in kinds if shared.get(part)]
+    return {"subject": shared["subject"], "content": content}, values
+
+
+def _bad_addresses(answer: Answer, errors: list[dict[str, Any]]) -> dict[int, str]:
+    """Places in `personalizations` SendGrid names; none unless every complaint of the call is about one."""
+    bad: dict[int, str] = {}
+    for error in errors if answer.status == 400 else ():
+        found = _FIELD.match(hooks.text(error, "field") or "")
+        if not found:
+            return {}
+        bad[int(found[1])] = hooks.text(error, "message") or "refused"
+    return bad
+
+
+def _why(kind: EventType, told: dict[str, Any]) -> tuple[Permanence, Cause, str | None]:
+    reply = hooks.text(told, "reason", "response")
+    if kind is EventType.REJECT:
+        if reply == "Invalid":
+            return Permanence.HARD, Cause.UNKNOWN_USER, None
+        return Permanence.UNKNOWN, _DROPPED.get(reply or "", Cause.SUPPRESSED), None
+    blocked = told.get("type") == "blocked" or told.get("event") == "blocked"
+    soft = blocked or kind is EventType.DEFERRED
+    words = _CLASSIFIED.get(hooks.text(told, "bounce_classification") or "", Cause.OTHER)
+    if blocked and words is Cause.OTHER:
+        words = Cause.BLOCKED_REPUTATION
+    permanence = Permanence.SOFT if soft else Permanence.HARD
+    return hooks.meaning(reply, permanence=permanence, cause=words, enhanced=hooks.text(told, "status"))

@@ -1,0 +1,121 @@
+"""Each ESP's documented requests, and what we make of them: payloads/<esp>/*.json.
+
+A file holds `request` ({headers, body: JSON or text}), `settings` where it is signed, and `events`: of each event the
+attributes that matter. Forged variants of every signed one must be refused.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sendwave import esp
+from sendwave.errors import BadInput
+from sendwave.esp.base import Feed, RawReport, WebRequest
+from sendwave.rules.events import Event
+
+FOLDER = Path(__file__).parent / "payloads"
+SAMPLES = sorted(FOLDER.glob("*/*.json"))
+KEY = b"0123456789abcdef" * 2
+RECEIVED = datetime.fromisoformat("2026-03-02T09:00:00+00:00")
+HOOKED = [
+    name
+    for name in esp.names()
+    if esp.make({"esp": name}, route="t", home=FOLDER, token_key=KEY).capabilities.feed is Feed.WEBHOOK
+]
+
+
+def made(name: str, **settings: Any) -> Any:
+    return esp.make({"esp": name, **settings}, route="test", home=FOLDER, token_key=KEY)
+
+
+def shown(event: Event, names: list[str]) -> dict[str, Any]:
+    values = {name: getattr(event, name) for name in names}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_documented_shapes_are_understood(path: Path) -> None:
+    sample = json.loads(path.read_text("utf-8"))
+    adapter = made(path.parent.name, **sample.get("settings", {}))
+    body = sample["body"]
+    raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    events = adapter.normalise(RawReport(raw, sample.get("headers", {})), RECEIVED)
+    expected = sample["events"]
+    assert [shown(event, list(told)) for event, told in zip(events, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_every_webhook_has_samples(name: str) -> None:
+    assert any(path.parent.name == name for path in SAMPLES)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_a_webhook_without_a_secret_believes_nobody(name: str) -> None:
+    refusal = made(name).verify(WebRequest(b"{}"), RECEIVED)
+    assert refusal is not None
+    assert 400 <= refusal.status < 500
+
+
+WORDS = sorted({word for path in SAMPLES for word in json.dumps(json.loads(path.read_text())["body"]).split('"')[1::2]})
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(WORDS))
+DOCUMENTS = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.one_of(st.sampled_from(WORDS), st.text(max_size=5)), inner)
+    ),
+    max_leaves=25,
+)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+@given(document=DOCUMENTS)
+def test_arbitrary_json_raises_nothing_but_bad_input(name: str, document: Any) -> None:
+    adapter = made(name)
+    try:
+        events = adapter.normalise(RawReport(json.dumps(document).encode()), RECEIVED)
+    except BadInput:
+        return
+    for event in events:
+        assert isinstance(event, Event)
+        assert event.event_at <= RECEIVED
+
+
+def mutated(value: Any, data: st.DataObject) -> Any:
+    """The sample with some of its values replaced by anything."""
+    if data.draw(st.integers(0, 5)) == 0:
+        return data.draw(SCALARS)
+    if isinstance(value, dict):
+        return {key: mutated(inner, data) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [mutated(inner, data) for inner in value]
+    return value
+
+
+@pytest.mark.parametrize("name", HOOKED)
+@given(data=st.data())
+def test_a_damaged_sample_raises_nothing_but_bad_input(name: str, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from([path for path in SAMPLES if path.parent.name == name]))
+    body = json.loads(path.read_text("utf-8"))["body"]
+    if isinstance(body, str):
+        raw = body[: data.draw(st.integers(0, len(body)))].encode()
+    else:
+        raw = json.dumps(mutated(body, data)).encode()
+    try:
+        events = made(name).normalise(RawReport(raw), RECEIVED)
+    except BadInput:
+        return
+    assert all(isinstance(event, Event) and event.event_at <= RECEIVED for event in events)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+@pytest.mark.parametrize("body", [b"[" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000, b"", b"null", b"\xff\xfe"])
+def test_what_is_no_report_is_bad_input(name: str, body: bytes) -> None:
+    with pytest.raises(BadInput):
+        made(name).normalise(RawReport(body), RECEIVED)

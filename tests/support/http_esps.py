@@ -1,0 +1,231 @@
+"""A local server that speaks the requests of ESPs over HTTP, and the events they would send us.
+
+`SPOKEN` has one entry per ESP: who a request names, what the ESP answers, and how it reports a bounce. Addresses that
+begin with `gone.`, `later.` or `silent.` are refused, put off or left without an answer where the ESP says so person
+by person.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sendwave import esp
+from sendwave.esp.base import RawReport, WebRequest
+
+Person = tuple[str, str, str]
+"""Address, token as it travels, one-click link as it travels ("" where it cannot)."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request the ESP got."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What it answers; `hang` seconds late."""
+
+    status: int
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    hang: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """How one ESP speaks."""
+
+    people: Callable[[Call], list[Person]]
+    answer: Callable[[list[str]], Reply]
+    bounce: Callable[[str, str, datetime], Any]
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {"api_key": "key", "webhook_user": "us", "webhook_password": "pw"}
+    )
+    sign: Callable[[bytes, datetime], dict[str, str]] = lambda body, now: {"authorization": "Basic dXM6cHc="}
+    per_recipient: bool = False  # refuses, puts off, person by person
+    one_by_one: bool = False  # a call per person
+    token: bool = True  # our token comes back
+    reply_text: str = ""
+
+
+class Server:
+    """On loopback. `script` answers come before the ESP's own, one call each."""
+
+    def __init__(self, spoken: Spoken) -> None:
+        self.calls: list[Call] = []
+        self.people: list[Person] = []
+        self.script: list[Reply] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm: ClassVar = True
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                call = Call(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+                reply = outer.take(call, spoken)
+                if reply is None:
+                    self.close_connection = True
+                    return
+                if reply.hang:
+                    outer.released.wait(reply.hang)
+                raw = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                self.send_response(reply.status)
+                for name, value in {"Content-Length": str(len(raw)), **reply.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.released = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def take(self, call: Call, spoken: Spoken) -> Reply | None:
+        self.calls.append(call)
+        if self.script:
+            return self.script.pop(0)
+        found = spoken.people(call)
+        addresses = [address for address, _, _ in found]
+        self.people += [one for one in found if not (spoken.per_recipient and one[0].startswith(("gone.", "later.")))]
+        if spoken.one_by_one and addresses[0].startswith("silent."):
+            return None
+        return spoken.answer(addresses)
+
+    def close(self) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextmanager
+def serving(name: str) -> Iterator[Server]:
+    server = Server(SPOKEN[name])
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+# ── each ESP ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _link(headers: dict[str, str]) -> str:
+    assert headers.get("List-Unsubscribe-Post") == "List-Unsubscribe=One-Click"
+    return headers["List-Unsubscribe"].strip("<>")
+
+
+def _sendgrid_people(call: Call) -> list[Person]:
+    return [
+        (one["to"][0]["email"], one["custom_args"]["sendwave_token"], _link(one["headers"]))
+        for one in call.json["personalizations"]
+    ]
+
+
+def _sendgrid_bounce(token: str, address: str, at: datetime) -> Any:
+    told = {
+        "event": "bounce",
+        "type": "bounce",
+        "email": address,
+        "timestamp": int(at.timestamp()),
+        "sg_event_id": "e1",
+        "sendwave_token": token,
+        "reason": "550 5.1.1 User unknown",
+        "status": "5.1.1",
+    }
+    return [told]
+
+
+SPOKEN: dict[str, Spoken] = {
+    "sendgrid": Spoken(_sendgrid_people, lambda _: Reply(202, b"", {"X-Message-Id": "m1"}), _sendgrid_bounce),
+}
+
+
+# ── for the conformance suite ────────────────────────────────────────────────────────────────────────────────────────
+CONTENT = {
+    "body.txt": "Bonjour {{ first_name }}\n{{ unsubscribe_url }}\n",
+    "body.html": "<p>Bonjour {{ first_name }}</p>\n",
+}
+
+
+class World:
+    """One adapter, and what truly happened."""
+
+    def __init__(self, name: str, home: Path, token_key: bytes, server: Server) -> None:
+        self.spoken, self._server = SPOKEN[name], server
+        write_content(home)
+        settings = {"esp": name, **self.spoken.settings, "base_url": server.url}
+        self.adapter: Any = esp.make(settings, route="test", home=home, token_key=token_key)
+        told = self.spoken
+        self.addresses = {
+            "accepted": ["anne@orange.example", "bruno@gmail.example"],
+            "refused": ["gone.1@orange.example"] if told.per_recipient else [],
+            "deferred": ["later.1@orange.example"] if told.per_recipient else [],
+            "unknown": ["silent.1@orange.example"] if told.one_by_one else [],
+        }
+
+    def written_to(self) -> list[str]:
+        return [address for address, _, _ in self._server.people]
+
+    def requests(self, tokens: list[str], now: datetime) -> list[WebRequest]:
+        """What the ESP posts to our webhook."""
+        return [request(self.spoken, self.spoken.bounce(token, "anne@orange.example", now), now) for token in tokens]
+
+
+def request(spoken: Spoken, told: Any, now: datetime) -> WebRequest:
+    body = told if isinstance(told, bytes) else json.dumps(told).encode()
+    return WebRequest(body, spoken.sign(body, now), content_type="application/json")
+
+
+def report(found: WebRequest) -> RawReport:
+    return RawReport(found.body, {"content-type": found.content_type, **found.headers})
+
+
+def write_content(home: Path) -> None:
+    (home / "content").mkdir(parents=True, exist_ok=True)
+    for file, text in CONTENT.items():
+        (home / "content" / file).write_text(text, encoding="utf-8")
+
+
+def conforming(name: str) -> tuple[Any, Any]:
+    """`world` and `away` for tests/conformance/esp_worlds/<name>.py."""
+
+    @contextmanager
+    def world(home: Path, token_key: bytes) -> Iterator[World]:
+        with serving(name) as server:
+            made = World(name, home, token_key, server)
+            try:
+                yield made
+            finally:
+                made.adapter.close()
+
+    @contextmanager
+    def away(home: Path, token_key: bytes, now: datetime) -> Iterator[Any]:
+        write_content(home)
+        with serving(name) as server:
+            url = server.url
+        settings = {"esp": name, **SPOKEN[name].settings, "base_url": url}
+        yield esp.make(settings, route="test", home=home, token_key=token_key)
+
+    return world, away
