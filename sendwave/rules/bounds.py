@@ -1,19 +1,19 @@
 """Exact binomial tails and bounds, from a one-person wave to 30 million messages, without a statistics library.
 
 The tail is the regularised incomplete beta function (Press et al., Numerical Recipes §6.4: Lentz's continued fraction,
-its factor in logarithms). The bounds are those of Clopper and Pearson (1934), found by bisection.
+its factor in logarithms). The bounds are those of Clopper and Pearson (1934), found by Newton's method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from math import exp, lgamma, log, log1p, sqrt
 from typing import Final
 
 _TINY: Final = 1e-300
 _STEPS: Final = 100_000
-_HALVINGS: Final = 36
+_TRIALS: Final = 100
+_NEAR: Final = 1e-11  # of the first bracket
 
 
 def at_least(seen: int, size: int, rate: float) -> float:
@@ -42,7 +42,7 @@ def lower(seen: int, size: int, alpha: float) -> float:
     if seen >= size:
         return float(alpha ** (1 / size))
     floor = max(0.0, seen - 10 * sqrt(seen) - 50) / size
-    return _boundary(lambda rate: at_least(seen, size, rate) < alpha, floor, seen / size)
+    return _solved(float(seen), float(size - seen + 1), alpha, floor, seen / size)
 
 
 @lru_cache(maxsize=65_536)
@@ -53,15 +53,28 @@ def upper(seen: int, size: int, alpha: float) -> float:
     if seen <= 0:
         return float(1 - alpha ** (1 / size))
     ceiling = min(1.0, (seen + 10 * sqrt(seen) + 50) / size)
-    return _boundary(lambda rate: at_most(seen, size, rate) >= alpha, seen / size, ceiling)
+    return 1 - _solved(float(size - seen), float(seen + 1), alpha, 1 - ceiling, 1 - seen / size)
 
 
-def _boundary(below: Callable[[float], bool], low: float, high: float) -> float:
-    """Where `below` turns from true to false between `low` and `high`, by bisection."""
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return (low + high) / 2
+def _solved(a: float, b: float, target: float, low: float, high: float) -> float:
+    """The x between `low` and `high` with I_x(a, b) = target.
+
+    Newton's steps on the logarithm, which is concave, so that they close in from one side; bisection where one would
+    leave the bracket or the tail is too small to have a logarithm.
+    """
+    near, front = (high - low) * _NEAR, lgamma(a + b) - lgamma(a) - lgamma(b)
+    x = (low + high) / 2
+    for _ in range(_TRIALS):
+        tail = _beta(a, b, x)
+        low, high = (x, high) if tail < target else (low, x)
+        slope = exp(front + (a - 1) * log(x) + (b - 1) * log1p(-x)) if tail > 0 else 0.0
+        then = x + log(target / tail) * tail / slope if slope > 0 else low
+        if not low < then < high:
+            then = (low + high) / 2
+        if abs(then - x) <= near:
+            return then
+        x = then
+    return x
 
 
 def _beta(a: float, b: float, x: float) -> float:
