@@ -153,8 +153,8 @@ def _earlier(alert: Alert, before: LakeFile | None, retired: Sequence[LakeFile],
     if alert.within is None:
         return [before]
     since = at - alert.within
-    inside = [file for file in retired if file.registered_at >= since]
-    outside = [file for file in retired if file.registered_at < since]
+    inside = [file for file in retired if file.registered_at > since]
+    outside = [file for file in retired if file.registered_at <= since]
     return [*inside, *outside[:1]]
 
 
