@@ -19,7 +19,7 @@ from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, Busy, NotFound, did_you_mean
 from sendwave.esp import content
 from sendwave.esp.base import EspAdapter
-from sendwave.flow import policies
+from sendwave.flow import alerts, policies
 from sendwave.notify.base import Channel
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
@@ -119,6 +119,12 @@ class Workspace:
         kind = crm.find(self.settings.crm[name]["system"])
         opened: Crm = kind(self.settings.door("crm", name, kind.Settings), home=self.home)
         return opened
+
+    def check_doors(self) -> None:
+        """Look at the settings of CRMs and at the channels alerts name. Raises NotFound, BadInput with the place."""
+        for name, told in self.settings.crm.items():
+            self.settings.door("crm", name, crm.find(told["system"]).Settings)
+        alerts.check_channels(self.policy, self.channels)
 
     def check_content(self, campaign: CampaignFile) -> None:
         """Look at a campaign's templates before anybody is written to. Raises BadInput with every mistake."""

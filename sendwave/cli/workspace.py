@@ -113,7 +113,12 @@ def check(workspace: Workspace, as_json: bool) -> int:
     from sendwave.rules import bounces
 
     problems: list[str] = []
-    for part in (lambda: workspace.policy, lambda: workspace.adapters, lambda: workspace.channels):
+    for part in (
+        lambda: workspace.policy,
+        lambda: workspace.adapters,
+        lambda: workspace.channels,
+        workspace.check_doors,
+    ):
         try:
             part()
         except BadInput as wrong:

@@ -147,7 +147,7 @@ def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: d
     """
     with db.read() as connection:
         listed = files.live(connection, ["contacts", "scores"])
-    if not tiers.by_share or not listed["scores"]:
+    if not tiers.by_share or not listed["scores"] or "cuts" in listed["scores"][-1].details:
         return 0
     with engine.session(lake.paths(listed)) as session:
         cuts = resolved(tiers, _histogram(session, tiers))
