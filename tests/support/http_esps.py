@@ -16,9 +16,11 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qs
 
 from sendwave import esp
 from sendwave.esp.base import RawReport, WebRequest
+from sendwave.esp.hooks import hmac_hex
 
 Person = tuple[str, str, str]
 """Address, token as it travels, one-click link as it travels ("" where it cannot)."""
@@ -157,8 +159,101 @@ def _sendgrid_bounce(token: str, address: str, at: datetime) -> Any:
     return [told]
 
 
+def _brevo_people(call: Call) -> list[Person]:
+    assert call.json["headers"]["idempotencyKey"]
+    return [
+        (one["to"][0]["email"], one["headers"]["X-Mailin-custom"], _link(one["headers"]))
+        for one in call.json["messageVersions"]
+    ]
+
+
+def _brevo_bounce(token: str, address: str, at: datetime) -> Any:
+    return {
+        "event": "hard_bounce", "email": address, "ts_epoch": int(at.timestamp() * 1000), "message-id": "<1@brevo>",
+        "X-Mailin-custom": token, "reason": "550 5.1.1 User unknown", "id": 1,
+    }  # fmt: skip
+
+
+def _mailjet_answer(addresses: list[str]) -> Reply:
+    def one(address: str) -> dict[str, Any]:
+        if address.startswith("gone."):
+            error = {
+                "ErrorCode": "mj-0013",
+                "StatusCode": 400,
+                "ErrorMessage": "no such address",
+                "ErrorRelatedTo": ["To[0].Email"],
+            }
+            return {"Status": "error", "Errors": [error]}
+        if address.startswith("later."):
+            return {"Status": "error", "Errors": [{"ErrorCode": "mj-0009", "StatusCode": 429, "ErrorMessage": "later"}]}
+        return {"Status": "success", "To": [{"Email": address, "MessageID": 1}]}
+
+    return Reply(200, {"Messages": [one(address) for address in addresses]})
+
+
+def _mailjet_bounce(token: str, address: str, at: datetime) -> Any:
+    told = {"event": "bounce", "time": int(at.timestamp()), "MessageID": 1, "email": address, "CustomID": token}
+    return [told | {"hard_bounce": True, "error": "user unknown", "blocked": False}]
+
+
+def _mailgun_people(call: Call) -> list[Person]:
+    form = parse_qs(call.body.decode())
+    assert form["v:sendwave_token"] == ["%recipient.token%"]
+    assert form["h:List-Unsubscribe"] == ["<%recipient.link%>"]
+    variables = json.loads(form["recipient-variables"][0])
+    return [(address, variables[address]["token"], variables[address]["link"]) for address in form["to"]]
+
+
+def _mailgun_bounce(token: str, address: str, at: datetime) -> Any:
+    stamp = str(int(at.timestamp()))
+    signature = {"timestamp": stamp, "token": "t", "signature": hmac_hex("secret", f"{stamp}t".encode())}
+    data = {"event": "failed", "severity": "permanent", "reason": "bounce", "timestamp": at.timestamp(), "id": "e1"}
+    data |= {"recipient": address, "user-variables": {"sendwave_token": token}}
+    return {"signature": signature, "event-data": data | {"delivery-status": {"code": 550, "message": "User unknown"}}}
+
+
+def _postmark_people(call: Call) -> list[Person]:
+    def link(one: Any) -> str:
+        return _link({header["Name"]: header["Value"] for header in one["Headers"]})
+
+    return [(one["To"], one["Metadata"]["sendwave_token"], link(one)) for one in call.json]
+
+
+def _postmark_answer(addresses: list[str]) -> Reply:
+    codes = {"gone.": (406, "inactive recipient"), "later.": (429, "too many")}
+    told = [next((v for k, v in codes.items() if address.startswith(k)), (0, "OK")) for address in addresses]
+    return Reply(200, [{"ErrorCode": code, "Message": text} for code, text in told])
+
+
+def _postmark_bounce(token: str, address: str, at: datetime) -> Any:
+    told = {"RecordType": "Bounce", "Type": "HardBounce", "Email": address, "BouncedAt": at.isoformat(), "ID": 42}
+    return told | {"Metadata": {"sendwave_token": token}, "Details": "smtp;550 5.1.1 User unknown"}
+
+
+def _mailjet_people(call: Call) -> list[Person]:
+    return [(one["To"][0]["Email"], one["CustomID"], _link(one["Headers"])) for one in call.json["Messages"]]
+
+
+LOGIN = {"webhook_user": "us", "webhook_password": "pw"}
+
 SPOKEN: dict[str, Spoken] = {
     "sendgrid": Spoken(_sendgrid_people, lambda _: Reply(202, b"", {"X-Message-Id": "m1"}), _sendgrid_bounce),
+    "brevo": Spoken(_brevo_people, lambda _: Reply(201, {"messageIds": ["<1@brevo>"]}), _brevo_bounce),
+    "mailjet": Spoken(
+        _mailjet_people,
+        _mailjet_answer,
+        _mailjet_bounce,
+        settings={"api_key": "key", "api_secret": "secret", **LOGIN},
+        per_recipient=True,
+    ),
+    "mailgun": Spoken(
+        _mailgun_people,
+        lambda _: Reply(200, {"id": "<1@mg>", "message": "Queued. Thank you."}),
+        _mailgun_bounce,
+        settings={"api_key": "key", "webhook_secret": "secret"},
+        sign=lambda body, now: {},
+    ),
+    "postmark": Spoken(_postmark_people, _postmark_answer, _postmark_bounce, per_recipient=True),
 }
 
 

@@ -1,0 +1,142 @@
+"""Brevo: transactional mail (`messageVersions`), and its transactional webhook.
+
+developers.brevo.com: "Send a transactional email", "Transactional webhooks", "Idempotent requests".
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from sendwave.esp import hooks, http, words
+from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Receipt
+from sendwave.esp.http import Client
+from sendwave.esp.mailing import Mailing, Piece
+from sendwave.esp.web import WebAdapter
+from sendwave.esp.words import Word
+from sendwave.rules.events import Event, EventType
+
+_CUSTOM: Final = "X-Mailin-custom"  # comes back in events under the same name
+_STOPPED: Final = frozenset({"not_enough_credits", "account_under_validation", "account_suspended"})
+_KEY_LIFE: Final = timedelta(minutes=15)  # their changelog; their guide says 30
+_BY_A_PERSON: Final = Word(EventType.OPEN, machine=False)  # proxies' opens have a word of their own
+_BY_A_PROXY: Final = Word(EventType.OPEN, machine=True)
+
+_WORDS: Final = {
+    "request": words.ACCEPTED,
+    "sent": words.ACCEPTED,
+    "delivered": words.DELIVERED,
+    "deferred": words.DEFERRED,
+    "hardbounce": words.HARD,
+    "softbounce": words.SOFT,
+    "invalidemail": words.NO_SUCH,
+    "invalid": words.NO_SUCH,
+    "blocked": words.SUPPRESSED,
+    "spam": words.COMPLAINT,
+    "complaint": words.COMPLAINT,
+    "opened": _BY_A_PERSON,
+    "uniqueopened": _BY_A_PERSON,
+    "proxyopen": _BY_A_PROXY,
+    "uniqueproxyopen": _BY_A_PROXY,
+    "loadedbyproxy": _BY_A_PROXY,
+    "click": words.CLICK,
+    "clicked": words.CLICK,
+    "unsubscribe": words.UNSUBSCRIBE,
+    "unsubscribed": words.UNSUBSCRIBE,
+    "error": words.FAIL,
+}
+
+
+class BrevoSettings(hooks.WebhookSettings):
+    """A route by Brevo. Its webhook is protected by user and password, or a token, set in Brevo too."""
+
+    esp: Literal["brevo"]
+    base_url: str = Field("https://api.brevo.com", description="Of the API.")
+    batch_size: int = Field(1000, ge=1, le=1000)
+    idempotency: bool = Field(True, description="Send a key: within 15 minutes a lost batch may go again.")
+
+
+class Adapter(WebAdapter):
+    """The `brevo` ESP. Safe for several threads."""
+
+    name: ClassVar[str] = "brevo"
+    Settings: ClassVar[type[AdapterSettings]] = BrevoSettings
+    answers: ClassVar[Answers] = Answers(store_down=429)  # any other 4xx or 5xx throws the event away
+    _settings: BrevoSettings
+
+    @property
+    def capabilities(self) -> Capabilities:
+        life = _KEY_LIFE if self._settings.idempotency else None
+        return Capabilities(self._settings.batch_size, life, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True)
+
+    def _connect(self) -> Client:
+        return Client(
+            self._settings.base_url, headers={"api-key": self._key()}, timeout=self._settings.timeout.total_seconds()
+        )
+
+    def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
+        answer = client.post("/v3/smtp/email", self._document(mailing))
+        if not 200 <= answer.status < 300:
+            told = hooks.part({"answer": answer.document}, "answer")
+            code, reason = hooks.text(told, "code") or "", hooks.described([hooks.text(told, "message")])
+            if answer.status == 402 or code in _STOPPED:
+                http.pause(f"{code}: {reason}", answer, mailing.submission.now)
+            http.refuse(answer, mailing.submission.now, what=hooks.described([code, reason]))
+        return Receipt()
+
+    def _document(self, mailing: Mailing) -> dict[str, Any]:
+        name, address = mailing.sender
+        document: dict[str, Any] = {
+            "sender": {"email": address, "name": name} if name else {"email": address},
+            "tags": mailing.tags,
+            "messageVersions": [_version(piece) for piece in mailing.pieces],
+        }
+        if mailing.reply_to:
+            document["replyTo"] = {"email": mailing.reply_to[1]}
+        if mailing.template:
+            document["templateId"] = int(mailing.template) if mailing.template.isdigit() else mailing.template
+        else:  # asked for even where every version has its own
+            document |= _content(mailing.pieces[0])
+        if self._settings.idempotency:
+            document["headers"] = {"idempotencyKey": str(uuid.uuid5(uuid.NAMESPACE_OID, mailing.submission.key))}
+        return document
+
+    def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
+        """One event, or with `batched` many: a list, as itself or under `events`."""
+        document = hooks.read_json(report.body, of="Brevo")
+        if isinstance(document, dict) and isinstance(document.get("events"), list):
+            document = document["events"]
+        found = hooks.objects(document, of="Brevo")
+        return [event for told in found for event in self._events(told, received_at)]
+
+    def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
+        said = told.get("event")
+        plain = said.replace("_", "").lower() if isinstance(said, str) else None
+        yield words.event(
+            words.look_up(_WORDS, plain),
+            received_at,
+            at=told.get("ts_epoch"),  # the others are in the account's time zone
+            said=said,
+            token=hooks.text(told, _CUSTOM),
+            recipient=hooks.text(told, "email"),
+            message_id=hooks.text(told, "message-id"),
+            reply=hooks.text(told, "reason"),
+            url=hooks.text(told, "link"),
+        )
+
+
+def _version(piece: Piece) -> dict[str, Any]:
+    headers = {**piece.list_headers, _CUSTOM: piece.token}
+    version: dict[str, Any] = {"to": [{"email": piece.address}], "headers": headers}
+    return version | (_content(piece) if piece.rendered else {"params": piece.fields})
+
+
+def _content(piece: Piece) -> dict[str, str]:
+    assert piece.rendered is not None  # for mypy: only called with own content
+    found = {"subject": piece.rendered.subject}
+    found |= {"textContent": piece.rendered.text} if piece.rendered.text else {}
+    return found | ({"htmlContent": piece.rendered.html} if piece.rendered.html else {})

@@ -1,0 +1,172 @@
+"""Mailgun: Messages API with recipient variables, and its webhooks.
+
+documentation.mailgun.com: "Batch sending", "Webhooks", "Securing webhooks", "Event structure".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field, SecretStr
+
+from sendwave.esp import hooks, http, words
+from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, Receipt, Refusal, WebRequest
+from sendwave.esp.http import Client
+from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing, skeleton
+from sendwave.esp.web import WebAdapter
+from sendwave.esp.words import Word
+from sendwave.rules.events import Cause, Event, EventType, Permanence
+from sendwave.rules.units import Duration, parse_duration
+
+_WORDS: Final = {
+    "accepted": words.ACCEPTED,
+    "delivered": words.DELIVERED,
+    "failed": words.UNCLEAR,
+    "rejected": words.REJECTED,
+    "complained": words.COMPLAINT,
+    "opened": words.OPEN,
+    "clicked": words.CLICK,
+    "unsubscribed": words.UNSUBSCRIBE,
+}
+_REASONS: Final = {  # of failed, severity permanent
+    "old": Word(EventType.BOUNCE, Permanence.SOFT, Cause.EXPIRED),
+    "espblock": words.BLOCKED,
+}
+
+
+class MailgunSettings(hooks.WebhookSettings):
+    """A route by Mailgun."""
+
+    esp: Literal["mailgun"]
+    base_url: str = Field("https://api.mailgun.net", description="In the EU: https://api.eu.mailgun.net.")
+    domain: str | None = Field(None, description="Sending domain; the sender's own when left out.")
+    batch_size: int = Field(1000, ge=1, le=1000)
+    webhook_secret: SecretStr | None = Field(None, description="HTTP webhook signing key.")
+    webhook_tolerance: Duration = Field(parse_duration("12h"), description="Age of a signature; retries last 8 h.")
+
+
+class Adapter(WebAdapter):
+    """The `mailgun` ESP. Safe for several threads."""
+
+    name: ClassVar[str] = "mailgun"
+    Settings: ClassVar[type[AdapterSettings]] = MailgunSettings
+    answers: ClassVar[Answers] = Answers(not_ours=406)  # anything else is tried again for 8 h
+    _settings: MailgunSettings
+
+    @property
+    def capabilities(self) -> Capabilities:
+        # No reports_delivery: `delivered` is posted once and not repeated, so its absence means nothing.
+        return Capabilities(self._settings.batch_size, feed=Feed.WEBHOOK, concurrent=True)
+
+    def _connect(self) -> Client:
+        timeout = self._settings.timeout.total_seconds()
+        return Client(self._settings.base_url, headers={}, auth=("api", self._key()), timeout=timeout)
+
+    def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
+        domain = self._settings.domain or mailing.sender[1].rpartition("@")[2]
+        answer = client.post(f"/v3/{domain}/messages", form=_form(mailing))
+        if not 200 <= answer.status < 300:
+            reason = hooks.text(hooks.part({"answer": answer.document}, "answer"), "message") or ""
+            stopped = any(word in reason.lower() for word in ("disabled", "suspended", "limit"))
+            if answer.status in {402, 403} and stopped:
+                http.pause(reason, answer, mailing.submission.now)
+            http.refuse(answer, mailing.submission.now, what=reason)
+        return Receipt()
+
+    def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
+        """HMAC-SHA256 of timestamp and token, inside the body."""
+        key = hooks.secret(self._settings.webhook_secret)
+        if key is None:
+            return hooks.check_login(self._settings, request)
+        try:
+            document = json.loads(request.body)
+        except (ValueError, RecursionError):
+            return Refusal("the body is no JSON", status=406)
+        told = hooks.part({"body": document}, "body", "signature")
+        stamp, given = hooks.text(told, "timestamp") or "", hooks.text(told, "signature") or ""
+        if not hooks.same(given, hooks.hmac_hex(key, f"{stamp}{hooks.text(told, 'token') or ''}".encode())):
+            return Refusal("the signature is missing or wrong", status=406)
+        return hooks.check_age(stamp, now, self._settings.webhook_tolerance) or hooks.check_login(
+            self._settings, request, signed=True
+        )
+
+    def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
+        data = hooks.part(told, "event-data")
+        status, client = hooks.part(data, "delivery-status"), hooks.part(data, "client-info")
+        bot = client.get("bot")
+        said = data.get("event")
+        reply = hooks.described([hooks.text(status, "message"), hooks.text(status, "description")])
+        code = hooks.text(status, "code")
+        yield words.event(
+            _meaning(words.look_up(_WORDS, said), data),
+            received_at,
+            at=data.get("timestamp"),
+            said=said,
+            token=hooks.text(hooks.part(data, "user-variables"), TOKEN),
+            recipient=hooks.text(data, "recipient"),
+            message_id=hooks.text(hooks.part(data, "message", "headers"), "message-id"),
+            event_id=hooks.text(data, "id"),
+            machine=bool(bot) if isinstance(bot, str) else None,
+            reply=f"{code} {reply}" if code and reply and not reply.startswith(code) else reply or None,
+            about=hooks.text(data, "reason") or hooks.text(hooks.part(data, "reject"), "reason"),
+            enhanced=hooks.text(status, "enhanced-code"),
+            url=hooks.text(data, "url"),
+        )
+
+
+def _meaning(word: Word, data: dict[str, Any]) -> Word:
+    """What severity and reason add to `failed`."""
+    if word is not words.UNCLEAR:
+        return word
+    reason = hooks.text(data, "reason") or ""
+    if reason.startswith("suppress-"):
+        return words.SUPPRESSED
+    severity = data.get("severity")
+    if severity == "temporary":  # they will try again
+        return words.DEFERRED
+    return _REASONS.get(reason, words.HARD if severity == "permanent" else words.UNCLEAR)
+
+
+def _form(mailing: Mailing) -> dict[str, Any]:
+    pieces = mailing.pieces
+    name, address = mailing.sender
+    values: list[dict[str, Any]] = [{"token": piece.token, "link": piece.link} for piece in pieces]
+    form: dict[str, Any] = {
+        "from": f'"{name}" <{address}>' if name else address,
+        "to": [piece.address for piece in pieces],
+        "o:tag": mailing.tags,
+        f"v:{TOKEN}": "%recipient.token%",
+    }
+    if pieces[0].link:
+        form |= {"h:List-Unsubscribe": "<%recipient.link%>", "h:List-Unsubscribe-Post": ONE_CLICK}
+    if mailing.reply_to:
+        form["h:Reply-To"] = mailing.reply_to[1]
+    if mailing.template:
+        names = sorted({name for piece in pieces for name in piece.fields})
+        form["template"] = mailing.template
+        form["t:variables"] = json.dumps({name: f"%recipient.{name}%" for name in names})
+        for row, piece in zip(values, pieces, strict=True):
+            row.update({name: piece.fields.get(name, "") for name in names})
+    else:
+        form |= _content(mailing, values)
+    form["recipient-variables"] = json.dumps(
+        {piece.address: row for piece, row in zip(pieces, values, strict=True)}, ensure_ascii=False, default=str
+    )
+    return form
+
+
+def _content(mailing: Mailing, values: list[dict[str, Any]]) -> dict[str, str]:
+    """Subject and bodies with marks; each person's values go into `values`."""
+    form: dict[str, str] = {}
+    for part in ("subject", "text", "html"):
+        texts = [getattr(piece.rendered, part) for piece in mailing.pieces]
+        if texts[0] is None:
+            continue
+        found = skeleton(texts, lambda name: f"%recipient.{name}%", f"sw{part[0]}", "%recipient")
+        form[part] = found.shared
+        for row, given in zip(values, found.values, strict=True):
+            row.update(zip(found.names, given, strict=True))
+    return form
