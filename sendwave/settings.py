@@ -51,6 +51,12 @@ def _size(value: Any) -> str:
     return text
 
 
+def _engine_url(value: str) -> str:
+    if not value.startswith("postgresql://"):  # the value stays out of the message: it may hold a password
+        raise ValueError("scores are computed elsewhere in PostgreSQL only: a URL that begins with postgresql://")
+    return value
+
+
 class EngineSettings(BaseModel):
     """What the set engine may take of this machine."""
 
@@ -59,6 +65,11 @@ class EngineSettings(BaseModel):
     threads: int = Field(default=2, ge=1, le=1024, description="Cores it uses.")
     memory_limit: Annotated[str, BeforeValidator(_size)] = Field(
         default="2GB", description="Beyond it, sets spill to disk; below about 512MB big plans get slow."
+    )
+    url: Annotated[str, AfterValidator(_engine_url)] | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="PostgreSQL that has the customer data: scores are computed there and brought back.",
     )
 
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-LANDED: Final = ("contacts", "consents", "interactions", "scores", "sends", "returns", "events", "plan", "ids")
+LANDED: Final = (
+    "contacts", "consents", "interactions", "scores", "sends", "returns", "events", "plan", "ids",
+    "clean", "traces", "history",
+)  # fmt: skip
 """Datasets that live as Parquet files; suppressions live in the store."""
 
 

@@ -138,7 +138,9 @@ class DuckdbSession:
         text, parameters = compile_statement(statement)
         return self.write_text(text, parameters, destination)
 
-    def write_text(self, text: str, parameters: Sequence[Any], destination: Path) -> Written:
+    def write_text(
+        self, text: str, parameters: Sequence[Any], destination: Path, *, row_group: int = 122_880
+    ) -> Written:
         """Like `write`, for SQL this package wrote itself."""
         temporary = destination.with_name(f".{destination.name}.part")
         target = str(temporary).replace("'", "''")
@@ -146,7 +148,7 @@ class DuckdbSession:
             with disk_faults():
                 rows = self.connection.execute(
                     f"COPY ({text}) TO '{target}' "
-                    "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)",
+                    f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {row_group})",
                     list(parameters),
                 ).fetchone()
                 publish(temporary, destination)

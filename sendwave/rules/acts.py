@@ -41,7 +41,7 @@ from sendwave.rules.columns import (
     union_all,
 )
 from sendwave.rules.conditions import When
-from sendwave.rules.grid import Grid, Ignored, Same, Style, Touchpoint, digest
+from sendwave.rules.grid import Grid, Same, Style, Touchpoint, digest
 
 DAY: Final = 86_400
 
@@ -153,15 +153,18 @@ def kept(grid: Grid, acts: FromClause, *, since: int | None = None, until: int |
     `acts` has to reach further by `Grid.reach`.
     """
     a = acts.c
-    asked = select(*a).where(a.contact.is_not(None), a.ts.is_not(None), *(_implied(rule, acts) for rule in grid.ignore))
+    asked = select(*a).where(
+        a.contact.is_not(None), a.ts.is_not(None), *(_implied(grid, n, acts) for n in range(len(grid.ignore)))
+    )
     if since is not None:
         asked = asked.where(a.ts >= since)
     return asked if until is None else asked.where(a.ts < until)
 
 
-def _implied(rule: Ignored, acts: FromClause) -> ColumnElement[bool]:
-    """True unless another act implies this one. The other's instant may be the same."""
-    a, b = acts.c, acts.alias("other").c
+def _implied(grid: Grid, number: int, acts: FromClause) -> ColumnElement[bool]:
+    """True unless another act implies this one by that rule. The other's instant may be the same."""
+    rule = grid.ignore[number]
+    a, b = acts.c, acts.alias(f"implying_{number}").c
     near = [b.contact == a.contact, b.kind.in_(rule.by), b.ts >= a.ts - rule.seconds]
     near.append(b.ts <= (a.ts + rule.seconds if rule.accompanied_by else a.ts))
     if rule.same is Same.CAMPAIGN:
@@ -211,11 +214,13 @@ def _fits(grid: Grid, acts: FromClause, slot: Slot) -> Iterator[ColumnElement[bo
     asked = [point.when] if slot.case is None else [point.when, point.cases[slot.case].when]
     yield from (held for when in asked if (held := when.holds(acts)) is not None)
     if point.positive:
-        yield from (not_(func.coalesce(left, false())) for left in _goodbyes(grid, acts))
+        yield from (not_(func.coalesce(left, false())) for left in _goodbyes(grid, slot.touchpoint, acts))
 
 
-def _goodbyes(grid: Grid, acts: FromClause) -> Iterator[ColumnElement[bool]]:
+def _goodbyes(grid: Grid, key: str, acts: FromClause) -> Iterator[ColumnElement[bool]]:
     for one in grid.never_positive:
+        if one.kinds and not set(one.kinds) & set(grid.kinds_of(key)):
+            continue
         parts = [acts.c.kind.in_(one.kinds)] if one.kinds else []
         held = one.when.holds(acts)
         yield and_(true(), *parts, *([] if held is None else [held]))

@@ -67,6 +67,7 @@ __all__ = [
     "Subquery",
     "TableClause",
     "age_days",
+    "alike",
     "and_",
     "attribute",
     "between",
@@ -234,6 +235,11 @@ DATASETS: Final = {
         PLAN,
     )
 }
+
+
+def alike(name: str, model: TableClause) -> TableClause:
+    """A table of that name with the columns of another."""
+    return table(name, *(column(c.name, c.type) for c in model.c))
 
 
 def age_days(then: ColumnElement[Any], now_ts: int) -> ColumnElement[int]:
