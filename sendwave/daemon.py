@@ -6,6 +6,7 @@ time. `Daemon.run` has APScheduler call the same stages at their own pace on the
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import alerts, dispatch, feedback, judge, release
+from sendwave.flow import alerts, dispatch, feedback, judge, release, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
@@ -30,8 +31,21 @@ from sendwave.workspace import Workspace
 
 _LOG = log.get("daemon")
 
-PERIODS: Final = {"dispatch": 0.2, "feedback": 0.5, "judge": 1.0, "release": 1.0, "policies": 5.0, "alerts": 20.0}
-"""Seconds between two ticks of a stage; a tick that has nothing to do costs one indexed query."""
+PERIODS: Final = {
+    "release": (1.0, 1.0),
+    "dispatch": (0.2, 5.0),
+    "feedback": (0.5, 2.0),
+    "judge": (1.0, 5.0),
+    "policies": (5.0, 5.0),
+    "alerts": (20.0, 20.0),
+}
+"""Seconds between two ticks of a stage, while a campaign is being sent and while none is.
+
+`release` notices that there is something to send; until then the others rest, and an idle daemon costs next to nothing.
+"""
+
+REPEAT: Final = timedelta(minutes=1)
+"""A fault that stays is told again after so long, not at every tick."""
 
 IDLE_ROUNDS: Final = 15
 """Looks, 0.2 s apart, that must all find nothing to do before `--until idle` believes it."""
@@ -51,6 +65,10 @@ class Daemon:
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self._stop = threading.Event()
         self._policy_stamp: object = None
+        self._judging = threading.Lock()
+        self._fast = False  # whether ticks come often
+        self._ticks: Any = None  # the scheduler, while `run` runs
+        self._complaints: dict[str, tuple[str, datetime]] = {}  # stage -> what was told last, and when
         self._policy: PolicySet | None = None  # the newest good one; campaigns keep their pinned version
         self.dispatcher = dispatch.Dispatcher(
             self.workspace.db,
@@ -78,7 +96,8 @@ class Daemon:
 
     def judge(self, now: datetime) -> None:
         """Turn counts into verdicts and act on them."""
-        judge.judge(self.workspace.db, now=now, reports_delivery=self._reports_delivery)
+        with self._judging:
+            judge.judge(self.workspace.db, now=now, reports_delivery=self._reports_delivery)
 
     def release(self, now: datetime) -> None:
         """Open the waves that may open, give back the slots nobody will use."""
@@ -109,7 +128,9 @@ class Daemon:
     def alerts(self, now: datetime) -> None:
         """Say what new scores give to say, deliver what waits. Without new scores this costs three indexed queries."""
         house = self.workspace
-        alerts.raise_alerts(house.db, house.engine, house.lake, self._policy or house.policy, now=now)
+        policy = self._policy or house.policy
+        tiers.name_tiers(house.db, house.engine, house.lake, policy.tiers, now=now, by="daemon")
+        alerts.raise_alerts(house.db, house.engine, house.lake, policy, now=now)
         alerts.deliver(house.db, house.channels, now=now, sleep=self.clock.sleep)
 
     @property
@@ -147,34 +168,66 @@ class Daemon:
                 try:
                     self._wait(until_idle=until_idle, until=until)
                 finally:
+                    self.dispatcher.stop()  # batches only claimed go back, those in hand are finished
                     scheduler.shutdown(wait=True)
                     self.dispatcher.close()
                     _LOG.info("stopped", holder=self.holder)
 
     def _scheduler(self) -> Any:
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a tick longer than its period is no news
         scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
-        for name, seconds in PERIODS.items():
-            scheduler.add_job(self._guarded(name), "interval", seconds=seconds, id=name)
+        for name, (_, at_rest) in PERIODS.items():
+            scheduler.add_job(self._guarded(name), "interval", seconds=at_rest, id=name, next_run_time=self.clock.now())
+        self._ticks = scheduler
         return scheduler
+
+    def _release_tick(self, now: datetime) -> None:
+        self.release(now)
+        self._set_pace()
+
+    def _feedback_tick(self, now: datetime) -> None:
+        if self.feedback(now):
+            self.judge(now)  # at once: every second of a bad wave counts
+
+    def _set_pace(self) -> None:
+        """Tick often while something is being sent, seldom while nothing is."""
+        with self.workspace.db.read() as connection:
+            sending = bool(campaigns.listing(connection, statuses=(Campaign.SENDING,)))
+        if sending is self._fast:
+            return
+        self._fast = sending
+        for name, (busy, at_rest) in PERIODS.items():
+            if busy != at_rest:
+                self._ticks.reschedule_job(name, trigger="interval", seconds=busy if sending else at_rest)
 
     def _guarded(self, name: str) -> Callable[[], None]:
         """A tick that survives the faults an operator can mend: it says so and tries again at the next one."""
-        stage: Callable[[datetime], object] = getattr(self, name)
+        stage: Callable[[datetime], object] = getattr(self, f"_{name}_tick", None) or getattr(self, name)
 
         def tick() -> None:
+            now = self.clock.now()
             try:
-                stage(self.clock.now())
+                stage(now)
             except (FullDisk, Busy) as fault:
-                _LOG.error("tick_failed", stage=name, reason=str(fault), retry="next tick")
+                self._complain(now, name, "tick_failed", str(fault))
             except SendwaveError as fault:
-                _LOG.error("tick_refused", stage=name, reason=str(fault))
-            except Exception:
-                _LOG.exception("tick_crashed", stage=name)
-                raise
+                self._complain(now, name, "tick_refused", str(fault))
+            except Exception as fault:  # noqa: BLE001  # told in full; the other stages and the next tick go on
+                self._complain(now, name, "tick_crashed", f"{type(fault).__name__}: {fault}", exc_info=True)
+            else:
+                if self._complaints.pop(name, None) is not None:
+                    _LOG.info("tick_recovered", stage=name)
 
         return tick
+
+    def _complain(self, now: datetime, name: str, event: str, reason: str, **more: Any) -> None:
+        """Tell what went wrong, the same thing at most once in `REPEAT`."""
+        told = self._complaints.get(name)
+        if told is None or told[0] != reason or now - told[1] >= REPEAT:
+            self._complaints[name] = (reason, now)
+            _LOG.error(event, stage=name, reason=reason, retry="next tick", **more)
 
     def _wait(self, *, until_idle: bool, until: datetime | None) -> None:
         quiet = 0

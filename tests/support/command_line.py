@@ -14,6 +14,8 @@ import pytest
 import structlog
 
 from sendwave import cli
+from sendwave.clock import SystemClock
+from sendwave.demo.people import make
 
 KINDS = ("contacts", "consents", "suppressions", "scores", "sends")
 
@@ -82,8 +84,10 @@ def own_logs() -> Iterator[None]:
 
 
 def populated(shell: Shell, people: int = 400) -> Shell:
-    """A workspace with that many made-up people imported and the campaign `first` as a draft."""
-    shell.plain("init", shell.home, "--people", people)
+    """That many made-up people imported, and the campaign `first` as a draft; the workspace is made where it is not."""
+    if not (shell.home / "sendwave.yaml").exists():
+        shell.plain("init", shell.home)
+    make(shell.home / "data", contacts=people, seed=1, now=SystemClock().now())
     for kind in KINDS:
         shell("import", kind, shell.home / "data" / f"{kind}.csv")
     (shell.home / "policies/types/newsletter.yaml").write_text(TYPE, encoding="utf-8")

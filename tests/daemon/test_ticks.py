@@ -1,0 +1,134 @@
+"""The daemon's stages on virtual time: what they survive, and what they say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from command_line import Shell, own_logs
+
+from sendwave import log
+from sendwave.clock import SystemClock, VirtualClock
+from sendwave.daemon import PERIODS, Daemon
+from sendwave.errors import Busy, FullDisk, StaleTransition
+from sendwave.esp.simulated_state import arrivals
+from sendwave.flow import audit
+from sendwave.workspace import Workspace
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """Call it for the log lines since the last call."""
+    with own_logs():
+        log.configure(level="info", pretty=False)
+        yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("fault", "event"),
+    [
+        (FullDisk("the disk is full"), "tick_failed"),
+        (Busy("another process is writing"), "tick_failed"),
+        (StaleTransition("somebody was first"), "tick_refused"),
+        (ZeroDivisionError("a bug"), "tick_crashed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_a_tick_that_fails_is_told_once_and_tried_again(
+    house: Workspace, said: Any, monkeypatch: pytest.MonkeyPatch, fault: Exception, event: str
+) -> None:
+    clock = VirtualClock(NOW)
+    daemon = Daemon(house, clock)
+    answers: list[Exception | None] = [fault, fault, None, fault]
+
+    def release(_now: datetime) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(daemon, "release", release)
+    tick = daemon._guarded("release")
+    for _ in range(4):
+        tick()
+        clock.sleep(1)
+    lines = said()
+    assert [line["event"] for line in lines] == [event, "tick_recovered", event]
+    assert lines[0]["stage"] == "release"
+    assert str(fault) in lines[0]["reason"]
+    assert ("exception" in lines[0]) is (event == "tick_crashed")
+
+
+def test_a_fault_that_stays_is_told_again_after_a_minute(
+    house: Workspace, now: datetime, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualClock(now)
+    daemon = Daemon(house, clock)
+
+    def judge(_now: datetime) -> None:
+        raise FullDisk("the disk is full")
+
+    monkeypatch.setattr(daemon, "judge", judge)
+    tick = daemon._guarded("judge")
+    for _ in range(121):
+        tick()
+        clock.sleep(1)
+    assert len(said()) == 3
+
+
+def test_a_bad_policy_edit_keeps_the_old_set_and_says_so(house: Workspace, now: datetime, said: Any) -> None:
+    daemon = Daemon(house, VirtualClock(now))
+    daemon.policies(now)
+    before = daemon._policy
+    assert [line["event"] for line in said()] == ["policy_loaded"]
+    path = house.home / "policies/types/newsletter.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("type: newsletter\nwaves: {ramp: [120%]}\n")
+    daemon.policies(now)
+    daemon.policies(now)
+    (line,) = said()
+    assert line["event"] == "policy_reload_refused"
+    assert any("newsletter.yaml:2" in finding for finding in line["findings"])
+    assert daemon._policy is before
+    path.write_text("type: newsletter\ntiers: {hot: {share: 100%}}\nwaves: {ramp: [100%]}\n")
+    daemon.policies(now)
+    assert [line["event"] for line in said()] == ["policy_loaded"]
+    assert daemon._policy is not before
+
+
+def test_every_stage_has_a_pace(house: Workspace, now: datetime) -> None:
+    daemon = Daemon(house, VirtualClock(now))
+    assert all(callable(getattr(daemon, name)) for name in PERIODS)
+    assert all(0 < busy <= at_rest for busy, at_rest in PERIODS.values())
+
+
+def test_an_esp_that_is_down_at_the_start_is_waited_for(shell: Shell) -> None:
+    now = SystemClock().now()
+    back = now + timedelta(minutes=30)
+    outage = f"outages: [{{since: 2020-01-01T00:00Z, until: {back.isoformat()}}}]"
+    settings = shell.home / "sendwave.yaml"
+    settings.write_text(settings.read_text().replace("state: esp", f"state: esp, {outage}"))
+    workspace, clock = Workspace.open(shell.home, {}), VirtualClock(now)
+    daemon = Daemon(workspace, clock)
+    try:
+        daemon.step(now)
+        shown = audit.show(workspace.db, "first")
+        assert [(hold["reason"], hold["kind"]) for hold in shown["holds"]] == [("esp_unreachable", "hold")]
+        assert "rehearsal" in shown["holds"][0]["scope"]
+        assert not daemon.idle(now), "it lifts itself: nobody has to do anything"
+        while not daemon.idle(clock.now()):
+            clock.sleep(20)
+            daemon.step(clock.now())
+            assert clock.now() - now < timedelta(hours=6)
+        shown = audit.show(workspace.db, "first")
+    finally:
+        daemon.dispatcher.close()
+        workspace.close()
+    assert (shown["status"], shown["holds"]) == ("completed", [])
+    written = Counter(person for arrival in arrivals(shell.home / "esp") for person in arrival.written_to)
+    assert set(written.values()) == {1}
+    assert min(arrival.at for arrival in arrivals(shell.home / "esp")) >= back
