@@ -7,26 +7,15 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
+from zoneinfo import ZoneInfo
 
 import click
 
 from sendwave.cli.output import emit_json, json_option, number, percent, table
 
 SCENARIOS: Final = ("bad-provider", "healthy", "bad-tail", "bad-list")
+ZONE: Final = "Europe/Paris"  # the demo tells the time its people live in
 START: Final = datetime(2026, 3, 3, 8, 0, tzinfo=UTC)  # a Tuesday, nine o'clock in Paris
-LABELS: Final = {
-    "no_consent": "never gave consent for this",
-    "consent_withdrawn": "withdrew their consent",
-    "consent_pending": "double opt-in not confirmed",
-    "suppressed": "on the suppression list",
-    "tier_not_contacted": "too cold for this type of campaign",
-    "not_in_share": "outside the test share of their tier",
-    "control_group": "control group: gets nothing, to measure lift",
-    "missing_address": "no address",
-    "invalid_address": "unusable address",
-    "duplicate_address": "address already held by another contact",
-    "no_score": "no engagement score",
-}
 
 
 @click.command()
@@ -69,7 +58,7 @@ class _Teller:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.quiet = quiet
+        self.quiet, self.zone = quiet, ZoneInfo(ZONE)
         self.console = Console(stderr=True, highlight=False)
         self.bar = Progress(
             TextColumn("[bold]{task.fields[clock]}"),
@@ -94,17 +83,20 @@ class _Teller:
 
     def tell(self, at: datetime, line: str) -> None:
         """One thing that happened."""
+        from rich.text import Text
+
         if not self.quiet:
-            self.console.print(f"[dim]{at:%a %H:%M}[/dim]  {line}", markup=True, soft_wrap=True)
+            told = Text.assemble((f"{at.astimezone(self.zone):%a %H:%M}", "dim"), "  ", line)
+            self.console.print(told, soft_wrap=True)
 
     def watch(self, now: datetime, done: int, doing: str) -> None:
         """Where the campaign stands."""
-        self.bar.update(self.task, completed=done, clock=f"{now:%a %H:%M}", state=doing)
+        self.bar.update(self.task, completed=done, clock=f"{now.astimezone(self.zone):%a %H:%M}", state=doing)
 
 
 def _report(workspace: Any, planned: dict[str, Any], end: datetime, place: Path, *, as_json: bool, kept: bool) -> None:
     from sendwave.cli.campaign import print_campaign
-    from sendwave.demo import stage, story
+    from sendwave.demo import stage, story, words
     from sendwave.flow import audit
     from sendwave.web.charts import draw
 
@@ -121,7 +113,7 @@ def _report(workspace: Any, planned: dict[str, Any], end: datetime, place: Path,
     table(
         f"Who was left out: {number(planned['total'] - planned['planned'])} of {number(planned['total'])} contacts",
         ("reason", "people", "share"),
-        [(LABELS.get(reason, reason), n, percent(n / planned["total"], 1)) for reason, n in rows],
+        [(words.label(reason), n, percent(n / planned["total"], 1)) for reason, n in rows],
         right=(1, 2),
     )
     print_campaign(shown)

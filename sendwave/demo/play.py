@@ -11,7 +11,7 @@ from typing import Any, Final
 from sendwave import documents
 from sendwave.clock import VirtualClock
 from sendwave.daemon import Daemon
-from sendwave.demo import people, stage
+from sendwave.demo import people, stage, words
 from sendwave.flow import intake, plan, steer
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.lifecycle import Wave
@@ -19,15 +19,15 @@ from sendwave.store import batches, campaigns, journal
 from sendwave.workspace import Workspace
 
 SENDING_STEP: Final = timedelta(seconds=10)
-WAITING_STEP: Final = timedelta(minutes=5)
+LONGEST_STEP: Final = timedelta(minutes=15)
+"""While nobody is written to each look comes twice as late as the one before, up to this: most answers come early."""
 LONGEST: Final = timedelta(days=10)
+
+IMPORTED: Final = {"sends": "past sends", "suppressions": "suppressed addresses"}
 
 Tell = Callable[[datetime, str], None]
 Watch = Callable[[datetime, int, str], None]
 """(virtual now, people handed over so far, what the wave in flight does)"""
-
-ROUTINE: Final = ("verdict.pass", "verdict.hold", "lane.suspend", "campaign.create", "wave.send")
-"""Journal rows that only repeat what a neighbour says; `campaign journal` has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def prepare(home: Path, cast: Cast, tell: Tell) -> tuple[Workspace, dict[str, An
             now=cast.start,
             by="demo",
         )
-        tell(cast.start, f"imported {kind}: {summary.landed:,} landed, {summary.rejected:,} rejected")
+        turned_away = f", {summary.rejected:,} rejected" if summary.rejected else ""
+        tell(cast.start, f"imported {summary.landed:,} {IMPORTED.get(kind, kind)}{turned_away}")
     described = documents.validate(documents.load(letter), CampaignFile)
     steer.create(workspace.db, workspace.policy, described, routes=("rehearsal",), by="demo", now=cast.start)
     with workspace.db.read() as connection:
@@ -75,7 +76,8 @@ def play(workspace: Workspace, start: datetime, tell: Tell, watch: Watch) -> dat
     """Run the approved campaign until a person would have to decide something; returns the virtual end."""
     clock = VirtualClock(start)
     daemon = Daemon(workspace, clock)
-    told = 0
+    soak = workspace.policy.types[stage.TYPE].waves.soak
+    told, step = 0, SENDING_STEP
     with workspace.db.read() as connection:
         campaign_id = campaigns.get(connection, stage.CAMPAIGN).id
     while clock.now() - start < LONGEST:
@@ -86,29 +88,16 @@ def play(workspace: Workspace, start: datetime, tell: Tell, watch: Watch) -> dat
             cells = batches.counts(connection, campaign_id).values()
         for entry in entries:
             told = entry.id
-            if entry.action not in ROUTINE:
-                tell(entry.at, sentence(entry))
+            if line := words.sentence(entry, soak):
+                tell(entry.at, line)
         watch(clock.now(), sum(cell.accepted + cell.refused + cell.unknown for cell in cells), _doing(waves))
         if daemon.idle(clock.now()):
             break
-        clock.sleep((SENDING_STEP if handed else WAITING_STEP).total_seconds())
+        step = SENDING_STEP if handed or entries else min(step * 2, LONGEST_STEP)
+        clock.sleep(step.total_seconds())
     return clock.now()
 
 
 def _doing(waves: list[campaigns.WaveRow]) -> str:
     moving = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.HELD)
     return next((f"wave {wave.number} {wave.status}" for wave in waves if wave.status in moving), "")
-
-
-def sentence(entry: journal.Entry) -> str:
-    """A journal row in one line."""
-    where = " ".join(part for part in (f"wave {entry.wave}" if entry.wave else "", entry.provider or "") if part)
-    return " ".join(
-        part
-        for part in (
-            entry.action.replace("_", " ").replace(".", " "),
-            where,
-            f"— {entry.reason}" if entry.reason else "",
-        )
-        if part
-    )

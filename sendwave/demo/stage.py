@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Final
 
 CAMPAIGN: Final = "lettre-mars"
+TYPE: Final = "newsletter"
+ZONE: Final = "Europe/Paris"
 
-SETTINGS: Final = """\
-time_zone: Europe/Paris
+SETTINGS: Final = f"""\
+time_zone: {ZONE}
 policies: policies
 routes:
   rehearsal:
     esp: simulated
-    scenario: {scenario}
-    seed: {seed}
+    scenario: {{scenario}}
+    seed: {{seed}}
     batch_size: 250
 """
 
@@ -27,7 +29,7 @@ routes:
 LETTER: Final = f"""\
 name: {CAMPAIGN}
 title: La lettre de mars
-type: newsletter
+type: {TYPE}
 route: rehearsal
 sender: "Maison Lune <lettre@maisonlune.example>"
 subject: "{{{{ first_name }}}}, les nouveautés de mars"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sendwave.demo import stage
-from sendwave.rules.lifecycle import Lane
+from sendwave.demo import stage, words
+from sendwave.rules.lifecycle import Campaign, Lane, Wave
 from sendwave.store import batches, campaigns
 from sendwave.web.charts import Picture, Square
 from sendwave.workspace import Workspace
@@ -16,22 +16,58 @@ SHOWN_LANES: Final = 9
 
 def tell(shown: dict[str, Any], accounted: dict[str, Any]) -> Iterator[str]:
     """What stopped, why, and what was never sent."""
-    sent, total = accounted["sent"], shown["planned"]
     unknown = accounted["unknown"]
-    yield f"{sent:,} of the {total:,} people of the plan were written to; nobody twice, {unknown:,} unknown."
-    halts = [s for s in shown["signals"] if s["verdict"] == "halt"]
-    for signal in halts[:4]:
-        yield f"stopped: {signal['sentence']}"
-    if shown["status"] == "halted":
-        yield "the campaign is halted: later waves were never opened. `campaign resume` needs a person and a reason."
-    elif any(lane["status"] == Lane.SUSPENDED for lane in shown["lanes"]):
-        going = [lane["provider"] for lane in shown["lanes"] if lane["status"] != Lane.SUSPENDED]
-        yield f"only that lane stopped: {', '.join(going[:6])} went on to the last wave."
-    elif not halts:
-        yield "every gate passed: all waves went out."
-    for reason in ("halted", "lane_suspended", "waiting"):
-        if kept := accounted["not_sent"].get(reason):
-            yield f"never sent ({reason.replace('_', ' ')}): {kept:,} people, kept in their order for a later decision."
+    fate = f"what became of {unknown:,} is unknown" if unknown else "nobody's fate is unknown"
+    yield f"{accounted['sent']:,} of the {shown['planned']:,} people of the plan were written to, nobody twice; {fate}."
+    suspended = [lane["provider"] for lane in shown["lanes"] if lane["status"] == Lane.SUSPENDED]
+    if shown["status"] == Campaign.HALTED:
+        yield from _halted(shown, accounted)
+    elif suspended:
+        yield from _suspended(shown, accounted, suspended)
+    else:
+        yield f"Every gate passed: all {len(shown['waves'])} waves went out, the most engaged first."
+
+
+def _halted(shown: dict[str, Any], accounted: dict[str, Any]) -> Iterator[str]:
+    stopped = [wave["number"] for wave in shown["waves"] if wave["status"] == Wave.HALTED]
+    reached = [wave["number"] for wave in shown["waves"] if wave["accepted"]]
+    yield f"It stopped itself in wave {max(reached, default=1)}:"
+    yield from (f"  {_measured(one)}" for one in _halts(shown))
+    unopened = [number for number in stopped if number > max(reached, default=0)]
+    if unopened:
+        yield f"Never opened: wave{'s' * (len(unopened) > 1)} {', '.join(map(str, unopened))}."
+    kept = sum(accounted["not_sent"].get(reason, 0) for reason in ("halted", "waiting", "lane_suspended"))
+    yield f"{kept:,} people were spared and keep their place. A person decides:"
+    yield f'  sendwave campaign resume {shown["id"]} --reason "…"   writes to exactly those, if the cause is mended'
+    yield f"  sendwave campaign cancel {shown['id']}                gives them up"
+
+
+def _suspended(shown: dict[str, Any], accounted: dict[str, Any], suspended: list[str]) -> Iterator[str]:
+    names = ", ".join(suspended)
+    yield f"Only {names} stopped:"
+    yield from (f"  {_measured(one)}" for one in _halts(shown) if one["provider"] in suspended)
+    going = [lane["provider"] for lane in shown["lanes"] if lane["provider"] not in suspended]
+    yield f"Everybody else went on to the last wave: {', '.join(going)}."
+    kept = accounted["not_sent"].get("lane_suspended", 0)
+    yield f"{kept:,} people of {names} were spared and keep their place. A person decides:"
+    again = f"sendwave campaign resume {shown['id']} --provider {suspended[0]}"
+    yield f'  {again} --reason "…"   writes to exactly those, if the cause is mended'
+
+
+def _halts(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """The verdicts that stopped something, the most telling first, one for each signal and lane."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in sorted(
+        (s for s in shown["signals"] if s["verdict"] == "halt"), key=lambda s: (s["provider"], -s["wave"])
+    ):
+        found.setdefault((one["signal"], one["provider"]), one)
+    return list(found.values())[:4]
+
+
+def _measured(one: dict[str, Any]) -> str:
+    where = f"{one['provider'] or 'all providers'}, {'wave ' + str(one['wave']) if one['wave'] else 'all waves'}"
+    rate, limit = one["rate"] or 0.0, one["limit"] or 0.0
+    return f"{words.signal(one['signal'])}: {rate:.1%} where {limit:.1%} is the limit ({one['events']:,} in {where})"
 
 
 def picture(workspace: Workspace, shown: dict[str, Any]) -> Picture:
@@ -82,13 +118,13 @@ def _stops(shown: dict[str, Any]) -> dict[tuple[int, str], str]:
     for signal in shown["signals"]:
         if signal["verdict"] == "halt" and signal["wave"] and signal["provider"]:
             rate, limit = signal["rate"] or 0.0, signal["limit"] or 0.0
-            text = f"{signal['signal'].replace('_', ' ')} {rate:.1%}, limit {limit:.1%}"
+            text = f"{words.signal(signal['signal'])} {rate:.1%}, limit {limit:.1%}"
             stops.setdefault((signal["wave"], signal["provider"]), text)
     return stops
 
 
 def _headline(shown: dict[str, Any]) -> str:
     stopped = [lane["provider"] for lane in shown["lanes"] if lane["status"] == Lane.SUSPENDED]
-    if shown["status"] == "halted":
+    if shown["status"] == Campaign.HALTED:
         return "halted by its gates"
     return f"{', '.join(stopped).capitalize()} stopped, everybody else went on" if stopped else "sent to the end"
