@@ -161,7 +161,15 @@ def _earlier(alert: Alert, before: LakeFile | None, retired: Sequence[LakeFile],
 def _found(
     session: Session, name: str, alert: Alert, policy: PolicySet, *, room: int
 ) -> tuple[RuleReport, list[dict[str, Any]]]:
-    """How many meet the rule, and who they are unless they are more than there is room for today."""
+    """How many meet the rule, and who they are unless they are more than there is room for today.
+
+    One pass on most days; only where a rule meets very many are they counted first.
+    """
+    limit = max(room, 0) + 1
+    rows = session.read(rules.some(alert, policy.tiers, limit)).to_pylist()
+    if len(rows) < limit:
+        chosen = [row for row in rows if row["comparable"]]
+        return RuleReport(name, len(chosen), regraded=len(rows) - len(chosen)), chosen
     counts = {
         row["comparable"]: row["contacts"] for row in session.read(rules.counted(alert, policy.tiers)).to_pylist()
     }

@@ -94,7 +94,7 @@ def raised(alert: Alert, tiers: Tiers) -> Select[Any]:
 
     `comparable` is false where only scores of another grid meet the condition. `before` is the score compared with.
     """
-    earlier = _earlier()
+    earlier = _earlier(alert)
     now = known_score(SCORES.c.score)
     met = case((_met(alert, now, earlier.c.same), true()), else_=false())
     regraded = case((_met(alert, now, earlier.c.other), true()), else_=false())
@@ -111,13 +111,18 @@ def raised(alert: Alert, tiers: Tiers) -> Select[Any]:
             case((known, false()), else_=met).label("comparable"),
             case((known, regraded), else_=false()).label("regraded"),
         )
-        .select_from(_people(earlier))
+        .select_from(_people(alert, earlier))
         .where(now.is_not(None), TOLD.c.contact.is_(None))
         .subquery("found")
     )
     names = ("contact", "contact_id", "owner", "score", "before", "tier", "comparable")
     chosen: list[ColumnElement[Any]] = [found.c[name] for name in names]
     return select(*chosen).where(found.c.comparable | found.c.regraded)
+
+
+def some(alert: Alert, tiers: Tiers, limit: int) -> Select[Any]:
+    """The rows of `raised`, up to a limit."""
+    return raised(alert, tiers).limit(limit)
 
 
 def counted(alert: Alert, tiers: Tiers) -> Select[Any]:
@@ -136,8 +141,8 @@ def _met(alert: Alert, now: ColumnElement[Any], before: ColumnElement[Any]) -> C
     return before - now >= alert.drops_by
 
 
-def _earlier() -> Any:
-    """Per contact the highest earlier score of today's grid, and of any other one."""
+def _earlier(alert: Alert) -> Any:
+    """Per contact the highest earlier score of today's grid, and of any other one; of those it may concern."""
     score = known_score(EARLIER.c.score)
     same = EARLIER.c.grid_version.is_not_distinct_from(SCORES.c.grid_version)
     both = EARLIER.join(SCORES, SCORES.c.contact == EARLIER.c.contact)
@@ -148,14 +153,31 @@ def _earlier() -> Any:
             func.max(case((same, None), else_=score)).label("other"),
         )
         .select_from(both)
+        .where(_concerned(alert))
         .group_by(EARLIER.c.contact)
         .subquery("earlier")
     )
 
 
-def _people(earlier: Any) -> FromClause:
-    return (
-        SCORES.join(CONTACTS, CONTACTS.c.contact == SCORES.c.contact)
-        .outerjoin(earlier, earlier.c.contact == SCORES.c.contact)
-        .outerjoin(TOLD, TOLD.c.contact == SCORES.c.contact)
+def _concerned(alert: Alert) -> ColumnElement[bool]:
+    """True for everybody who may meet the condition, and cheap: the window of a drop is many times the base."""
+    now = known_score(SCORES.c.score)
+    if alert.rises_to is not None:
+        return now >= alert.rises_to
+    if alert.falls_below is not None:
+        return now < alert.falls_below
+    highest = func.max(known_score(EARLIER.c.score)).label("highest")
+    peaks = select(EARLIER.c.contact, highest).group_by(EARLIER.c.contact).subquery("peaks")
+    dropped = (
+        select(peaks.c.contact)
+        .select_from(peaks.join(SCORES, SCORES.c.contact == peaks.c.contact))
+        .where(peaks.c.highest - now >= alert.drops_by)
     )
+    return EARLIER.c.contact.in_(dropped)
+
+
+def _people(alert: Alert, earlier: Any) -> FromClause:
+    """Contacts with their scores; only a rise needs no earlier one."""
+    known = SCORES.join(CONTACTS, CONTACTS.c.contact == SCORES.c.contact)
+    compared = known.join(earlier, earlier.c.contact == SCORES.c.contact, isouter=alert.rises_to is not None)
+    return compared.outerjoin(TOLD, TOLD.c.contact == SCORES.c.contact)

@@ -62,13 +62,21 @@ def said_on(conn: Connection, rule: str, day: date) -> int:
 
 def add(conn: Connection, rule: str, day: date, rows: Iterable[Mapping[str, Any]], now: datetime) -> list[int]:
     """Note alerts (contact, score, before); returns the contacts that were not noted for that day before."""
-    new = []
-    for row in rows:
-        values = {"rule": rule, "contact": row["contact"], "scored_on": day, "raised_at": now}
-        values |= {"score": row.get("score"), "before": row.get("before")}
-        if conn.execute(upsert(conn, alerts).values(values).on_conflict_do_nothing()).rowcount:
-            new.append(int(row["contact"]))
-    return new
+    values = [
+        {
+            "rule": rule,
+            "contact": row["contact"],
+            "scored_on": day,
+            "raised_at": now,
+            "score": row.get("score"),
+            "before": row.get("before"),
+        }
+        for row in rows
+    ]
+    if not values:
+        return []
+    statement = upsert(conn, alerts).on_conflict_do_nothing().returning(alerts.c.contact)
+    return [int(row.contact) for row in conn.execute(statement, values)]
 
 
 def enqueue(
