@@ -1,7 +1,8 @@
-"""Lives of nodes: each releases and dispatches until nothing is left to do, or until a fault point kills it.
+"""Lives of nodes: each does its job until nothing is left to do, or until a fault point kills it.
 
-Reads one life per line (JSON: url, folder, now, holder, fault), each in a process of its own, forked from this one
-before it opens anything: that spares a second of imports per life. Answers `start PID`, later `end PID STATUS`.
+`send` releases and dispatches, `listen` takes in the reports of a folder. Reads one life per line (JSON: job, url,
+folder, now, holder, fault), each in a process of its own, forked from this
+one before it opens anything: that spares a second of imports per life. Answers `start PID`, later `end PID STATUS`.
 The ESP is a file: a line per recipient, on disk before the adapter returns.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,9 +23,11 @@ from sendwave import faults
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import NotAllowed
-from sendwave.esp.base import Receipt, Submission
+from sendwave.esp.base import RawReport, Receipt, Submission
+from sendwave.flow import feedback
 from sendwave.flow.dispatch import Dispatcher, reconcile
 from sendwave.flow.release import give_back, release
+from sendwave.rules.events import CONTENT_TYPE
 from sendwave.rules.lifecycle import Wave
 from sendwave.store import campaigns
 from sendwave.store.database import Database
@@ -51,8 +55,8 @@ def _clear(db: Database, now: datetime) -> bool:
     return left
 
 
-def live(url: str, folder: Path, now: datetime, holder: str) -> None:
-    """One life."""
+def send(url: str, folder: Path, now: datetime, holder: str) -> None:
+    """Release and dispatch until every wave is cleared."""
     db, lake, engine = Database(url), Lake(folder / "lake"), DuckdbEngine(threads=1, memory_limit="500MB")
     esp = sendable.MemoryEsp(lambda submission: _on_disk(folder / "arrived", submission))
     reconcile(db, holder, now)
@@ -66,17 +70,46 @@ def live(url: str, folder: Path, now: datetime, holder: str) -> None:
     db.close()
 
 
-def _born(url: str, folder: str, now: str, holder: str, fault: str) -> None:
+class _Folder(sendable.MemoryEsp):
+    """An ESP whose reports are files: forgotten when they are acknowledged, given again until then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(lambda _submission: Receipt())
+        self.folder = folder
+
+    def poll(self, now: datetime) -> Iterable[RawReport]:
+        for path in sorted(self.folder.glob("*.json")):
+            yield RawReport(path.read_bytes(), {"content-type": CONTENT_TYPE}, path.name)
+
+    def acknowledge(self, reports: Sequence[RawReport]) -> None:
+        for report in reports:
+            (self.folder / report.ref).unlink()
+
+
+def listen(url: str, folder: Path, now: datetime, holder: str) -> None:  # nobody claims a report
+    """Take in what the ESP reports, until its folder and the inbox are empty."""
+    db, lake, engine = Database(url), Lake(folder / "lake"), DuckdbEngine(threads=1, memory_limit="500MB")
+    adapters = {"main": _Folder(folder / "reports")}
+    feedback.collect(db, adapters, now)
+    while feedback.digest(db, engine, lake, adapters, sendable.KEY, now=now, limit=3).reports:
+        now += timedelta(seconds=1)
+    db.close()
+
+
+def _born(*, url: str, folder: str, now: str, holder: str, fault: str, job: str) -> None:
     faults._target, _, count = fault.partition(":")
     faults._left = int(count or 1)
     status = 1
     try:
-        live(url, Path(folder), datetime.fromisoformat(now), holder)
+        JOBS[job](url, Path(folder), datetime.fromisoformat(now), holder)
         status = 0
     except Exception:  # noqa: BLE001  # told, then the process ends without a clean-up that belongs to its parent
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+JOBS = {"send": send, "listen": listen}
 
 
 def main() -> None:

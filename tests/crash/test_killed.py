@@ -1,4 +1,4 @@
-"""A node is killed at every named fault point of release and dispatch, and started again each time."""
+"""A node is killed at every named fault point, and started again each time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from pathlib import Path
 
 import pytest
 import sendable
+from sqlalchemy import select
 
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow.audit import COLUMNS, audit
-from sendwave.store import batches, campaigns, files
+from sendwave.rules import token
+from sendwave.rules.events import Cause, Event, EventType, Permanence, encode_events
+from sendwave.store import batches, campaigns, files, suppressions, tallies
 from sendwave.store.database import Database
+from sendwave.store.tables import batches as batch_rows
 
 DRIVE = Path(__file__).with_name("drive.py")
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -37,6 +41,14 @@ KILLS = (
 )
 """In the order in which they happen; the last two in the second wave."""
 
+LISTENING = (
+    "feedback_stored",
+    "feedback_file_written",
+    "feedback_counted",
+    "feedback_stored",
+    "feedback_counted:2",
+)
+
 pytestmark = pytest.mark.crash
 
 
@@ -46,9 +58,13 @@ class Nodes:
 
     server: subprocess.Popen[str]
 
-    def live(self, url: str, folder: Path, now: datetime, *, fault: str = "", holder: str = "node") -> None:
+    def live(
+        self, url: str, folder: Path, now: datetime, *, fault: str = "", holder: str = "node", job: str = "send"
+    ) -> None:
         """Start a life."""
-        asked = {"url": url, "folder": str(folder), "now": now.isoformat(), "holder": holder, "fault": fault}
+        asked = {
+            "job": job, "url": url, "folder": str(folder), "now": now.isoformat(), "holder": holder, "fault": fault
+        }  # fmt: skip
         assert self._ask(json.dumps(asked)).startswith("start")
 
     def end(self) -> int:
@@ -135,6 +151,57 @@ def test_killed_at_every_point(database: Database, nodes: Nodes, tmp_path: Path,
             assert sum(cell.ready + cell.handed for cell in cells) == 0
         for file in files.live(conn, ["sends"])["sends"]:
             assert (tmp_path / "lake" / file.path).is_file()
+
+
+def _reported(folder: Path, tokens: list[str], now: datetime) -> None:
+    """Each person twice in two of the ESP's reports: one in three is unknown there, the others got their mail."""
+    (folder / "reports").mkdir(exist_ok=True)
+    for number in range(0, len(tokens), 10):
+        told = [
+            Event(
+                EventType.BOUNCE if index % 3 == 0 else EventType.DELIVERED,
+                now,
+                permanence=Permanence.HARD if index % 3 == 0 else Permanence.UNKNOWN,
+                cause=Cause.UNKNOWN_USER if index % 3 == 0 else None,
+                token=tokens[index],
+            )
+            for index in range(number, min(number + 10, len(tokens)))
+        ]
+        for copy in ("a", "b"):
+            (folder / "reports" / f"{number:04}-{copy}.json").write_bytes(encode_events(told))
+
+
+def test_killed_while_listening(database: Database, nodes: Nodes, tmp_path: Path, now: datetime) -> None:
+    url = _two_campaigns(database, tmp_path, 60, now)
+    nodes.live(url, tmp_path, now)
+    assert nodes.end() == 0
+    with database.read() as conn:
+        chosen = (batch_rows.c.id, batch_rows.c.accepted)
+        sizes = {row.id: row.accepted for row in conn.execute(select(*chosen).where(batch_rows.c.accepted > 0))}
+    tokens = [token.sign(sendable.KEY, batch, position) for batch, size in sizes.items() for position in range(size)]
+    assert len(tokens) == 60
+    now += timedelta(hours=1)
+    _reported(tmp_path, tokens, now)
+
+    for number, fault in enumerate(LISTENING):
+        if number == 3:
+            _reported(tmp_path, tokens, now)  # and the ESP says everything once more
+        nodes.live(url, tmp_path, now, fault=fault, job="listen")
+        assert nodes.end() == -signal.SIGKILL, f"nothing reached {fault} (kill {number + 1})"
+    nodes.live(url, tmp_path, now, job="listen")
+    assert nodes.end() == 0
+
+    with database.read() as conn:
+        counted: Counter[str] = Counter()
+        for campaign in campaigns.listing(conn):
+            for (_, tally), people in tallies.by_batch(conn, campaign.id).items():
+                counted[tally] += people
+        listed = suppressions.table(conn, "email").num_rows
+        events = files.live(conn, ["events"])["events"]
+    assert counted == {"hard_bounce": 20, "delivered": 40}, "nothing lost, nothing counted twice"
+    assert listed == 20
+    assert sum(file.rows for file in events) == 60
+    assert not list((tmp_path / "reports").iterdir())
 
 
 @pytest.mark.postgresql
