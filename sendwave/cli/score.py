@@ -51,6 +51,10 @@ def score(
         dry_run=dry_run,
         elsewhere=house.settings.engine.url,
     )
+    if not dry_run:
+        from sendwave.flow import tiers
+
+        tiers.name_tiers(house.db, house.engine, house.lake, house.policy.tiers, now=now, by=by)
     if as_json:
         emit_json(summary.document())
     else:

@@ -119,3 +119,13 @@ def test_contacts_in_and_scores_out(run: Run, home: Path) -> None:
 
 def test_a_crm_that_is_not_set_up(run: Run) -> None:
     assert run("crm", "pull", "salesforce")[0] == 4
+
+
+def test_tiers_by_share_hold_as_soon_as_scores_land(run: Run, home: Path) -> None:
+    (home / "policies" / "tiers.yaml").write_text(
+        "tiers:\n  - {key: top, label: Top, share: 10%}\n  - {key: rest, label: Rest}\n", encoding="utf-8"
+    )
+    (home / "scores.csv").write_text("\n".join(["contact_id,score", *(f"C-{n},{n * 3}" for n in range(30))]))
+    run("import", "scores", str(home / "scores.csv"))
+    document = json.loads(run("distribution", "--json")[1])
+    assert [(t["tier"], t["contacts"], t["min_score"]) for t in document["tiers"]] == [("top", 3, 81), ("rest", 27, 0)]
