@@ -8,6 +8,9 @@ transaction per campaign.
                             mail, the campaign is halted with the wave in flight and all later ones
     hold                    the wave is not cleared; at `soak_max` a person is needed: the lanes on hold are suspended,
                             or the campaign halted, with the reason `inconclusive`
+    alarm                   strong evidence, not enough for a halt: a hold `early_alarm` until it is gone or surely true
+    halt, a signal that     the lane is slowed to a quarter; fresh mail then restores or suspends it
+    comes in bursts
     blind                   a hold `feed_silent` on the campaign, lifted when answers come again
     pass after the soak     the wave is cleared; after the last one the campaign completes
 """
@@ -27,13 +30,16 @@ from sendwave.rules.gates import Verdict
 from sendwave.rules.holds import Kind
 from sendwave.rules.lifecycle import Campaign as Status
 from sendwave.rules.lifecycle import Lane
-from sendwave.rules.rulings import Facts, Ruling, Stop, WaveFacts
+from sendwave.rules.rulings import PROBE, Facts, Ruling, Stop, WaveFacts
 from sendwave.store import batches, campaigns, holds, policies, tallies, verdicts
 from sendwave.store.campaigns import Campaign, LaneRow
 from sendwave.store.database import Connection, Database
 
 FEED_SILENT: Final = "feed_silent"
 """Reason of the hold while nothing comes back."""
+
+ALARM: Final = "early_alarm"
+"""Reason of the hold while the evidence against a wave is strong, and not strong enough for a halt."""
 
 STEP: Final = 0.02
 """A verdict whose counts stand still is written again when its maturity has moved by so much."""
@@ -69,19 +75,27 @@ def _look(conn: Connection, campaign: Campaign, now: datetime, by: str, *, repor
     policy = policies.pinned(conn, campaign.policy_version or "")
     kind = policy.types[campaign.type]
     lanes = campaigns.lanes(conn, campaign.id)
+    waves = campaigns.waves(conn, campaign.id)
     placed = holds.open_holds(conn, campaign.id)
     halted = {hold.provider: hold.since for hold in reversed(placed) if hold.kind == Kind.HALT}
     left = batches.counts(conn, campaign.id)
+    gates = policy.gates_of(kind)
+    bursts = any(gate.persist is not None for gate in gates.signals.values())
     facts = Facts(
-        gates=policy.gates_of(kind),
+        gates=gates,
         plan=kind.waves,
-        waves=[WaveFacts(w.number, w.status, w.sent_at, w.providers) for w in campaigns.waves(conn, campaign.id)],
+        waves=[WaveFacts(w.number, w.status, w.sent_at, w.providers) for w in waves],
         lanes=[lane.provider for lane in lanes],
         suspended={lane.provider: halted.get(lane.provider) for lane in lanes if lane.status == Lane.SUSPENDED},
-        mail=_mail(conn, campaign.id, {lane.provider: lane for lane in lanes}, now),
+        mail=_mail(
+            conn, campaign.id, {lane.provider: lane for lane in lanes}, {w.number: w.planned for w in waves}, now
+        ),
         waiting={provider for (_, provider), people in left.items() if people.ready or people.handed},
         mute={key for key, provider in policy.lanes.providers.items() if not provider.feedback_loop},
         reports_delivery=reports_delivery,
+        slowed=[lane.provider for lane in lanes if lane.throttle < 1],
+        probed=campaigns.slowed_at(conn, campaign.id) if bursts else {},
+        alarmed=next((hold.since for hold in placed if hold.reason == ALARM and hold.campaign_id == campaign.id), None),
     )
     return _Case(
         campaign=campaign,
@@ -93,7 +107,9 @@ def _look(conn: Connection, campaign: Campaign, now: datetime, by: str, *, repor
     )
 
 
-def _mail(conn: Connection, campaign_id: int, lanes: Mapping[str, LaneRow], now: datetime) -> list[Mail]:
+def _mail(
+    conn: Connection, campaign_id: int, lanes: Mapping[str, LaneRow], planned: Mapping[int, int], now: datetime
+) -> list[Mail]:
     """Mail and what came back. What a person has answered for already is not held against its lane again."""
     counted: dict[int, dict[str, int]] = defaultdict(dict)
     for (batch_id, tally), n in tallies.by_batch(conn, campaign_id).items():
@@ -105,7 +121,7 @@ def _mail(conn: Connection, campaign_id: int, lanes: Mapping[str, LaneRow], now:
             numbers = (cohort.accepted, cohort.refused, cohort.unknown)
             told = counted.get(cohort.batch_id, {})
             handed.append(Handed(cohort.wave, cohort.provider, cohort.handed_at, *numbers, tallies=told))
-    return cells.gather(handed, now)
+    return cells.gather(handed, now, planned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +148,18 @@ class _Case:
         return abs(kept[3] - verdict.maturity) >= STEP
 
     @property
+    def paced(self) -> dict[str, Stop | None]:
+        """Lanes to be slowed and why, and those that get their pace back (None)."""
+        slow = {lane: stop for lane, stop in self.ruling.slow.items() if lane in self.ruling.facts.lanes}
+        return {**slow, **dict.fromkeys(self.ruling.restored, None)}
+
+    @property
     def has_news(self) -> bool:
         """Whether anything must be written."""
         ruling = self.ruling
-        acts = (ruling.halt, ruling.suspensions, ruling.cleared, ruling.complete, self.fresh)
-        return any(acts) or self.silent != (ruling.blind is not None)
+        acts = (ruling.halt, ruling.suspensions, ruling.cleared, ruling.complete, self.fresh, self.paced)
+        waits = (ruling.facts.alarmed is not None) != (ruling.alarm is not None)
+        return any(acts) or waits or self.silent != (ruling.blind is not None)
 
     def act(self, conn: Connection) -> None:
         """Everything at once. Raises NotAllowed when the campaign, a wave or a lane was moved meanwhile."""
@@ -145,8 +168,11 @@ class _Case:
         if self.ruling.halt is not None:
             self._halt(conn, self.ruling.halt)
             return
+        self._wait_while_alarmed(conn)
         for provider, stop in self.ruling.suspensions.items():
             self._suspend(conn, provider, stop)
+        for provider, cause in self.paced.items():
+            self._pace(conn, provider, cause)
         for number in self.ruling.cleared:
             campaigns.transition_wave(conn, self.campaign.id, number, "clear", by=self.by, now=self.now)
         if self.ruling.complete:
@@ -180,11 +206,29 @@ class _Case:
             )
         self._place(conn, Kind.HALT, stop.reason, stop.verdict, provider=provider)
 
+    def _pace(self, conn: Connection, provider: str, stop: Stop | None) -> None:
+        campaigns.pace_lane(
+            conn,
+            self.campaign.id,
+            provider,
+            1.0 if stop is None else PROBE,
+            by=self.by,
+            now=self.now,
+            reason="" if stop is None else stop.reason,
+            evidence=None if stop is None else verdicts.evidence(stop.verdict),
+        )
+
     def _hold_while_blind(self, conn: Connection) -> None:
         if self.ruling.blind is not None:
             self._place(conn, Kind.HOLD, FEED_SILENT, self.ruling.blind)
         elif self.silent:
             holds.lift(conn, reason=FEED_SILENT, by=self.by, now=self.now, campaign_id=self.campaign.id)
+
+    def _wait_while_alarmed(self, conn: Connection) -> None:
+        if self.ruling.alarm is not None:
+            self._place(conn, Kind.HOLD, ALARM, self.ruling.alarm.verdict)
+        elif self.ruling.facts.alarmed is not None:
+            holds.lift(conn, reason=ALARM, by=self.by, now=self.now, campaign_id=self.campaign.id)
 
     def _place(self, conn: Connection, kind: Kind, reason: str, verdict: Verdict, provider: str | None = None) -> None:
         holds.place(

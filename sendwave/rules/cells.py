@@ -6,11 +6,16 @@ The numerator and the denominator of every rate are put together here and nowher
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sendwave.rules.evidence import STAGES
 from sendwave.rules.gates import FEED, Cell, Cohort
+from sendwave.rules.maturity import SLOW, Curve
 from sendwave.rules.signals import ANSWERS, Exposure, Signal, Tally
 
 
@@ -24,6 +29,7 @@ class Mail:
     accepted: int
     refused: int  # at hand-over
     tallies: Mapping[str, int]
+    stage: int = 0  # quarters of the wave that had left before, 0 to 3: where the evidence starts afresh
 
     @property
     def handed_over(self) -> int:
@@ -44,26 +50,54 @@ class Handed:
     tallies: Mapping[str, int]
 
 
-def gather(batches: Iterable[Handed], now: datetime) -> list[Mail]:
-    """Batches as mail per wave, lane and span of time, in that order.
+def gather(batches: Iterable[Handed], now: datetime, planned: Mapping[int, int] | None = None) -> list[Mail]:
+    """Batches as mail per wave, lane, quarter of the wave and span of time, in that order.
 
     A span is a minute for what left in the last hour and a 64th of the age, at most, before that: delay curves are
     linear in the logarithm of the age, and a campaign of days stays a few hundred rows per lane. People of unknown fate
-    count as accepted once anything came back of their batch: it did arrive then.
+    count as accepted once anything came back of their batch: it did arrive then. `planned` is the people of each wave.
     """
-    accepted: dict[tuple[int, str, int], int] = defaultdict(int)
-    refused: dict[tuple[int, str, int], int] = defaultdict(int)
-    counts: dict[tuple[int, str, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for batch in batches:
-        key = (batch.wave, batch.provider, _span(batch.handed_at, now))
+    told = list(batches)
+    stages = _stages(told, planned or {})
+    accepted: dict[_Key, int] = defaultdict(int)
+    refused: dict[_Key, int] = defaultdict(int)
+    counts: dict[_Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for batch in told:
+        stage = stages.get((batch.wave, _minute(batch.handed_at)), 0)
+        key = (batch.wave, batch.provider, stage, _span(batch.handed_at, now))
         accepted[key] += batch.accepted + (batch.unknown if any(batch.tallies.values()) else 0)
         refused[key] += batch.refused
         for tally, n in batch.tallies.items():
             counts[key][tally] += n
     return [
-        Mail(key[0], key[1], datetime.fromtimestamp(key[2] * 60, UTC), accepted[key], refused[key], counts[key])
+        Mail(wave, provider, _instant(minute), accepted[key], refused[key], counts[key], stage)
         for key in sorted(accepted)
+        for wave, provider, stage, minute in [key]
     ]
+
+
+_Key = tuple[int, str, int, int]
+
+
+def _stages(batches: Iterable[Handed], planned: Mapping[int, int]) -> dict[tuple[int, int], int]:
+    """The quarter of its wave each minute begins in, from what had left before: known in advance, whoever answers."""
+    left: dict[tuple[int, int], int] = defaultdict(int)
+    for batch in batches:
+        left[batch.wave, _minute(batch.handed_at)] += batch.accepted + batch.refused + batch.unknown
+    found, before = {}, dict.fromkeys((wave for wave, _ in left), 0)
+    for wave, minute in sorted(left):
+        people = planned.get(wave, 0)
+        found[wave, minute] = min(STAGES - 1, STAGES * before[wave] // people) if people else 0
+        before[wave] += left[wave, minute]
+    return found
+
+
+def _minute(instant: datetime) -> int:
+    return int(instant.timestamp()) // 60
+
+
+def _instant(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * 60, UTC)
 
 
 def _span(sent_at: datetime, now: datetime) -> int:
@@ -88,6 +122,63 @@ def cell(
         if not (reported and one.provider in mute)
     ]
     return Cell(signal.name, wave, provider, tuple(cohorts))
+
+
+class Book:
+    """A campaign's mail in columns, so that every scope of it is counted in a few sums."""
+
+    def __init__(self, mail: Sequence[Mail], now: datetime, *, waves: Collection[int], mute: Collection[str]) -> None:
+        self._mail = mail
+        self._waves = sorted({*waves, *(one.wave for one in mail)})
+        self._providers = np.array([one.provider for one in mail], dtype=object)
+        self._wave = np.array([one.wave for one in mail], dtype=np.int64)
+        self._minutes = np.array([(now - one.sent_at).total_seconds() / 60 for one in mail])
+        places = {wave: place * STAGES for place, wave in enumerate(self._waves)}
+        self._points = np.array([places[one.wave] + one.stage for one in mail], dtype=np.int64)
+        self._told = ~np.isin(self._providers, list(mute))
+        self._now = now
+        self._counted: dict[str, NDArray[np.float64]] = {}
+
+    def cell(
+        self, signal: Signal, chosen: Collection[str], *, curve: Curve, wave: int = 0, provider: str = "",
+        since: Mapping[str, datetime] | None = None,
+    ) -> Cell:  # fmt: skip
+        """The cell of a signal in the `chosen` lanes, one cohort per restart point, matured by the curve.
+
+        Mail of a lane sent before its instant in `since` does not count.
+        """
+        picked = np.isin(self._providers, list(chosen)) if len(self._mail) else np.zeros(0, dtype=bool)
+        if wave:
+            picked &= self._wave == wave
+        if signal.exposure is Exposure.REPORTED:
+            picked &= self._told
+        for lane, instant in (since or {}).items():
+            fresh = self._minutes < (self._now - instant).total_seconds() / 60
+            picked &= (self._providers != lane) | fresh
+        rows = np.flatnonzero(picked)
+        return Cell(signal.name, wave, provider, self._cohorts(rows, signal, curve), len(self._waves))
+
+    def _cohorts(self, rows: NDArray[np.int64], signal: Signal, curve: Curve) -> tuple[Cohort, ...]:
+        if not len(rows):
+            return ()
+        columns, points = self._columns(signal, curve)[:, rows], self._points[rows]
+        summed = np.array([np.bincount(points, column) for column in columns])
+        newest = np.full(summed.shape[1], np.inf)
+        np.minimum.at(newest, points, self._minutes[rows])
+        return tuple(
+            Cohort(self._now - timedelta(minutes=newest[p]), round(n), round(events), int(p), (matured, slow))
+            for p in np.unique(points)
+            for n, events, matured, slow in [summed[:, p].tolist()]
+        )
+
+    def _columns(self, signal: Signal, curve: Curve) -> NDArray[np.float64]:
+        """Messages, events, messages matured and matured if feedback is slow, of all mail."""
+        if signal.name not in self._counted:
+            exposed = np.array([_exposed(one, signal) for one in self._mail], dtype=np.float64)
+            events = np.array([sum(one.tallies.get(t, 0) for t in signal.tallies) for one in self._mail])
+            usual, late = curve.shares(self._minutes), curve.shares(self._minutes / SLOW)
+            self._counted[signal.name] = np.array([exposed, events, exposed * usual, exposed * late])
+        return self._counted[signal.name]
 
 
 def feed(mail: Iterable[Mail], *, wave: int = 0) -> Cell:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from math import exp, inf, log1p
 from typing import Final, Self
 
 from pydantic import Field, model_validator
 
 from sendwave.rules import bounds
-from sendwave.rules.maturity import FLOOR, Curve, matured
+from sendwave.rules.evidence import Balance
+from sendwave.rules.maturity import FLOOR, SLOW, Curve, matured
 from sendwave.rules.signals import SIGNALS, Exposure
 from sendwave.rules.units import Duration, Percent, Policy, format_percent, parse_duration, parse_percent
 
@@ -26,7 +25,17 @@ FEW: Final = 3
 FEED: Final = "feed"
 """Name under which the verdict on the feed itself is kept, beside those of the signals."""
 
-_RATIOS: Final = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+ALARM: Final = 10.0
+"""Evidence above the limit at which the wave in flight waits; it goes on under `CALM`."""
+
+CALM: Final = 3.0
+"""Evidence under which an alarm is over."""
+
+CLEAR: Final = 10.0
+"""Evidence below the limit at which the next wave may open: a sender at the limit gets there one time in ten."""
+
+HALF: Final = 0.5
+"""Share of the feedback due at which a wave too small to be cleared may pass."""
 
 
 class Decision(StrEnum):
@@ -51,7 +60,7 @@ class Rule(StrEnum):
 
     EXACT_BOUND = "exact_bound"  # one-sided exact binomial bound
     POINT_RATE = "point_rate"  # events / exposure, as ESP contracts are written
-    EVIDENCE = "evidence"  # e-value, valid however often it is looked at
+    EVIDENCE = "evidence"  # e-values, valid however often they are looked at
 
 
 class Gate(Policy):
@@ -61,9 +70,17 @@ class Gate(Policy):
     halt: Percent | None = Field(None, description="Rate at which the wave in flight and all later ones stop.")
     min_sample: int = Field(500, ge=1, description="Matured exposure (messages) under which only a hold is possible.")
     min_events: int = Field(1, ge=1, description="Fewer events than this never halt.")
-    confidence: Percent = Field(parse_percent("99.9%"), description="Of the one-sided exact bound.")
-    rule: Rule = Rule.EXACT_BOUND
+    confidence: Percent = Field(
+        parse_percent("99.9%"), description="Of a halt: that it is right, per look (exact_bound) or ever (evidence)."
+    )
+    rule: Rule = Field(
+        Rule.EXACT_BOUND,
+        description="`evidence` is valid however often it is asked, without a sample; `point_rate` is as in contracts.",
+    )
     mode: Mode = Mode.ENFORCE
+    persist: Duration | None = Field(
+        None, description="For bursts: a lane is slowed first, and stopped if mail sent so much later is bad as well."
+    )
 
     @model_validator(mode="after")
     def _levels(self) -> Self:
@@ -91,11 +108,20 @@ class GateSet(Policy):
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Messages sent together, and what came back of them: one batch or minute of batches."""
+    """Messages sent together, and what came back of them: one batch, or all since one restart point of the evidence."""
 
-    sent_at: datetime
+    sent_at: datetime  # of the newest
     sent: int
     events: int
+    point: int = 0  # the last restart point before them (rules/evidence.py), counted from the campaign's start
+    matured: tuple[float, float] | None = None  # messages that can have shown their event: as the curve says, if slow
+
+    def exposures(self, now: datetime, curve: Curve) -> tuple[float, float]:
+        """Matured messages by the curve, and if feedback were `SLOW` times slower."""
+        if self.matured is not None:
+            return self.matured
+        age = now - self.sent_at
+        return self.sent * curve.share(age), self.sent * curve.share(age / SLOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +132,7 @@ class Cell:
     wave: int  # 0: the whole campaign
     provider: str  # '': all lanes
     cohorts: tuple[Cohort, ...]
+    waves: int = 1  # planned in the campaign: how many restart points there are
 
     @property
     def sent(self) -> int:
@@ -137,10 +164,16 @@ class Verdict:
     sentence: str
     next_look: timedelta | None = field(default=None)
     early: bool = False  # held only because the sample is too small to judge
+    above: float = 1.0  # evidence that the rate is above the halt level (the hold level where there is none)
+    below: float = 1.0  # evidence that it is below the level that holds
 
 
-def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool = False) -> Verdict:
+def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool = False, late: bool = False) -> Verdict:
     """Compare a cell with its gate.
+
+    Under EVIDENCE: HALT at 2 / (1 - confidence); HOLD at `ALARM` above the hold level. A wave passes at `CLEAR` below
+    that level, or when it is too small to be cleared: once half of its feedback is due and no more came than the limit
+    allows. At the end of the longest soak (`late`) the latter is enough. Under the other rules:
 
     HALT when the rate is above the halt level, surely so (`confidence`), in a matured sample of `min_sample` with at
     least `min_events`. HOLD when it is likely above the hold level, or when the sample is still too small (`early`).
@@ -149,11 +182,14 @@ def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool =
     A tail of a sum of unequal chances is at most that of the binomial with their mean (Hoeffding 1956), so delayed
     feedback keeps EXACT_BOUND exact or cautious. It is exact for one look; looks add up. Measured at 99.9 %, looked at
     1,000 times while 100,000 messages leave: a sender exactly on a 0.3 % limit is stopped in 1.6 % of its campaigns, at
-    0.9 times the limit in 0.1 %, at 0.8 times in none of 4,000. EVIDENCE (a mean of likelihood ratios, Ville 1939) errs
-    less often than 1 - confidence however often it is asked, and is slower.
+    0.9 times the limit in 0.1 %, at 0.8 times in none of 4,000.
     """
     counted = _Counted.of(cell, now, curve)
-    decision, early, why = _decide(counted, gate, soaked=soaked)
+    weighed = _weighed(cell, gate, now, curve)
+    if gate.rule is Rule.EVIDENCE:
+        decision, early, why = _weigh(cell, counted, gate, weighed, soaked=soaked, late=late)
+    else:
+        decision, early, why = _decide(counted, gate, soaked=soaked)
     alpha = float(1 - gate.confidence)
     return Verdict(
         cell=cell,
@@ -171,36 +207,18 @@ def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool =
         sentence=f"{_heading(cell)}: {_numbers(cell, counted, gate, decision)}; {why}",
         next_look=_next_look(cell, now, curve),
         early=early,
+        above=weighed.halt.value,
+        below=weighed.below,
     )
-
-
-def culprits(lanes: Sequence[Cell], gate: Gate, now: datetime, *, curve: Curve) -> tuple[str, ...]:
-    """The lanes that explain an alarm over all of them, the worst first; () when the alarm is everybody's.
-
-    At most half of the lanes, each above the halt level itself; what is left must neither halt nor be above it.
-    """
-    verdicts = sorted((judge(lane, gate, now, curve=curve) for lane in lanes), key=_badness, reverse=True)
-    for count in range(1, len(verdicts) // 2 + 1):
-        worst, rest = verdicts[:count], verdicts[count:]
-        if not _over(worst[-1]):
-            break
-        left = judge(merge([v.cell for v in rest]), gate, now, curve=curve)
-        if left.decision is not Decision.HALT and not _over(left):
-            return tuple(v.cell.provider for v in worst)
-    return ()
-
-
-def merge(cells: Sequence[Cell]) -> Cell:
-    """Cells of one signal and wave as one, over all their lanes."""
-    return replace(cells[0], provider="", cohorts=tuple(cohort for cell in cells for cohort in cell.cohorts))
 
 
 def judge_feed(cell: Cell, gates: GateSet, now: datetime, *, curve: Curve) -> Verdict:
     """BLIND when messages older than `blind_after` owe us answers and hardly any came; the cell counts answers.
 
-    `curve` is that of deliveries. Messages that are younger, or fewer than `blind_min`, prove nothing.
+    `curve` is that of deliveries. Messages that are younger, or fewer than `blind_min`, prove nothing; of older ones
+    the newest tell, or answers from before a silence would hide it.
     """
-    owing = replace(cell, cohorts=tuple(c for c in cell.cohorts if now - c.sent_at >= gates.blind_after))
+    owing = replace(cell, cohorts=_newest(cell, gates, now))
     counted = _Counted.of(owing, now, curve)
     below = counted.rate is not None and counted.rate < float(gates.blind_below)
     blind = below and owing.sent >= gates.blind_min
@@ -223,6 +241,18 @@ def judge_feed(cell: Cell, gates: GateSet, now: datetime, *, curve: Curve) -> Ve
     )
 
 
+def _newest(cell: Cell, gates: GateSet, now: datetime) -> tuple[Cohort, ...]:
+    """The newest messages that owe an answer: `blind_min` of them, or those of a quarter of `blind_after`."""
+    owing = sorted((c for c in cell.cohorts if now - c.sent_at >= gates.blind_after), key=lambda c: c.sent_at)
+    found: list[Cohort] = []
+    for cohort in reversed(owing):
+        near = found and found[0].sent_at - cohort.sent_at <= gates.blind_after / 4
+        if not near and sum(c.sent for c in found) >= gates.blind_min:
+            break
+        found.append(cohort)
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Counted:
     """A cell reduced to numbers. `size` is at least `events`: events can outrun the ledger by a moment."""
@@ -235,7 +265,9 @@ class _Counted:
     @classmethod
     def of(cls, cell: Cell, now: datetime, curve: Curve) -> _Counted:
         size = max(cell.sent, cell.events)
-        exposure = matured(((c.sent_at, c.sent) for c in cell.cohorts), now, curve) + FLOOR * (size - cell.sent)
+        known = sum(c.matured[0] for c in cell.cohorts if c.matured is not None)
+        rest = matured(((c.sent_at, c.sent) for c in cell.cohorts if c.matured is None), now, curve)
+        exposure = known + rest + FLOOR * (size - cell.sent)
         return cls(cell.events, size, exposure, exposure / size if size else 1.0)
 
     @property
@@ -254,26 +286,51 @@ class _Counted:
             return self.rate is not None and self.rate > float(limit)
         if limit >= 1:
             return False
-        if gate.rule is Rule.EVIDENCE:
-            return evidence(self.events, self.exposure, float(limit)) * chance >= 1
         return bounds.at_least(self.events, self.size, float(limit) * self.share) <= chance
 
 
-def evidence(events: int, exposure: float, limit: float) -> float:
-    """How many times likelier the counts are above `limit` than at it: an e-value, valid at every look.
-
-    Mean over k of k^events · exp(-(k-1)·A), A the events expected at the limit: Poisson likelihood ratios against k
-    times the limit (MaxSPRT of Kulldorff 2011 without its horizon). Infinite where a limit of 0 is passed for sure.
-    """
-    expected = -log1p(-limit) * exposure if limit < 1 else inf
-    if limit <= 0:
-        return inf if events else 1.0
-    powers = (_exp(events * log1p(k - 1) - (k - 1) * expected) for k in _RATIOS)
-    return sum(powers) / len(_RATIOS)
+def _weighed(cell: Cell, gate: Gate, now: datetime, curve: Curve) -> Balance:
+    """The evidence in a cell. A wave has its own restart points only; a cohort's events are messages at least."""
+    points = []
+    for cohort in sorted(cell.cohorts, key=lambda c: (c.sent_at, c.sent, c.events)):
+        usual, slow = cohort.exposures(now, curve)
+        points.append((cohort.point, cohort.events, usual + FLOOR * max(0, cohort.events - cohort.sent), slow))
+    hold, halt = _levels(gate)
+    return Balance.of(points, hold=hold, halt=halt, waves=cell.waves, own=bool(cell.wave))
 
 
-def _exp(power: float) -> float:
-    return inf if power > 700 else exp(power)
+def _levels(gate: Gate) -> tuple[float, float]:
+    """The hold and the halt level, each standing in for the other one."""
+    hold = gate.hold if gate.hold is not None else gate.halt
+    halt = gate.halt if gate.halt is not None else gate.hold
+    return (1.0 if hold is None else float(hold)), (1.0 if halt is None else float(halt))
+
+
+def _weigh(
+    cell: Cell, counted: _Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool
+) -> tuple[Decision, bool, str]:
+    """(decision, early, why in words) by the evidence."""
+    enough = counted.events >= gate.min_events
+    if enough and gate.halt is not None and weighed.halt.value * float(1 - gate.confidence) >= 2:
+        return Decision.HALT, False, f"{weighed.halt.in_words('the limit')}: halt"
+    if enough and weighed.hold.value >= ALARM:
+        return Decision.HOLD, False, weighed.hold.in_words("the hold level")
+    if not cell.wave or cell.provider or gate.halt is None:
+        return Decision.PASS, False, "no evidence that the rate is above the limit"
+    return _clear(counted, gate, weighed, soaked=soaked, late=late)
+
+
+def _clear(counted: _Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool) -> tuple[Decision, bool, str]:
+    """Whether a wave without an alarm may be followed by the next one."""
+    share = weighed.slow / counted.size if counted.size else 1.0
+    calm = counted.events <= weighed.allowed
+    if weighed.below >= CLEAR:
+        return Decision.PASS, False, f"{weighed.below:,.0f} to 1 that the rate is below the limit"
+    if counted.size * _levels(gate)[0] < 1:
+        return Decision.PASS, False, "too few people to show anything"
+    if calm and (share >= HALF or late):
+        return Decision.PASS, False, f"{share:.0%} of the feedback is due, and no more came than the limit allows"
+    return Decision.HOLD, not soaked, f"not surely below the limit yet ({weighed.below:,.1f} to 1, {CLEAR:.0f} needed)"
 
 
 def _decide(counted: _Counted, gate: Gate, *, soaked: bool) -> tuple[Decision, bool, str]:
@@ -299,14 +356,6 @@ def _decide(counted: _Counted, gate: Gate, *, soaked: bool) -> tuple[Decision, b
     if not enough:
         return Decision.PASS, False, "a small sample without an alarm"
     return Decision.PASS, False, "within the limit"
-
-
-def _over(verdict: Verdict) -> bool:
-    return verdict.rate is not None and verdict.halt_limit is not None and verdict.rate > verdict.halt_limit
-
-
-def _badness(verdict: Verdict) -> tuple[float, float, str]:
-    return verdict.low, verdict.rate or 0.0, verdict.cell.provider
 
 
 def _heading(cell: Cell) -> str:

@@ -15,8 +15,15 @@ from itertools import pairwise
 from math import fsum, log1p
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 FLOOR: Final = 0.05
-"""Least share ever used: nothing is extrapolated beyond twenty times what was seen (shared research, halting §2)."""
+"""Least share ever used: nothing is extrapolated beyond twenty times what was seen."""
+
+SLOW: Final = 1.9
+"""Feedback may be so many times slower than its curve: one sender in ten is (log-normal, sd 0.5). What clears a wave
+must hold for those too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,13 @@ class Curve:
         (x0, y0), (x1, y1) = self.points[after - 1] if after else (0.0, 0.0), self.points[after]
         part = (log1p(minutes) - log1p(x0)) / (log1p(x1) - log1p(x0))
         return max(FLOOR, y0 + part * (y1 - y0))
+
+    def shares(self, minutes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`share` of many ages at once, in minutes."""
+        ages, shares = zip((0.0, 0.0), *self.points, strict=True)
+        found = np.interp(np.log1p(np.maximum(minutes, 0.0)), np.log1p(ages), shares)
+        floored: NDArray[np.float64] = np.maximum(found, FLOOR)
+        return floored
 
     def next_step(self, age: timedelta) -> timedelta | None:
         """Time until the next point of the curve: looking sooner hardly tells more. None once all is reported."""

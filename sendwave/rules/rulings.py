@@ -7,21 +7,27 @@ event or a second judge changes no answer.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from sendwave.rules import cells, gates
-from sendwave.rules.cells import Mail
-from sendwave.rules.gates import FEED, Cell, Decision, Gate, GateSet, Mode, Verdict
+from sendwave.rules import cells, culprits, gates
+from sendwave.rules.cells import Book, Mail
+from sendwave.rules.gates import ALARM, CALM, CLEAR, FEED, Cell, Decision, Gate, GateSet, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Wave
-from sendwave.rules.maturity import CURVES
+from sendwave.rules.maturity import CURVES, Curve
 from sendwave.rules.signals import SIGNALS
 from sendwave.rules.waves import WavePlan
 
 INCONCLUSIVE: Final = "inconclusive"
 """Reason of a stop at `soak_max`: the rate stayed above the hold level, a person decides."""
+
+PROBE: Final = 0.25
+"""Factor on the pace of a lane that is slowed: enough to see whether it bears mail, little enough to do no harm."""
+
+CAUGHT_UP: Final = 0.5
+"""Share of the answers owed that must have come before a wave is cleared: after a silence they come late."""
 
 _ACTIVE: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.HELD)
 _OVER: Final = (Wave.CLEARED, Wave.SKIPPED)
@@ -50,6 +56,12 @@ class Facts:
     waiting: Collection[str]  # lanes in which somebody has still to be written to
     mute: Collection[str]  # lanes whose provider reports no complaint per message
     reports_delivery: bool  # the route tells of delivered mail too, so that silence means something
+    alarmed: datetime | None = None  # since when the wave in flight waits because of an alarm
+    slowed: Collection[str] = ()  # lanes on `PROBE` now
+    probed: Mapping[str, datetime] = field(
+        default_factory=dict
+    )  # lane -> when it was slowed last: bursts before count not
+    curves: Mapping[str, Curve] = field(default_factory=lambda: CURVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ class Ruling:
         """Whether answers come, per wave in flight; none where the route owes none."""
         if not self.facts.reports_delivery:
             return []
-        curve = CURVES[SIGNALS["delivered"].curve]
+        curve = self.facts.curves[SIGNALS["delivered"].curve]
         found = [cells.feed(self._mail(wave.number), wave=wave.number) for wave in self.active]
         return [gates.judge_feed(cell, self.facts.gates, self.now, curve=curve) for cell in found if cell.cohorts]
 
@@ -117,21 +129,60 @@ class Ruling:
         longest soak over with all lanes together still on hold.
         """
         for verdict in self._halting():
-            if not verdict.cell.provider and not self._culprits(verdict):
+            if not verdict.cell.provider and not self._bursts(verdict) and not self._culprits(verdict):
                 return Stop(verdict.cell.signal, verdict)
         if self.suspensions and self._shut_share() >= self.facts.gates.halt_share:
             return next(iter(self.suspensions.values()))
         stuck = [verdict for verdict in self._overdue() if not verdict.cell.provider]
+        if self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
+            stuck += [self.alarm.verdict] if self.now - self.facts.alarmed >= self.facts.plan.soak_max else []
         return Stop(INCONCLUSIVE, stuck[0]) if stuck and not self.suspensions else None
+
+    @cached_property
+    def alarm(self) -> Stop | None:
+        """Why the wave in flight waits: the evidence over all lanes reached `ALARM`, and is not under `CALM` again."""
+        enough = ALARM if self.facts.alarmed is None else CALM
+        for verdict in self.enforced:
+            whole = not verdict.cell.provider and self.facts.gates.signals[verdict.cell.signal].halt is not None
+            if whole and verdict.rule is Rule.EVIDENCE and verdict.above >= enough and not self._bursts(verdict):
+                return Stop(verdict.cell.signal, verdict)
+        return None
+
+    @cached_property
+    def slow(self) -> dict[str, Stop]:
+        """Lanes to slow to `PROBE`: a signal that comes in bursts would halt them."""
+        found: dict[str, Stop] = {}
+        for verdict in self._halting():
+            if self._bursts(verdict):
+                blamed = (verdict.cell.provider,) if verdict.cell.provider else self._culprits(verdict) or self.open
+                for provider in sorted({*blamed} & self.open - {*self.facts.slowed} - {*self.suspensions}):
+                    found.setdefault(provider, Stop(verdict.cell.signal, verdict))
+        return found
+
+    @cached_property
+    def restored(self) -> list[str]:
+        """Slowed lanes whose fresh mail is surely below the limit of every signal that comes in bursts."""
+        return [
+            lane
+            for lane in sorted({*self.facts.slowed} & self.open - {*self.suspensions})
+            if all(self._probe(name, gate, lane).below >= CLEAR for name, gate in self._bursty())
+        ]
 
     @cached_property
     def suspensions(self) -> dict[str, Stop]:
         """Lanes to suspend: those a gate halts, those that explain an alarm over all, those on hold for too long."""
         found: dict[str, Stop] = {}
         for verdict in self._halting():
+            if self._bursts(verdict):
+                continue
             blamed = (verdict.cell.provider,) if verdict.cell.provider else self._culprits(verdict)
             for provider in blamed:
                 found.setdefault(provider, Stop(verdict.cell.signal, verdict))
+        for lane in sorted({*self.facts.slowed} & self.open):
+            probes = [self._probe(name, gate, lane) for name, gate in self._bursty()]
+            for probe in probes:
+                if probe.above >= ALARM:
+                    found.setdefault(lane, Stop(probe.cell.signal, probe))
         for verdict in self._overdue():
             if verdict.cell.provider:
                 found.setdefault(verdict.cell.provider, Stop(INCONCLUSIVE, verdict))
@@ -140,7 +191,7 @@ class Ruling:
     @cached_property
     def cleared(self) -> list[int]:
         """Waves the next one may follow: soaked, and no enforced verdict in the way. Never while the feed is silent."""
-        if self.blind is not None:
+        if self.blind is not None or any((feed.rate or 0) < CAUGHT_UP for feed in self.feeds if feed.cell.sent):
             return []
         return [wave.number for wave in self.active if self._soaked(wave) and not self._in_the_way(wave)]
 
@@ -151,15 +202,41 @@ class Ruling:
         return over and not self.suspensions and all(self._given_up(provider) for provider in self.facts.waiting)
 
     def _judge(self, name: str, gate: Gate, wave: int, provider: str) -> Verdict:
-        soaked = all(self._soaked(one) for one in self.active if wave in {0, one.number})
+        concerned = [one for one in self.active if wave in {0, one.number}]
+        soaked, late = all(map(self._soaked, concerned)), all(map(self._late, concerned))
         cell = self._cell(name, wave, provider)
-        return gates.judge(cell, gate, self.now, curve=CURVES[SIGNALS[name].curve], soaked=soaked)
+        return gates.judge(cell, gate, self.now, curve=self._curve(name), soaked=soaked, late=late)
 
     def _cell(self, name: str, wave: int, provider: str) -> Cell:
-        """One lane, or all that are open: a suspended one has had its verdict and weighs on nobody else's."""
+        """One lane, or all that are open: a suspended one has had its verdict and weighs on nobody else's.
+
+        Of a signal that comes in bursts only what left after the lane was slowed, and the burst had its time to pass.
+        """
         chosen = {provider} if provider else self.open
-        mail = [one for one in self._mail(wave) if one.provider in chosen]
-        return cells.cell(mail, SIGNALS[name], wave=wave, provider=provider, mute=self.facts.mute)
+        persist = self.facts.gates.signals[name].persist
+        since = {} if persist is None else {lane: at + persist for lane, at in self.facts.probed.items()}
+        return self._book.cell(
+            SIGNALS[name], chosen, curve=self._curve(name), wave=wave, provider=provider, since=since
+        )
+
+    @cached_property
+    def _book(self) -> Book:
+        return Book(self.facts.mail, self.now, waves=[wave.number for wave in self.facts.waves], mute=self.facts.mute)
+
+    def _curve(self, name: str) -> Curve:
+        return self.facts.curves[SIGNALS[name].curve]
+
+    def _bursty(self) -> list[tuple[str, Gate]]:
+        """Gates that slow a lane before they stop it."""
+        told = self.facts.gates.signals.items()
+        return [(n, g) for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
+
+    def _bursts(self, verdict: Verdict) -> bool:
+        return self.facts.gates.signals[verdict.cell.signal].persist is not None
+
+    def _probe(self, name: str, gate: Gate, lane: str) -> Verdict:
+        """What mail says that left since the lane was slowed."""
+        return self._judge(name, gate, 0, lane)
 
     def _mail(self, wave: int) -> list[Mail]:
         return [mail for mail in self.facts.mail if wave in {0, mail.wave}]
@@ -168,6 +245,11 @@ class Ruling:
         sent_at = wave.sent_at if wave.status == Wave.SOAKING else None
         return sent_at is not None and sent_at + self.facts.plan.soak <= self.now
 
+    def _late(self, wave: WaveFacts) -> bool:
+        """Whether its longest soak is over."""
+        past = wave.sent_at is not None and wave.sent_at + self.facts.plan.soak_max <= self.now
+        return past and self._soaked(wave)
+
     def _halting(self) -> list[Verdict]:
         return [verdict for verdict in self.enforced if verdict.decision is Decision.HALT]
 
@@ -175,7 +257,7 @@ class Ruling:
         signal, wave = verdict.cell.signal, verdict.cell.wave
         lanes = [self._cell(signal, wave, provider) for provider in sorted(self.open)]
         told = [lane for lane in lanes if lane.cohorts]
-        return gates.culprits(told, self.facts.gates.signals[signal], self.now, curve=CURVES[SIGNALS[signal].curve])
+        return culprits.culprits(told, self.facts.gates.signals[signal], self.now, curve=self._curve(signal))
 
     def _shut_share(self) -> float:
         """Share of the planned mail in lanes that are, or are about to be, suspended."""
@@ -196,8 +278,7 @@ class Ruling:
         """Verdicts still on hold when the longest soak is over; none while a silent feed tells nothing."""
         if self.blind is not None:
             return []
-        limit = self.now - self.facts.plan.soak_max
-        late = [w for w in self.active if self._soaked(w) and w.sent_at is not None and w.sent_at <= limit]
+        late = [wave for wave in self.active if self._late(wave)]
         return [v for wave in late for v in self._in_the_way(wave) if v.decision is Decision.HOLD and not v.early]
 
     def _given_up(self, provider: str) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
 
 from sendwave.errors import BadInput, NotAllowed, NotFound, did_you_mean
 from sendwave.rules import lifecycle
@@ -19,6 +19,9 @@ from sendwave.store import journal, tables
 from sendwave.store.tables import campaigns
 from sendwave.store.transitions import Row, move
 from sendwave.store.upsert import upsert
+
+SLOWED: Final = "lane.slow"
+"""Action in the journal when a lane goes on at a part of its pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,32 @@ def transition_lane(
     chosen = (table.c.campaign_id == campaign_id) & (table.c.provider == provider)
     row = Row("lane", table, chosen, campaign_id, provider=provider)
     return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
+
+
+def pace_lane(
+    conn: Connection,
+    campaign_id: int,
+    provider: str,
+    factor: float,
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    evidence: Mapping[str, Any] | None = None,
+) -> None:
+    """Slow a lane to `factor` of its pace (below 1), or give it its pace back (1)."""
+    table, action = tables.lanes, SLOWED if factor < 1 else "lane.restore"
+    chosen = (table.c.campaign_id == campaign_id) & (table.c.provider == provider)
+    conn.execute(update(table).where(chosen).values(throttle=factor))
+    told: dict[str, Any] = {"provider": provider, "reason": reason, "evidence": evidence}
+    journal.write(conn, at=now, actor=by, action=action, campaign_id=campaign_id, **told)
+
+
+def slowed_at(conn: Connection, campaign_id: int) -> dict[str, datetime]:
+    """When each lane was slowed last, also if it has its pace back."""
+    rows = tables.journal.c
+    when = select(rows.provider, func.max(rows.at)).where(rows.campaign_id == campaign_id, rows.action == SLOWED)
+    return {row[0]: row[1] for row in conn.execute(when.group_by(rows.provider))}
 
 
 def judge_from(conn: Connection, campaign_id: int, instant: datetime) -> None:

@@ -295,3 +295,59 @@ def test_an_observing_gate_only_takes_notes(sqlite_database: Database, now: date
     stand.judge()
     assert (stand.status, stand.waves, stand.holds) == ("sending", ["cleared", "waiting"], [])
     assert "verdict.halt" in stand.journal("verdict")
+
+
+EVIDENCE = {"halt": "5%", "rule": "evidence", "confidence": "99%"}
+
+
+def test_a_wave_waits_while_the_evidence_is_strong_and_no_longer(sqlite_database: Database, now: datetime) -> None:
+    stand = _stand(sqlite_database, now, policy(hard_bounce=EVIDENCE))
+    for lane in LANES:
+        stand.batch(lane, people=200, hard_bounce=17, delivered=180)
+    stand.judge()
+    assert stand.holds == [("hold", "early_alarm", None)]
+    assert "to 1 that the rate is above" in next(v.sentence for v in stand.judge() if v.cell.signal == "hard_bounce")
+    for lane in LANES:
+        stand.batch(lane, hard_bounce=60, delivered=1_900)
+    stand.judge()
+    assert (stand.holds, stand.status) == ([], "sending")
+
+
+def test_a_wave_that_waited_as_long_as_can_be_needs_a_person(sqlite_database: Database, now: datetime) -> None:
+    stand = _stand(sqlite_database, now, policy(hard_bounce=EVIDENCE))
+    for lane in LANES:
+        stand.batch(lane, people=200, hard_bounce=17, delivered=180)
+    stand.judge()
+    stand.judge(now + timedelta(hours=23))
+    assert stand.status == "sending"
+    stand.judge(now + timedelta(hours=24))
+    assert (stand.status, stand.holds[-1][:2]) == ("halted", ("halt", "inconclusive"))
+
+
+def _throttles(stand: Stand) -> dict[str, float]:
+    with stand.db.read() as conn:
+        return {lane.provider: lane.throttle for lane in campaigns.lanes(conn, stand.campaign.id) if lane.throttle < 1}
+
+
+def test_a_burst_slows_its_lane_until_fresh_mail_is_good(database: Database, now: datetime) -> None:
+    stand = _stand(database, now, policy(deferral={**EVIDENCE, "halt": "10%", "persist": "10m"}))
+    _healthy(stand, "gmail", "sfr")
+    stand.batch("orange", age=20, deferral=900, delivered=1_000)
+    stand.judge()
+    assert (_throttles(stand), stand.suspended, stand.status) == ({"orange": 0.25}, [], "sending")
+    stand.judge(now + minutes(5))
+    stand.batch("orange", age=-15, people=500, delivered=495)
+    stand.judge(now + minutes(60))
+    assert (_throttles(stand), stand.suspended) == ({}, [])
+    stand.judge(now + minutes(61))
+    assert stand.journal("lane") == ["lane.slow", "lane.restore"]
+
+
+def test_a_burst_that_goes_on_stops_its_lane(sqlite_database: Database, now: datetime) -> None:
+    stand = _stand(sqlite_database, now, policy(deferral={**EVIDENCE, "halt": "10%", "persist": "10m"}))
+    _healthy(stand, "gmail", "sfr")
+    stand.batch("orange", age=20, deferral=900, delivered=1_000)
+    stand.judge()
+    stand.batch("orange", age=-15, people=500, deferral=200, delivered=295)
+    stand.judge(now + minutes(30))
+    assert (stand.suspended, stand.status) == (["orange"], "sending")
