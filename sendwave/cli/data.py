@@ -21,6 +21,8 @@ KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores"
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Where a column's name is not ours.")
+@click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="A field with one value in every row.")
+@click.option("--create-contacts", is_flag=True, help="People nobody imported become contacts without an address.")
 @click.option("--strict", is_flag=True, help="One bad row and nothing lands.")
 @by_option
 @json_option
@@ -29,6 +31,8 @@ def import_(
     kind: str,
     files: tuple[Path, ...],
     mapping: tuple[str, ...],
+    constants: tuple[str, ...],
+    create_contacts: bool,
     strict: bool,
     by: str,
     as_json: bool,
@@ -39,9 +43,6 @@ def import_(
     """
     from sendwave.flow import intake
 
-    pairs = [text.partition("=") for text in mapping]
-    if wrong := [f"--map {column}{sign}{name}" for column, sign, name in pairs if not (column and sign and name)]:
-        raise click.UsageError(f"{', '.join(wrong)}: write --map COLUMN=FIELD")
     summary = intake.import_files(
         workspace.db,
         workspace.engine,
@@ -49,7 +50,9 @@ def import_(
         kind,
         files,
         lanes=workspace.policy.lanes,
-        mapping={column: name for column, _, name in pairs},
+        mapping=_pairs(mapping, "--map COLUMN=FIELD"),
+        constants=_pairs(constants, "--set FIELD=VALUE"),
+        create_contacts=create_contacts,
         strict=strict,
         rejects_dir=workspace.home / "rejects",
         time_zone=workspace.settings.time_zone,
@@ -66,6 +69,14 @@ def import_(
     else:
         _show(kind, summary.document())
     return 1 if summary.document()["rejected"] else 0
+
+
+def _pairs(texts: tuple[str, ...], example: str) -> dict[str, str]:
+    """NAME=VALUE options as a mapping."""
+    pairs = [text.partition("=") for text in texts]
+    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
+        raise click.UsageError(f"{', '.join(wrong)}: write {example}")
+    return {name: value for name, _, value in pairs}
 
 
 def _show(kind: str, document: dict[str, object]) -> None:

@@ -88,7 +88,9 @@ def text_of(statement: Select[Any], dialect: str) -> str:
 
 def _dialect(name: str) -> DefaultDialect:
     if name in ("postgresql", "duckdb"):
-        return postgresql.dialect()  # type: ignore[no-untyped-call]
+        standard = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # another doubles each %
+        standard._backslash_escapes = False  # noqa: SLF001  # as the server's standard_conforming_strings has it
+        return standard
     if name not in _DATABASES:
         raise NotFound(f"no statement can be written for {name!r}.{did_you_mean(name, PROVEN)}")
     return _Dialect(_DATABASES[name])

@@ -129,15 +129,25 @@ class Landing:
         for written in self.written:
             written.path.unlink(missing_ok=True)
 
-    def read(self, sources: Sequence[Source], targets: Sequence[Mapping[str, str]], fields: Sequence[str]) -> None:
-        """Read all files into the view `raw`: f, n, every field (clean text or NULL), and the further targets."""
+    def read(
+        self,
+        sources: Sequence[Source],
+        targets: Sequence[Mapping[str, str]],
+        fields: Sequence[str],
+        constants: Mapping[str, str] | None = None,
+    ) -> None:
+        """Read all files into the view `raw`: f, n, every field (clean text or NULL), and the further targets.
+
+        A field of `constants` has that value in every row.
+        """
         for source, chosen in zip(sources, targets, strict=True):
             with disk_faults():
                 self.staged.append(stage(self.session.connection, source, chosen, self.scratch))
         absent = ", ".join(f"CAST(NULL AS VARCHAR) AS {quoted(name)}" for name in fields)
         parts = [f"SELECT -1 AS f, -1 AS n, {absent}", *(part.query for part in self.staged)]
         self.run(f"CREATE VIEW staged AS {' UNION ALL BY NAME '.join(parts)}")
-        names = ", ".join(quoted(name) for name in self.columns("staged") if not name.startswith("__"))
+        fixed = {name: f"{literal(value.strip())} AS {quoted(name)}" for name, value in (constants or {}).items()}
+        names = ", ".join(fixed.get(name, quoted(name)) for name in self.columns("staged") if not name.startswith("__"))
         self.run(
             "CREATE TABLE report (f INTEGER, n BIGINT, line BIGINT, landed BOOLEAN, reason VARCHAR, detail VARCHAR)"
         )

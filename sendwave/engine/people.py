@@ -160,6 +160,27 @@ def number_contacts(landing: Landing, view: str) -> tuple[tuple[str, Written], .
     return ((IDS, landing.write(IDS, "SELECT * FROM fresh ORDER BY contact")),)
 
 
+def create_contacts(landing: Landing) -> Outcome:
+    """A contact without an address for every contact_id of `raw` nobody imported, for logs that come before a base.
+
+    From then on `ids` knows them; the snapshot gets a further file. Nobody can be written to until an import of
+    contacts says where.
+    """
+    landing.run("CREATE VIEW named AS SELECT DISTINCT contact_id FROM raw WHERE contact_id IS NOT NULL")
+    fresh = number_contacts(landing, "named")
+    if not fresh:
+        return Outcome(0, replaces=False)
+    landing.keep("known_ids", "SELECT * FROM numbered")
+    landing.run(f"CREATE OR REPLACE TEMP VIEW {IDS} AS SELECT * FROM known_ids")
+    given = {
+        "email_status": "'missing'", "phone_status": "'missing'", "provider": literal(OTHER), "seed": "false",
+        "contact": "contact", "contact_id": "contact_id", "signed_up_ts": "CAST(NULL AS BIGINT)",
+    }  # fmt: skip
+    columns = ", ".join(f"{given.get(c.name, 'CAST(NULL AS VARCHAR)')} AS {quoted(c.name)}" for c in CONTACTS.columns)
+    file = landing.write("contacts", f"SELECT {columns} FROM fresh ORDER BY contact")
+    return Outcome(file.rows, {"created": file.rows}, (*fresh, ("contacts", file)), replaces=False)
+
+
 def _merge_snapshot(landing: Landing) -> None:
     """The view `merged`: new rows over old ones, column by column; a column no file has keeps what was known."""
     known = landing.columns("contacts")

@@ -20,7 +20,7 @@ from sendwave.engine.landing import IDS, Landing, land
 from sendwave.engine.people import Outcome
 from sendwave.engine.reading import Source, columns_of, look
 from sendwave.errors import BadInput
-from sendwave.rules.imports import CONSENT, check_mapping, kind_of, match_headings
+from sendwave.rules.imports import CONSENT, check_constants, check_mapping, kind_of, match_headings
 from sendwave.rules.throttle import Lanes
 from sendwave.store import files as registry
 from sendwave.store import journal, suppressions
@@ -30,6 +30,9 @@ from sendwave.store.suppressions import Suppression
 
 MAX_BAD: Final = 0.20
 """Share of bad lines above which nothing lands."""
+
+CREATING: Final = ("interactions", "scores", "sends")
+"""Kinds whose rows may be about people nobody imported yet."""
 
 _NEEDS: Final = {
     "contacts": ("contacts", "ids", "consents"),
@@ -109,6 +112,8 @@ def import_files(
     now: datetime,
     by: str,
     mapping: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None,
+    create_contacts: bool = False,
     strict: bool = False,
     max_bad: float = MAX_BAD,
     time_zone: str = "UTC",
@@ -116,8 +121,9 @@ def import_files(
 ) -> ImportSummary:
     """Import files of one kind (docs/reference/imports.md says what each kind understands).
 
-    `mapping` is heading -> field, before any guess. `time_zone` (IANA) is where dates without one were written.
-    `rejects_dir` is where the report goes, `rejects` beside the lake by default.
+    `mapping` is heading -> field, before any guess; `constants` are field -> the value of every row. With
+    `create_contacts`, rows about people nobody imported make them contacts, without an address. `time_zone` (IANA) is
+    where dates without one were written. `rejects_dir` is where the report goes, `rejects` beside the lake by default.
 
     Raises:
         BadInput: a heading that does not fit, an unreadable file, `strict` or `max_bad`; nothing has landed.
@@ -126,20 +132,24 @@ def import_files(
         Busy: another import changed the same datasets meanwhile; nothing has landed.
 
     """
-    spec, mapping = kind_of(kind), mapping or {}
+    spec, mapping, constants = kind_of(kind), mapping or {}, constants or {}
+    check_constants(spec, constants)
+    if create_contacts and kind not in CREATING:
+        raise BadInput(f"only {', '.join(CREATING)} can create contacts, not {kind}")
     with db.read() as connection:
         seen = {name: _listed(connection, name) for name in _NEEDS[kind]}
     ordered = sorted({Path(path) for path in paths}, key=lambda path: (path.name, str(path)))
     with land(engine, lake, lake.paths(seen), time_zone=time_zone, now=now) as landing:
         sources = [look(landing.session.connection, path, number) for number, path in enumerate(ordered)]
         check_mapping(mapping, columns_of(sources))
-        targets = [match_headings(spec, source.columns, mapping, source.path.name) for source in sources]
-        landing.read(sources, targets, tuple(spec.fields))
+        targets = [match_headings(spec, one.columns, mapping, one.path.name, constants) for one in sources]
+        landing.read(sources, targets, tuple(spec.fields), constants)
+        created = [people.create_contacts(landing)] if create_contacts else []
         _PREPARE[kind](landing)
         folder = rejects_dir or lake.root.parent / "rejects"
         name = f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         counted = _judge(landing, strict=strict, max_bad=max_bad, folder=folder, name=name)
-        outcomes = _merge(landing, kind, targets, lanes)
+        outcomes = [*_merge(landing, kind, targets, lanes), *created]
         summary = _summary(
             landing,
             kind,
@@ -195,7 +205,8 @@ def _summary(
 ) -> ImportSummary:
     counts = dict(outcomes[0].counts)
     for outcome in outcomes[1:]:
-        counts |= {f"consents_{word}": count for word, count in outcome.counts.items()}
+        whose = "consents" if kind == "contacts" else "contacts"
+        counts |= {f"{whose}_{word}": count for word, count in outcome.counts.items()}
     return ImportSummary(
         kind=kind,
         files=tuple(source.path for source in sources),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -162,11 +162,14 @@ def kind_of(name: str) -> Kind:
         raise NotFound(f"nothing imports {name!r}: choose one of {', '.join(KINDS)}") from None
 
 
-def match_headings(kind: Kind, columns: Sequence[str], mapping: Mapping[str, str], file: str) -> dict[str, str]:
+def match_headings(
+    kind: Kind, columns: Sequence[str], mapping: Mapping[str, str], file: str, constants: Collection[str] = ()
+) -> dict[str, str]:
     """Column -> what it fills: a field, `attr_<name>` or `consent:<channel>:<purpose>`; ignored columns are left out.
 
-    `mapping` (column -> field) goes first, then the field's own name, then its other headings. Raises BadInput with
-    one finding per missing field, listing the columns found and the likely misspelling.
+    `mapping` (column -> field) goes first, then the field's own name, then its other headings; no column is looked for
+    to fill `constants`, fields that have one value in every row. Raises BadInput with one finding per missing field,
+    listing the columns found and the likely misspelling.
     """
     given = {_find(columns, column): _target(kind, target) for column, target in mapping.items()}
     given.pop(None, None)  # mapped for another file of the same import
@@ -174,10 +177,10 @@ def match_headings(kind: Kind, columns: Sequence[str], mapping: Mapping[str, str
     free = {word(column): column for column in reversed(columns) if column not in chosen}
     for name, headings in kind.fields.items():
         column = next((free[h] for h in headings if h in free and free[h] not in chosen), None)
-        if name not in chosen.values() and column is not None:
+        if name not in chosen.values() and column is not None and name not in constants:
             chosen[column] = name
     left = [column for column in columns if column not in chosen and word(column)]
-    _check(kind, columns, chosen, left, file)
+    _check(kind, columns, chosen | {f"={name}": name for name in constants}, left, file)
     if kind.extras:
         chosen |= {column: ATTRIBUTE + word(column) for column in left}
     return {column: target for column, target in chosen.items() if target != IGNORED}
@@ -188,6 +191,14 @@ def check_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> None:
     for column in mapping:
         if _find(columns, column) is None:
             raise BadInput(f"--map names a column {column!r} that no file has{_did_you_mean(column, columns)}")
+
+
+def check_constants(kind: Kind, constants: Mapping[str, str]) -> None:
+    """Raise BadInput for a constant of a field that the kind does not have, or without a value."""
+    for name, value in constants.items():
+        if name not in kind.fields or not value.strip():
+            told = "has no value" if name in kind.fields else f"is no field{_did_you_mean(name, tuple(kind.fields))}"
+            raise BadInput(f"--set {name}={value}: {name!r} {told}. Fields: {', '.join(kind.fields)}")
 
 
 def _find(columns: Sequence[str], name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The daily run: which date, once, through both changes of the clocks and after days switched off; and what it costs."""
+"""The daily run: which date, once, through both changes of the clocks and after days off; and what it costs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_latest_date_is_the_last_whose_time_has_come(seconds: int) -> None:
 
 @pytest.mark.parametrize("wrong", ["2:30 Europe/Paris", "02:30", "25:00 UTC", "02:30 Europe/Pari", 4])
 def test_what_is_no_local_time_is_refused(wrong: object) -> None:
-    with pytest.raises(ValueError, match="no daily time|unknown time zone"):
+    with pytest.raises(ValueError, match=r"no daily time|unknown time zone"):
         LocalTime.parse(wrong)
 
 

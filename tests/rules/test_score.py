@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_by_hand import DAY, Act, at, contacts, interactions, score
+from score_grids import GRIDS
 
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.flow.policies import load_policies, shipped
 from sendwave.rules.columns import INTERACTIONS
 from sendwave.rules.grid import Grid
 from sendwave.rules.score import whole_statement
@@ -26,41 +25,7 @@ def scores(grid: Grid, acts: Iterable[Act], people: Mapping[int, int | None], as
     return dict(zip(found["contact"], found["score"], strict=True))
 
 
-def grid(**parts: Any) -> Grid:
-    return Grid.model_validate(parts)
-
-
-RETAIL, FINANCE = (load_policies(shipped(name)).score for name in ("retail", "finance"))
-MIXED = grid(
-    touchpoints={
-        "buy": {"kinds": ["purchase"], "bands": [{"within": "3d", "points": 9}, {"points": 2}]},
-        "joined": {"style": "sign_up", "unless": ["buy"], "bands": [{"within": "5d", "points": 4}]},
-        "open": {"machine": "25%", "bands": [{"within": "2d", "points": 7}, {"within": "9d", "points": 3}]},
-        "mark": {
-            "kinds": ["survey"],
-            "cases": [
-                {"when": {"value": "<= 6"}, "bands": [{"within": "8d", "points": -5}]},
-                {"when": {"value": "9..10"}, "bands": [{"points": 3}]},
-            ],
-        },
-        "visits": {
-            "style": "additive",
-            "kinds": ["visit", "open"],
-            "points": 2,
-            "window": "4d",
-            "cap": 7,
-            "machine": "50%",
-        },
-        "clicks": {"style": "additive", "kinds": ["click"], "points": 3, "when": {"place": ["top", "side"]}},
-        "bye": {"style": "additive", "kinds": ["unsubscribe"], "points": -4, "window": "6d"},
-    },
-    ignore=[
-        {"kinds": ["visit"], "preceded_by": ["click"], "within": "30m"},
-        {"kinds": ["open"], "accompanied_by": ["click"], "within": "1d", "same": "message"},
-        {"kinds": ["survey"], "accompanied_by": ["purchase"], "within": "2h", "same": "campaign"},
-    ],
-    cycle={"window": "3d", "then": "half_life", "over": "2d"},
-)
+RETAIL, FINANCE, MIXED = GRIDS["retail"], GRIDS["finance"], GRIDS["mixed"]
 KINDS = ("purchase", "open", "survey", "visit", "click", "unsubscribe", "unheard_of")
 
 
