@@ -23,6 +23,8 @@ _COMMANDS: Final = {
     "crm": ("sendwave.cli.crm", "contacts in from a CRM, scores and tiers out to it"),
     "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
+    "normalise": ("sendwave.cli.feedback", "what sendwave makes of an ESP's webhook request"),
+    "classify": ("sendwave.cli.feedback", "what sendwave makes of bounce and complaint mails"),
     "run": ("sendwave.cli.daemon", "the daemon: send what is approved, listen, judge, stop"),
 }
 

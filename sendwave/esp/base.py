@@ -177,7 +177,7 @@ class Refusal:
 
     reason: str
     status: int = 401
-    unset: bool = False  # nothing to check it by is set: the settings are at fault, not the request
+    unset: bool = False  # it cannot be judged: no secret is set, or a certificate cannot be fetched
 
 
 @dataclass(frozen=True, slots=True)

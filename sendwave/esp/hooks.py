@@ -150,19 +150,22 @@ def number(value: Any) -> float | None:
 
 
 def instant(value: Any, received_at: datetime) -> datetime:
-    """Epoch seconds, milliseconds or an ISO 8601 text as UTC; never later than `received_at`, which
-    stands in for nonsense.
-    """
-    found: datetime | None = None
+    """As `read_instant`; never later than `received_at`, which stands in for nonsense."""
+    found = read_instant(value)
+    return min(found, received_at) if found is not None else received_at
+
+
+def read_instant(value: Any) -> datetime | None:
+    """Epoch seconds, milliseconds or an ISO 8601 text as UTC; None for anything else."""
     try:
         if (seconds := number(value)) is not None:
-            found = datetime.fromtimestamp(seconds / 1000 if seconds > _MILLISECONDS else seconds, UTC)
-        elif isinstance(value, str):
+            return datetime.fromtimestamp(seconds / 1000 if seconds > _MILLISECONDS else seconds, UTC)
+        if isinstance(value, str):
             found = datetime.fromisoformat(_iso(value))
-            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
-        found = None
-    return min(found, received_at) if found is not None else received_at
+        pass
+    return None
 
 
 def _iso(written: str) -> str:

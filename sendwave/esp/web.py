@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sendwave.errors import Permanent
+from sendwave.errors import HandOverError, Permanent, Unknown
 from sendwave.esp import hooks
-from sendwave.esp.base import Answers, RawReport, Receipt, Refusal, Submission, WebRequest
+from sendwave.esp.base import Answers, PerRecipient, RawReport, Receipt, Refusal, Submission, WebRequest
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import Desk, Mailing
-from sendwave.rules.events import Event
+from sendwave.esp.mailing import Desk, Mailing, Piece
+from sendwave.rules.events import Cause, Event, EventType, Permanence
 
 
 class WebAdapter(ABC):
@@ -53,6 +53,29 @@ class WebAdapter(ABC):
             raise Permanent(f"the route has no api_key for {self.name}")
         return key
 
+    @staticmethod
+    def _one_by_one(mailing: Mailing, send: Callable[[Piece], PerRecipient | None]) -> Receipt:
+        """For an ESP that takes one person a call: `send` gives what was said of one who was not taken, or raises.
+
+        Raises what `send` raised when nobody was taken before; afterwards the others are put off.
+        """
+        told: list[PerRecipient] = []
+        taken = 0
+        for place, piece in enumerate(mailing.pieces):
+            try:
+                said = send(piece)
+            except HandOverError as fault:
+                lost = isinstance(fault, Unknown)
+                if not taken and not lost:
+                    raise
+                rest = [other.index for other in mailing.pieces[place + lost :]]
+                meaning = (Permanence.SOFT, Cause.OTHER)
+                later = [mailing.answer(index, EventType.DEFERRED, str(fault), meaning) for index in rest]
+                return _sorted(told, later, [piece.index] if lost else [])
+            taken += said is None
+            told += [said] if said is not None else []
+        return _sorted(told, [], [])
+
     # ── being told ───────────────────────────────────────────────────────────────────────────────────────────────
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:  # noqa: ARG002  # no instant in it
         """User and password or bearer token: the ESP signs nothing."""
@@ -77,3 +100,8 @@ class WebAdapter(ABC):
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+
+
+def _sorted(told: list[PerRecipient], later: list[PerRecipient], unknown: list[int]) -> Receipt:
+    put_off = [one for one in told if one.event.type is EventType.DEFERRED]
+    return Receipt([one for one in told if one.event.type is not EventType.DEFERRED], put_off + later, unknown)

@@ -7,8 +7,10 @@ by person.
 
 from __future__ import annotations
 
+import hmac
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from sendwave import esp
 from sendwave.esp.base import RawReport, WebRequest
@@ -61,9 +63,9 @@ class Spoken:
     )
     sign: Callable[[bytes, datetime], dict[str, str]] = lambda body, now: {"authorization": "Basic dXM6cHc="}
     per_recipient: bool = False  # refuses, puts off, person by person
+    refuses: bool = False  # refuses person by person, but puts nobody off
     one_by_one: bool = False  # a call per person
     token: bool = True  # our token comes back
-    reply_text: str = ""
 
 
 class Server:
@@ -111,7 +113,8 @@ class Server:
             return self.script.pop(0)
         found = spoken.people(call)
         addresses = [address for address, _, _ in found]
-        self.people += [one for one in found if not (spoken.per_recipient and one[0].startswith(("gone.", "later.")))]
+        not_taken = ("gone.", "later.") if spoken.per_recipient else ("gone.",) if spoken.refuses else ("-",)
+        self.people += [one for one in found if not one[0].startswith(not_taken)]
         if spoken.one_by_one and addresses[0].startswith("silent."):
             return None
         return spoken.answer(addresses)
@@ -234,6 +237,136 @@ def _mailjet_people(call: Call) -> list[Person]:
     return [(one["To"][0]["Email"], one["CustomID"], _link(one["Headers"])) for one in call.json["Messages"]]
 
 
+def _sparkpost_people(call: Call) -> list[Person]:
+    content = call.json["content"]
+    assert content["headers"]["List-Unsubscribe"] == "<{{{sw_link}}}>"
+    return [
+        (one["address"]["email"], one["metadata"]["sendwave_token"], one["substitution_data"]["sw_link"])
+        for one in call.json["recipients"]
+    ]
+
+
+def _sparkpost_bounce(token: str, address: str, at: datetime) -> Any:
+    told = {"type": "bounce", "bounce_class": "10", "timestamp": str(int(at.timestamp())), "event_id": "1"}
+    told |= {"rcpt_to": address, "raw_reason": "550 5.1.1 User unknown"}
+    return [{"msys": {"message_event": {**told, "rcpt_meta": {"sendwave_token": token}}}}]
+
+
+def _mandrill_people(call: Call) -> list[Person]:
+    message = call.json["message"]
+    tokens = {one["rcpt"]: one["values"]["sendwave_token"] for one in message["recipient_metadata"]}
+    return [(one["email"], tokens[one["email"]], "") for one in message["to"]]
+
+
+def _mandrill_answer(addresses: list[str]) -> Reply:
+    told = [
+        {"email": one, "status": "rejected", "reject_reason": "hard-bounce"}
+        if one.startswith("gone.")
+        else {"email": one, "status": "queued", "_id": "1"}
+        for one in addresses
+    ]
+    return Reply(200, told[::-1])
+
+
+def _mandrill_bounce(token: str, address: str, at: datetime) -> Any:
+    message = {"_id": "1", "email": address, "metadata": {"sendwave_token": token}, "diag": "550 5.1.1 unknown user"}
+    told = [{"event": "hard_bounce", "ts": int(at.timestamp()), "_id": "1", "msg": message}]
+    return urlencode({"mandrill_events": json.dumps(told)}).encode()
+
+
+def _mandrill_sign(body: bytes, now: datetime) -> dict[str, str]:
+    signed = "https://hooks.example/mandrill" + "".join(n + v for n, v in sorted(parse_qsl(body.decode())))
+    return {"x-mandrill-signature": b64encode(hmac.digest(b"secret", signed.encode(), "sha1")).decode()}
+
+
+def _resend_people(call: Call) -> list[Person]:
+    assert call.headers["idempotency-key"]
+    return [(one["to"][0], one["tags"][0]["value"], _link(one["headers"])) for one in call.json]
+
+
+def _resend_bounce(token: str, address: str, at: datetime) -> Any:
+    data = {"email_id": "1", "to": [address], "tags": {"sendwave_token": token}}
+    bounce = {"type": "Permanent", "subType": "General", "message": "550 5.1.1 User unknown"}
+    return {"type": "email.bounced", "created_at": at.isoformat(), "data": data | {"bounce": bounce}}
+
+
+def _resend_sign(body: bytes, now: datetime) -> dict[str, str]:
+    stamp = str(int(now.timestamp()))
+    given = b64encode(hmac.digest(b"secret", f"msg_1.{stamp}.".encode() + body, "sha256")).decode()
+    return {"svix-id": "msg_1", "svix-timestamp": stamp, "svix-signature": f"v1,AAAA v1,{given}"}
+
+
+def _mailersend_people(call: Call) -> list[Person]:
+    return [(one["to"][0]["email"], one["tags"][0], one["list_unsubscribe"].strip("<>")) for one in call.json]
+
+
+def _mailersend_bounce(token: str, address: str, at: datetime) -> Any:
+    data = {"type": "hard_bounced", "id": "1", "created_at": at.isoformat(), "morph": {"reason": "550 5.1.1 unknown"}}
+    inner = {"message": {"id": "m"}, "recipient": {"email": address}, "tags": [token]}
+    return {"type": "activity.hard_bounced", "data": {**data, "email": inner}}
+
+
+def _scaleway_people(call: Call) -> list[Person]:
+    headers = {one["key"]: one["value"] for one in call.json["additional_headers"]}
+    return [(call.json["to"][0]["email"], headers["X-Sendwave-Token"], _link(headers))]
+
+
+def _scaleway_answer(addresses: list[str]) -> Reply:
+    if addresses[0].startswith("gone."):
+        return Reply(400, {"type": "invalid_arguments", "message": "no such address"})
+    if addresses[0].startswith("later."):
+        return Reply(429, {"message": "later"})
+    return Reply(200, {"emails": [{"id": "1"}]})
+
+
+def _scaleway_bounce(token: str, address: str, at: datetime) -> Any:
+    told = {"type": "email_dropped", "id": "1", "created_at": at.isoformat(), "email_to": address}
+    told |= {"email_response_code": 550, "email_response_message": "5.1.1 User unknown"}
+    return {**told, "email_headers": [{"key": "X-Sendwave-Token", "value": token}]}
+
+
+def _postal_people(call: Call) -> list[Person]:
+    return [(call.json["to"][0], call.json["tag"], _link(call.json["headers"]))]
+
+
+def _postal_answer(addresses: list[str]) -> Reply:
+    if addresses[0].startswith("gone."):
+        return Reply(200, {"status": "error", "data": {"code": "ValidationError", "message": "no such address"}})
+    if addresses[0].startswith("later."):
+        return Reply(429, {})
+    return Reply(200, {"status": "success", "data": {"messages": {}}})
+
+
+def _postal_bounce(token: str, address: str, at: datetime) -> Any:
+    message = {"to": address, "tag": token, "direction": "outgoing", "message_id": "1@postal"}
+    payload = {"status": "HardFail", "output": "550 5.1.1 User unknown", "message": message}
+    return {"event": "MessageDeliveryFailed", "timestamp": at.timestamp(), "uuid": "1", "payload": payload}
+
+
+def _kumomta_people(call: Call) -> list[Person]:
+    assert call.json["content"]["headers"]["X-Sendwave-Token"] == "{{ sw_token }}"
+    return [
+        (one["email"], one["substitutions"]["sw_token"], one["substitutions"]["sw_link"])
+        for one in call.json["recipients"]
+    ]
+
+
+def _kumomta_answer(addresses: list[str]) -> Reply:
+    failed = [one for one in addresses if one.startswith("gone.")]
+    told = {"success_count": len(addresses) - len(failed), "fail_count": len(failed), "failed_recipients": failed}
+    return Reply(200, told | {"errors": ["no such address"] if failed else []})
+
+
+def _kumomta_bounce(token: str, address: str, at: datetime) -> Any:
+    code = {"class": 5, "subject": 1, "detail": 1}
+    told = {"type": "Bounce", "id": "1", "recipient": address, "timestamp": int(at.timestamp()), "num_attempts": 0}
+    return {
+        **told,
+        "response": {"code": 550, "enhanced_code": code, "content": "unknown"},
+        "meta": {"sendwave_token": token},
+    }
+
+
 LOGIN = {"webhook_user": "us", "webhook_password": "pw"}
 
 SPOKEN: dict[str, Spoken] = {
@@ -254,6 +387,39 @@ SPOKEN: dict[str, Spoken] = {
         sign=lambda body, now: {},
     ),
     "postmark": Spoken(_postmark_people, _postmark_answer, _postmark_bounce, per_recipient=True),
+    "sparkpost": Spoken(_sparkpost_people, lambda _: Reply(200, {"results": {"id": "1"}}), _sparkpost_bounce),
+    "mandrill": Spoken(
+        _mandrill_people,
+        _mandrill_answer,
+        _mandrill_bounce,
+        settings={"api_key": "k", "webhook_secret": "secret", "webhook_url": "https://hooks.example/mandrill"},
+        sign=_mandrill_sign,
+        refuses=True,
+    ),
+    "resend": Spoken(
+        _resend_people,
+        lambda _: Reply(200, {"data": [{"id": "1"}]}),
+        _resend_bounce,
+        settings={"api_key": "key", "webhook_secret": "whsec_c2VjcmV0"},
+        sign=_resend_sign,
+    ),
+    "mailersend": Spoken(
+        _mailersend_people,
+        lambda _: Reply(202, {"bulk_email_id": "1"}),
+        _mailersend_bounce,
+        settings={"api_key": "key", "webhook_secret": "secret"},
+        sign=lambda body, now: {"signature": hmac_hex("secret", body)},
+    ),
+    "scaleway": Spoken(
+        _scaleway_people,
+        _scaleway_answer,
+        _scaleway_bounce,
+        settings={"api_key": "key", "project_id": "p", **LOGIN},
+        per_recipient=True,
+        one_by_one=True,
+    ),
+    "postal": Spoken(_postal_people, _postal_answer, _postal_bounce, per_recipient=True, one_by_one=True),
+    "kumomta": Spoken(_kumomta_people, _kumomta_answer, _kumomta_bounce, settings=LOGIN, refuses=True),
 }
 
 
@@ -275,9 +441,9 @@ class World:
         told = self.spoken
         self.addresses = {
             "accepted": ["anne@orange.example", "bruno@gmail.example"],
-            "refused": ["gone.1@orange.example"] if told.per_recipient else [],
+            "refused": ["gone.1@orange.example"] if told.per_recipient or told.refuses else [],
             "deferred": ["later.1@orange.example"] if told.per_recipient else [],
-            "unknown": ["silent.1@orange.example"] if told.one_by_one else [],
+            "unknown": [],
         }
 
     def written_to(self) -> list[str]:

@@ -1,0 +1,216 @@
+"""Mandrill (Mailchimp Transactional): messages/send with merge variables, and its webhooks.
+
+mailchimp.com/developer/transactional: "Messages", "Errors", "Track and respond to activity with webhooks".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
+from urllib.parse import parse_qsl
+
+from pydantic import Field, SecretStr
+
+from sendwave.errors import BadInput, Permanent, Transient
+from sendwave.esp import hooks, http, words
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, RawReport, Receipt, Refusal, WebRequest
+from sendwave.esp.http import Answer, Client
+from sendwave.esp.mailing import TOKEN, Mailing, skeleton
+from sendwave.esp.web import WebAdapter
+from sendwave.esp.words import Word
+from sendwave.rules.events import Cause, Event, EventType, Permanence
+
+_FIELD: Final = "mandrill_events"
+_WORDS: Final = {
+    "send": words.ACCEPTED,
+    "delivered": words.DELIVERED,
+    "deferral": words.DEFERRED,
+    "hard_bounce": words.HARD,
+    "soft_bounce": words.SOFT,
+    "reject": words.SUPPRESSED,
+    "spam": words.COMPLAINT,
+    "open": words.OPEN,
+    "click": words.CLICK,
+    "unsub": words.UNSUBSCRIBE,
+}
+_BOUNCES: Final = {  # bounce_description
+    "bad_mailbox": Cause.UNKNOWN_USER,
+    "invalid_mailbox": Cause.UNKNOWN_USER,
+    "inactive_mailbox": Cause.UNKNOWN_USER,
+    "invalid_domain": Cause.BAD_DOMAIN,
+    "mailbox_full": Cause.MAILBOX_FULL,
+    "forbidden": Cause.POLICY,
+    "relay_denied": Cause.POLICY,
+    "blocked": Cause.BLOCKED_REPUTATION,
+    "reported_as_spam": Cause.CONTENT,
+    "throttled": Cause.THROTTLED,
+    "expired": Cause.EXPIRED,
+}
+_OWN_LIST: Final = frozenset({"hard-bounce", "soft-bounce", "spam", "unsub", "custom"})
+_LATER: Final = frozenset({"ServiceUnavailable"})
+
+
+class MandrillSettings(hooks.WebhookSettings):
+    """A route by Mandrill."""
+
+    esp: Literal["mandrill"]
+    base_url: str = Field("https://mandrillapp.com", description="Of the API.")
+    batch_size: int = Field(1000, ge=1, le=10_000)
+    subaccount: str | None = None
+    webhook_secret: SecretStr | None = Field(None, description="The webhook's authentication key.")
+    webhook_url: str | None = Field(None, description="The webhook's URL exactly as Mandrill has it: it is signed too.")
+
+
+class Adapter(WebAdapter):
+    """The `mandrill` ESP. Safe for several threads."""
+
+    name: ClassVar[str] = "mandrill"
+    Settings: ClassVar[type[AdapterSettings]] = MandrillSettings
+    _settings: MandrillSettings
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            self._settings.batch_size, per_recipient=True, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True
+        )
+
+    def _connect(self) -> Client:
+        self._key()
+        return Client(self._settings.base_url, headers={}, timeout=self._settings.timeout.total_seconds())
+
+    def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
+        document: dict[str, Any] = {"key": self._key(), "message": self._message(mailing), "async": True}
+        path = "/api/1.0/messages/send"
+        if mailing.template:
+            path += "-template"
+            document |= {"template_name": mailing.template, "template_content": []}
+        answer = client.post(path, document)
+        if not 200 <= answer.status < 300:
+            _refuse(answer, mailing.submission.now)
+        return _receipt(mailing, hooks.rows({"answer": answer.document}, "answer"))
+
+    def _message(self, mailing: Mailing) -> dict[str, Any]:
+        pieces = mailing.pieces
+        message: dict[str, Any] = {
+            "from_email": mailing.sender[1],
+            "from_name": mailing.sender[0],
+            "to": [{"email": piece.address, "type": "to"} for piece in pieces],
+            "preserve_recipients": False,
+            "merge": True,
+            "merge_language": "mailchimp",
+            "tags": mailing.tags,
+            "recipient_metadata": [{"rcpt": piece.address, "values": {TOKEN: piece.token}} for piece in pieces],
+        }
+        if self._settings.subaccount:
+            message["subaccount"] = self._settings.subaccount
+        if mailing.reply_to:
+            message["headers"] = {"Reply-To": mailing.reply_to[1]}
+        values: list[dict[str, Any]] = [dict(piece.fields) if mailing.template else {} for piece in pieces]
+        if not mailing.template:
+            message |= _content(mailing, values)
+        message["merge_vars"] = [
+            {"rcpt": piece.address, "vars": [{"name": name, "content": value} for name, value in row.items()]}
+            for piece, row in zip(pieces, values, strict=True)
+        ]
+        return message
+
+    def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:  # noqa: ARG002  # no instant in it
+        """HMAC-SHA1 in base64 of the URL and the sorted form fields."""
+        key, url = hooks.secret(self._settings.webhook_secret), self._settings.webhook_url
+        if key is None:
+            return hooks.check_login(self._settings, request)
+        if url is None:
+            return Refusal("webhook_url is not set, and Mandrill signs it too", unset=True)
+        try:
+            fields = parse_qsl(request.body.decode(), keep_blank_values=True)
+        except ValueError:
+            return Refusal("the body is no form", status=400)
+        signed = url + "".join(name + value for name, value in sorted(fields))
+        expected = base64.b64encode(hmac.new(key.encode(), signed.encode(), hashlib.sha1).digest()).decode()
+        if not hooks.same(request.headers.get("x-mandrill-signature", ""), expected):
+            return Refusal("the signature is missing or wrong", status=403)
+        return hooks.check_login(self._settings, request, signed=True)
+
+    def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
+        """A form with one field, a JSON list."""
+        body = report.body
+        if body.lstrip()[:1] not in {b"[", b"{"}:
+            try:
+                body = dict(parse_qsl(body.decode(), keep_blank_values=True))[_FIELD].encode()
+            except (ValueError, KeyError):
+                raise BadInput(f"this is no report of Mandrill: no form with {_FIELD}") from None
+        found = hooks.objects(hooks.read_json(body, of="Mandrill"), of="Mandrill")
+        return [event for told in found for event in self._events(told, received_at)]
+
+    def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
+        message, said = hooks.part(told, "msg"), told.get("event", told.get("type"))
+        word = words.look_up(_WORDS, said)
+        described = hooks.text(message, "bounce_description")
+        if word in {words.HARD, words.SOFT} and described in _BOUNCES:
+            word = Word(word.kind, word.permanence, _BOUNCES[described])
+        reject = hooks.text(hooks.part(message, "reject"), "reason")
+        if word is words.SUPPRESSED and reject is not None and reject not in _OWN_LIST:
+            word = words.REJECTED
+        yield words.event(
+            word,
+            received_at,
+            at=told.get("ts"),
+            said=said,
+            token=hooks.text(hooks.part(message, "metadata"), TOKEN),
+            recipient=hooks.text(message, "email"),
+            message_id=hooks.text(message, "_id") or hooks.text(told, "_id"),
+            reply=hooks.text(message, "diag"),
+            about=reject or described,
+            url=hooks.text(told, "url"),
+        )
+
+
+def _refuse(answer: Answer, now: datetime) -> None:
+    """Mandrill answers 500 to mistakes too; a body with `status: error` says which, and that nothing was sent."""
+    told = hooks.part({"answer": answer.document}, "answer")
+    name, text = hooks.text(told, "name") or "", hooks.text(told, "message") or ""
+    reason = hooks.described([name, text])
+    if told.get("status") == "error":
+        if name == "PaymentRequired":
+            http.pause(reason, answer, now)
+        if name in _LATER:
+            raise Transient(reason, http.wait_of(answer.headers, now) or http.DEFAULT_WAIT)
+        if name and name != "GeneralError":
+            raise Permanent(f"Mandrill refuses the batch (key, template or settings): {reason}")
+    http.refuse(answer, now, what=reason)
+
+
+def _content(mailing: Mailing, values: list[dict[str, Any]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in ("subject", "text", "html"):
+        texts = [getattr(piece.rendered, part) for piece in mailing.pieces]
+        if texts[0] is None:
+            continue
+        shape = skeleton(texts, lambda name: f"*|{name}|*", f"SW{part[0].upper()}", "*|")
+        found[part] = shape.shared
+        for row, given in zip(values, shape.values, strict=True):
+            row.update(zip(shape.names, given, strict=True))
+    return found
+
+
+def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:
+    """By address: the reply does not promise an order."""
+    told = {(hooks.text(result, "email") or "").lower(): result for result in results}
+    refused: list[PerRecipient] = []
+    unknown: list[int] = []
+    for piece in mailing.pieces:
+        result = told.get(piece.address.lower())
+        status = hooks.text(result, "status") if result else None
+        if result is None or status is None:
+            unknown.append(piece.index)
+        elif status in {"rejected", "invalid"}:
+            reason = hooks.text(result, "reject_reason") or status
+            meaning = (Permanence.UNKNOWN, Cause.SUPPRESSED if reason in _OWN_LIST else Cause.OTHER)
+            if status == "invalid":
+                meaning = (Permanence.HARD, Cause.UNKNOWN_USER)
+            refused.append(mailing.answer(piece.index, EventType.REJECT, reason, meaning))
+    return Receipt(refused, unknown=unknown)

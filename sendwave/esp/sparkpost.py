@@ -1,0 +1,150 @@
+"""SparkPost (Bird): transmissions, and its event webhooks.
+
+developers.sparkpost.com: "Transmissions", "Events", "Webhooks"; bounce classes from "Bounce Classification Codes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from sendwave.esp import hooks, http, words
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, Receipt
+from sendwave.esp.http import Client
+from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing, Piece
+from sendwave.esp.web import WebAdapter
+from sendwave.esp.words import Word
+from sendwave.rules.events import Cause, Event, EventType, Permanence
+
+_BATCH: Final = 2_000  # what they advise a call; 10,000 is the most
+_WORDS: Final = {
+    "injection": words.ACCEPTED,
+    "delivery": words.DELIVERED,
+    "delay": words.DEFERRED,
+    "bounce": words.UNCLEAR,
+    "out_of_band": words.UNCLEAR,
+    "policy_rejection": words.SUPPRESSED,
+    "generation_rejection": words.SUPPRESSED,
+    "generation_failure": words.FAIL,
+    "spam_complaint": words.COMPLAINT,
+    "open": words.OPEN,
+    "initial_open": words.OPEN,
+    "amp_open": words.OPEN,
+    "amp_initial_open": words.OPEN,
+    "click": words.CLICK,
+    "amp_click": words.CLICK,
+    "list_unsubscribe": words.UNSUBSCRIBE,
+    "link_unsubscribe": words.UNSUBSCRIBE,
+}
+_CLASSES: Final = {
+    1: words.UNCLEAR,
+    10: words.NO_SUCH,
+    20: words.SOFT,
+    21: Word(EventType.BOUNCE, Permanence.SOFT, Cause.BAD_DOMAIN),
+    22: Word(EventType.BOUNCE, Permanence.SOFT, Cause.MAILBOX_FULL),
+    23: Word(EventType.BOUNCE, Permanence.SOFT, Cause.CONTENT),  # too large
+    24: Word(EventType.BOUNCE, Permanence.SOFT, Cause.EXPIRED),
+    25: words.SUPPRESSED,  # their own configured policies
+    30: Word(EventType.BOUNCE, Permanence.HARD),
+    40: words.SOFT,
+    50: words.BLOCKED,
+    51: words.BLOCKED,
+    52: Word(EventType.BOUNCE, Permanence.SOFT, Cause.CONTENT),
+    53: Word(EventType.BOUNCE, Permanence.SOFT, Cause.CONTENT),
+    54: Word(EventType.BOUNCE, Permanence.SOFT, Cause.POLICY),
+    60: words.UNHEARD,  # auto-reply
+    70: words.SOFT,
+    80: words.RESUBSCRIBE,
+    90: words.UNSUBSCRIBE,
+    100: words.UNHEARD,  # challenge-response
+}
+
+
+class SparkpostSettings(hooks.WebhookSettings):
+    """A route by SparkPost. Its webhook is protected by user and password, or a token, set there."""
+
+    esp: Literal["sparkpost"]
+    base_url: str = Field("https://api.sparkpost.com", description="In the EU: https://api.eu.sparkpost.com.")
+    batch_size: int = Field(_BATCH, ge=1, le=10_000)
+
+
+class Adapter(WebAdapter):
+    """The `sparkpost` ESP. Safe for several threads."""
+
+    name: ClassVar[str] = "sparkpost"
+    Settings: ClassVar[type[AdapterSettings]] = SparkpostSettings
+    _settings: SparkpostSettings
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(self._settings.batch_size, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True)
+
+    def _connect(self) -> Client:
+        timeout = self._settings.timeout.total_seconds()
+        return Client(self._settings.base_url, headers={"Authorization": self._key()}, timeout=timeout)
+
+    def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
+        answer = client.post("/api/v1/transmissions", _document(mailing))
+        if not 200 <= answer.status < 300:
+            errors = hooks.rows(answer.document, "errors")
+            reason = "; ".join(
+                hooks.described([hooks.text(e, "message"), hooks.text(e, "description")]) for e in errors
+            )
+            if answer.status == 420 or (answer.status == 403 and "suspend" in reason.lower()):
+                http.pause(reason or "over the quota", answer, mailing.submission.now)
+            http.refuse(answer, mailing.submission.now, what=reason)
+        return Receipt()
+
+    def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
+        for found in (one for one in hooks.part(told, "msys").values() if isinstance(one, dict)):
+            said = found.get("type")
+            word = words.look_up(_WORDS, said)
+            if word is words.UNCLEAR:
+                number = hooks.number(found.get("bounce_class"))
+                word = _CLASSES.get(int(number), word) if number is not None else word
+            prefetched = found.get("is_prefetched")
+            yield words.event(
+                word,
+                received_at,
+                at=found.get("timestamp"),
+                said=said,
+                token=hooks.text(hooks.part(found, "rcpt_meta"), TOKEN),
+                recipient=hooks.text(found, "raw_rcpt_to", "rcpt_to"),
+                message_id=hooks.text(found, "message_id", "transmission_id"),
+                event_id=hooks.text(found, "event_id"),
+                machine=prefetched if isinstance(prefetched, bool) else None,
+                reply=hooks.text(found, "raw_reason", "reason"),
+                url=hooks.text(found, "target_link_url"),
+            )
+
+
+def _document(mailing: Mailing) -> dict[str, Any]:
+    name, address = mailing.sender
+    document: dict[str, Any] = {
+        "campaign_id": mailing.tags[0][:64],
+        "options": {"transactional": False},
+        "recipients": [_recipient(piece) for piece in mailing.pieces],
+    }
+    if mailing.template:
+        return document | {"content": {"template_id": mailing.template}}
+    first = mailing.pieces[0]
+    content: dict[str, Any] = {"from": {"email": address, "name": name} if name else {"email": address}}
+    content["subject"] = "{{{sw_subject}}}"
+    if first.rendered is not None:
+        content |= {part: f"{{{{{{sw_{part}}}}}}}" for part in ("text", "html") if getattr(first.rendered, part)}
+    if mailing.reply_to:
+        content["reply_to"] = mailing.reply_to[1]
+    if first.link:
+        content["headers"] = {"List-Unsubscribe": "<{{{sw_link}}}>", "List-Unsubscribe-Post": ONE_CLICK}
+    return document | {"content": content}
+
+
+def _recipient(piece: Piece) -> dict[str, Any]:
+    values: dict[str, Any] = piece.fields
+    if piece.rendered is not None:
+        rendered = {"subject": piece.rendered.subject, "text": piece.rendered.text, "html": piece.rendered.html}
+        values = {"sw_link": piece.link} | {f"sw_{part}": text for part, text in rendered.items() if text}
+    return {"address": {"email": piece.address}, "metadata": {TOKEN: piece.token}, "substitution_data": values}
