@@ -86,14 +86,14 @@ def play(workspace: Workspace, start: datetime, tell: Tell, watch: Watch) -> dat
             entries = journal.read(connection, campaign_id, after=told)
             waves = campaigns.waves(connection, campaign_id)
             cells = batches.counts(connection, campaign_id).values()
-        for entry in entries:
-            told = entry.id
-            if line := words.sentence(entry, soak):
-                tell(entry.at, line)
+        lines = [(entry.at, line) for entry in entries if (line := words.sentence(entry, soak))]
+        for at, line in lines:
+            tell(at, line)
+        told = entries[-1].id if entries else told
         watch(clock.now(), sum(cell.accepted + cell.refused + cell.unknown for cell in cells), _doing(waves))
         if daemon.idle(clock.now()):
             break
-        step = SENDING_STEP if handed or entries else min(step * 2, LONGEST_STEP)
+        step = SENDING_STEP if handed or lines else min(step * 2, LONGEST_STEP)
         clock.sleep(step.total_seconds())
     return clock.now()
 
