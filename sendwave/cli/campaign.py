@@ -230,7 +230,7 @@ def print_campaign(document: dict[str, Any]) -> None:
             s["verdict"],
         )
         for s in document["signals"]
-        if s["verdict"] != "pass" or (not s["wave"] and not s["provider"])
+        if (s["verdict"] != "pass" and s["events"]) or (not s["wave"] and not s["provider"])  # no event, no news
     ]
     if rows:
         names = ("signal", "wave", "provider", "events", "matured", "rate", "surely within", "limit", "verdict")

@@ -26,6 +26,29 @@ routes:
   rehearsal: {pace: 6000 per 1m, burst: 1000}
 """
 
+EVERYBODY: Final = f"""\
+# For once the newsletter goes to everybody, those who have not opened anything for a year included.
+type: {TYPE}
+label: Newsletter
+purpose: marketing
+channel: email
+importance: 40
+tiers:
+  burning: {{share: 100%}}
+  hot:     {{share: 100%, cap: 3 per 7d}}
+  warm:    {{share: 50%, cap: 2 per 7d, min_gap: 48h}}
+  cool:    {{share: 50%, cap: 1 per 14d}}
+  cold:    {{share: 100%, cap: 1 per 14d}}
+  frozen:  {{share: 100%, cap: 1 per 14d}}
+caps:
+  - {{max: 1 per 1d, counts: channel}}
+  - {{max: 12 per 30d, counts: all}}
+control: 5%
+waves: {{ramp: [2%, 8%, 20%, 30%, 40%], soak: 4h, window: "08:00-20:00 local"}}
+gates: {{use: default}}
+"""
+"""The type of the scenario `bad-tail`: the shipped newsletter leaves the coldest tiers alone, and would go well."""
+
 LETTER: Final = f"""\
 name: {CAMPAIGN}
 title: La lettre de mars
@@ -47,15 +70,19 @@ Se désinscrire : {{ unsubscribe_url }}
 
 
 def build(home: Path, *, scenario: str, seed: int) -> Path:
-    """Write the workspace into `home` (made if missing); returns the campaign file."""
+    """Write the workspace into `home` (made if missing); files that are there stay. Returns the campaign file."""
     files = {
         "sendwave.yaml": SETTINGS.format(scenario=scenario, seed=seed),
         "policies/lanes.yaml": LANES,
         "campaigns/lettre-mars.yaml": LETTER,
         "content/body.txt": TEXT,
     }
+    if scenario == "bad-tail":
+        files[f"policies/types/{TYPE}.yaml"] = EVERYBODY
     for name, text in files.items():
         path = home / name
+        if path.exists():
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return home / "campaigns" / "lettre-mars.yaml"
