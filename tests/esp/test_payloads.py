@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendwave import esp
@@ -31,8 +31,8 @@ HOOKED = [
 ]
 
 
-def made(name: str, **settings: Any) -> Any:
-    return esp.make({"esp": name, **settings}, route="test", home=FOLDER, token_key=KEY)
+def made(name: str, **given: Any) -> Any:
+    return esp.make({"esp": name, **given}, route="test", home=FOLDER, token_key=KEY)
 
 
 def shown(event: Event, names: list[str]) -> dict[str, Any]:
@@ -75,6 +75,7 @@ DOCUMENTS = st.recursive(
 
 
 @pytest.mark.parametrize("name", HOOKED)
+@settings(max_examples=50)
 @given(document=DOCUMENTS)
 def test_arbitrary_json_raises_nothing_but_bad_input(name: str, document: Any) -> None:
     adapter = made(name)
@@ -99,6 +100,7 @@ def mutated(value: Any, data: st.DataObject) -> Any:
 
 
 @pytest.mark.parametrize("name", HOOKED)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_damaged_sample_raises_nothing_but_bad_input(name: str, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in SAMPLES if path.parent.name == name]))

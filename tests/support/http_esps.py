@@ -12,7 +12,7 @@ import json
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -94,8 +94,9 @@ class Server:
                 self.send_response(reply.status)
                 for name, value in {"Content-Length": str(len(raw)), **reply.headers}.items():
                     self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(raw)
+                with suppress(OSError):  # the caller did not wait for it
+                    self.end_headers()
+                    self.wfile.write(raw)
 
             def log_message(self, *_: Any) -> None:
                 pass
