@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
     "normalise": ("sendwave.cli.feedback", "what sendwave makes of an ESP's webhook request"),
     "classify": ("sendwave.cli.feedback", "what sendwave makes of bounce and complaint mails"),
+    "gates": ("sendwave.cli.gates", "try the rules that stop a campaign on a recorded or simulated one"),
     "run": ("sendwave.cli.daemon", "the daemon: send what is approved, listen, judge, stop"),
 }
 

@@ -130,12 +130,14 @@ class Book:
     def __init__(self, mail: Sequence[Mail], now: datetime, *, waves: Collection[int], mute: Collection[str]) -> None:
         self._mail = mail
         self._waves = sorted({*waves, *(one.wave for one in mail)})
-        self._providers = np.array([one.provider for one in mail], dtype=object)
+        self._lanes = sorted({one.provider for one in mail})
+        codes = {lane: code for code, lane in enumerate(self._lanes)}
+        self._lane = np.array([codes[one.provider] for one in mail], dtype=np.int64)
         self._wave = np.array([one.wave for one in mail], dtype=np.int64)
         self._minutes = np.array([(now - one.sent_at).total_seconds() / 60 for one in mail])
         places = {wave: place * STAGES for place, wave in enumerate(self._waves)}
         self._points = np.array([places[one.wave] + one.stage for one in mail], dtype=np.int64)
-        self._told = ~np.isin(self._providers, list(mute))
+        self._told = ~self._of(mute)
         self._now = now
         self._counted: dict[str, NDArray[np.float64]] = {}
 
@@ -147,16 +149,21 @@ class Book:
 
         Mail of a lane sent before its instant in `since` does not count.
         """
-        picked = np.isin(self._providers, list(chosen)) if len(self._mail) else np.zeros(0, dtype=bool)
+        picked = self._of(chosen)
         if wave:
             picked &= self._wave == wave
         if signal.exposure is Exposure.REPORTED:
             picked &= self._told
         for lane, instant in (since or {}).items():
             fresh = self._minutes < (self._now - instant).total_seconds() / 60
-            picked &= (self._providers != lane) | fresh
+            picked &= ~self._of((lane,)) | fresh
         rows = np.flatnonzero(picked)
         return Cell(signal.name, wave, provider, self._cohorts(rows, signal, curve), len(self._waves))
+
+    def _of(self, lanes: Collection[str]) -> NDArray[np.bool_]:
+        """Which mail is of these lanes."""
+        chosen = np.array([lane in lanes for lane in self._lanes], dtype=bool)
+        return chosen[self._lane] if len(self._lanes) else np.zeros(0, dtype=bool)
 
     def _cohorts(self, rows: NDArray[np.int64], signal: Signal, curve: Curve) -> tuple[Cohort, ...]:
         if not len(rows):
@@ -175,7 +182,8 @@ class Book:
         """Messages, events, messages matured and matured if feedback is slow, of all mail."""
         if signal.name not in self._counted:
             exposed = np.array([_exposed(one, signal) for one in self._mail], dtype=np.float64)
-            events = np.array([sum(one.tallies.get(t, 0) for t in signal.tallies) for one in self._mail])
+            told = [[one.tallies.get(tally, 0) for one in self._mail] for tally in signal.tallies]
+            events = np.array(told, dtype=np.float64).sum(axis=0)
             usual, late = curve.shares(self._minutes), curve.shares(self._minutes / SLOW)
             self._counted[signal.name] = np.array([exposed, events, exposed * usual, exposed * late])
         return self._counted[signal.name]

@@ -14,7 +14,7 @@ from typing import Final
 
 from sendwave.rules import cells, culprits, gates
 from sendwave.rules.cells import Book, Mail
-from sendwave.rules.gates import ALARM, CALM, CLEAR, FEED, Cell, Decision, Gate, GateSet, Mode, Rule, Verdict
+from sendwave.rules.gates import ALARM, CALM, CLEAR, FEED, Cell, Decision, GateSet, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Wave
 from sendwave.rules.maturity import CURVES, Curve
 from sendwave.rules.signals import SIGNALS
@@ -61,7 +61,7 @@ class Facts:
     probed: Mapping[str, datetime] = field(
         default_factory=dict
     )  # lane -> when it was slowed last: bursts before count not
-    curves: Mapping[str, Curve] = field(default_factory=lambda: CURVES)
+    curves: Mapping[str, Curve] = field(default_factory=lambda: CURVES)  # by signal, or by the name its signal gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Ruling:
                 continue
             for wave in (0, *(wave.number for wave in self.active)):
                 scopes = ("", *sorted({mail.provider for mail in self._mail(wave)}))
-                found += [self._judge(name, gate, wave, provider) for provider in scopes]
+                found += [self._judge(name, wave, provider) for provider in scopes]
         return [verdict for verdict in found if verdict.cell.cohorts] + self.feeds
 
     @cached_property
@@ -96,7 +96,7 @@ class Ruling:
         """Whether answers come, per wave in flight; none where the route owes none."""
         if not self.facts.reports_delivery:
             return []
-        curve = self.facts.curves[SIGNALS["delivered"].curve]
+        curve = self._curve("delivered")
         found = [cells.feed(self._mail(wave.number), wave=wave.number) for wave in self.active]
         return [gates.judge_feed(cell, self.facts.gates, self.now, curve=curve) for cell in found if cell.cohorts]
 
@@ -144,8 +144,11 @@ class Ruling:
         enough = ALARM if self.facts.alarmed is None else CALM
         for verdict in self.enforced:
             whole = not verdict.cell.provider and self.facts.gates.signals[verdict.cell.signal].halt is not None
-            if whole and verdict.rule is Rule.EVIDENCE and verdict.above >= enough and not self._bursts(verdict):
-                return Stop(verdict.cell.signal, verdict)
+            if not whole or verdict.rule is not Rule.EVIDENCE or self._bursts(verdict) or verdict.above < enough:
+                continue
+            left = self._judge(verdict.cell.signal, verdict.cell.wave, "", without=self.suspensions)
+            if left.above >= enough:
+                return Stop(verdict.cell.signal, left)
         return None
 
     @cached_property
@@ -165,7 +168,7 @@ class Ruling:
         return [
             lane
             for lane in sorted({*self.facts.slowed} & self.open - {*self.suspensions})
-            if all(self._probe(name, gate, lane).below >= CLEAR for name, gate in self._bursty())
+            if all(self._probe(name, lane).below >= CLEAR for name in self._bursty())
         ]
 
     @cached_property
@@ -179,7 +182,7 @@ class Ruling:
             for provider in blamed:
                 found.setdefault(provider, Stop(verdict.cell.signal, verdict))
         for lane in sorted({*self.facts.slowed} & self.open):
-            probes = [self._probe(name, gate, lane) for name, gate in self._bursty()]
+            probes = [self._probe(name, lane) for name in self._bursty()]
             for probe in probes:
                 if probe.above >= ALARM:
                     found.setdefault(lane, Stop(probe.cell.signal, probe))
@@ -201,18 +204,19 @@ class Ruling:
         over = all(wave.status in _OVER or wave.number in self.cleared for wave in self.facts.waves)
         return over and not self.suspensions and all(self._given_up(provider) for provider in self.facts.waiting)
 
-    def _judge(self, name: str, gate: Gate, wave: int, provider: str) -> Verdict:
+    def _judge(self, name: str, wave: int, provider: str, *, without: Collection[str] = ()) -> Verdict:
+        gate = self.facts.gates.signals[name]
         concerned = [one for one in self.active if wave in {0, one.number}]
         soaked, late = all(map(self._soaked, concerned)), all(map(self._late, concerned))
-        cell = self._cell(name, wave, provider)
+        cell = self._cell(name, wave, provider, without=without)
         return gates.judge(cell, gate, self.now, curve=self._curve(name), soaked=soaked, late=late)
 
-    def _cell(self, name: str, wave: int, provider: str) -> Cell:
+    def _cell(self, name: str, wave: int, provider: str, *, without: Collection[str] = ()) -> Cell:
         """One lane, or all that are open: a suspended one has had its verdict and weighs on nobody else's.
 
         Of a signal that comes in bursts only what left after the lane was slowed, and the burst had its time to pass.
         """
-        chosen = {provider} if provider else self.open
+        chosen = {provider} if provider else self.open - {*without}
         persist = self.facts.gates.signals[name].persist
         since = {} if persist is None else {lane: at + persist for lane, at in self.facts.probed.items()}
         return self._book.cell(
@@ -224,19 +228,19 @@ class Ruling:
         return Book(self.facts.mail, self.now, waves=[wave.number for wave in self.facts.waves], mute=self.facts.mute)
 
     def _curve(self, name: str) -> Curve:
-        return self.facts.curves[SIGNALS[name].curve]
+        return self.facts.curves.get(name) or self.facts.curves[SIGNALS[name].curve]
 
-    def _bursty(self) -> list[tuple[str, Gate]]:
-        """Gates that slow a lane before they stop it."""
+    def _bursty(self) -> list[str]:
+        """Signals whose gates slow a lane before they stop it."""
         told = self.facts.gates.signals.items()
-        return [(n, g) for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
+        return [n for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
 
     def _bursts(self, verdict: Verdict) -> bool:
         return self.facts.gates.signals[verdict.cell.signal].persist is not None
 
-    def _probe(self, name: str, gate: Gate, lane: str) -> Verdict:
+    def _probe(self, name: str, lane: str) -> Verdict:
         """What mail says that left since the lane was slowed."""
-        return self._judge(name, gate, 0, lane)
+        return self._judge(name, 0, lane)
 
     def _mail(self, wave: int) -> list[Mail]:
         return [mail for mail in self.facts.mail if wave in {0, mail.wave}]

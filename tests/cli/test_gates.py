@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from sendwave.cli.gates import answers
+from sendwave.errors import BadInput
+
+HELLO: dict[str, Any] = {
+    "type": "hello", "v": 1, "run": "healthy#1", "tick_s": 300,
+    "campaign": {"id": "c1", "n": 80_000, "pace_per_min": 10_000, "waves": [
+        {"wave": number, "tier": f"t{number}", "planned": {"gmail": 20_000, "yahoo": 10_000, "orange": 10_000}}
+        for number in (1, 2)]},
+    "lanes": {"gmail": {"fbl": False}, "yahoo": {"fbl": True}, "orange": {"fbl": True}},
+    "policy": {"hard_bounce": {"threshold": 0.02, "halts": True}, "deferral": {"threshold": 0.1, "halts": True},
+               "complaint": {"threshold": 0.001, "halts": True}, "unsubscribe": {"threshold": 0.01, "halts": False}},
+    "alpha": 0.01, "beta": 0.1, "soak_max_min": 1440,
+}  # fmt: skip
+END = {"type": "end"}
+
+
+def tick(t: int, *, wave: int = 1, done: bool = False, fed: bool = True, **bad: dict[str, int]) -> dict[str, Any]:
+    """Five minutes of sending, unless the wave is done, with so many events per lane."""
+    sizes = {} if done else {"gmail": 5_000, "yahoo": 2_500, "orange": 2_500}
+    return {
+        "type": "tick", "t": t,
+        "sent": [{"wave": wave, "lane": lane, "batch": f"{wave}.{lane}.{t}", "t": t - 150, "n": n}
+                 for lane, n in sizes.items()],
+        "delivered": [{"wave": wave, "lane": lane, "n": int(n * 0.98)} for lane, n in sizes.items() if fed],
+        "events_agg": [{"type": kind, "lane": lane, "wave": wave, "batch": f"{wave}.{lane}.{t}", "n": n}
+                       for lane, counts in bad.items() for kind, n in counts.items()],
+        "state": {"campaign": "running", "wave": wave, "wave_done": done, "lanes": {}},
+    }  # fmt: skip
+
+
+def play(*told: dict[str, Any], hello: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    return list(answers(iter([json.dumps(line) for line in (hello or HELLO, *told, END)])))
+
+
+def done(found: list[dict[str, Any]]) -> list[str]:
+    return [" ".join(map(str, (a["do"], *[a[k] for k in ("wave", "lane", "factor") if k in a])))
+            for answer in found for a in answer.get("actions", [])]  # fmt: skip
+
+
+def test_a_healthy_wave_is_followed_by_the_next_once_its_feedback_is_in() -> None:
+    sending = [tick(t, gmail={"hard_bounce": 15}, orange={"complaint": 1}) for t in (300, 600, 900, 1200)]
+    found = play(*sending, *[tick(t, done=True) for t in range(1500, 60_000, 300)])
+    assert done(found) == ["release_wave 1", "release_wave 2"]
+    assert (found[0]["type"], found[-1]) == ("ready", {"type": "bye"})
+    assert len(found) == 1 + 4 + 195 + 1
+
+
+def test_one_bad_lane_is_suspended_alone() -> None:
+    found = play(*[tick(t, yahoo={"hard_bounce": 300}) for t in (300, 600)])
+    assert done(found) == ["release_wave 1", "suspend_lane yahoo"]
+
+
+def test_a_bad_list_is_halted_once_and_says_why() -> None:
+    bad = {"hard_bounce": 400}
+    found = play(*[tick(t, gmail=bad, yahoo=bad, orange=bad) for t in (300, 600, 900)])
+    assert done(found) == ["release_wave 1", "halt_campaign"]
+    assert "to 1 that the rate is above the limit: halt" in found[1]["actions"][0]["reason"]
+
+
+def test_a_burst_slows_its_lane_first() -> None:
+    found = play(*[tick(t, orange={"deferral": 900 if t < 700 else 40}) for t in range(300, 3_000, 300)])
+    assert done(found) == ["release_wave 1", "throttle_lane orange 0.25", "throttle_lane orange 1.0"]
+
+
+def test_a_silent_feed_pauses_the_wave_until_it_speaks_again() -> None:
+    silent = [tick(t, fed=t < 700) for t in range(300, 2_400, 300)]
+    back = tick(2_400)
+    back["delivered"] = [{"wave": 1, "lane": lane, "n": n} for lane, n in
+                         (("gmail", 29_000), ("yahoo", 14_500), ("orange", 14_500))]  # fmt: skip
+    assert done(play(*silent, back)) == ["release_wave 1", "pause_wave", "resume_wave"]
+
+
+def test_after_an_override_only_what_is_sent_later_is_judged() -> None:
+    bad = {"hard_bounce": 400}
+    halted = [tick(300, gmail=bad, yahoo=bad, orange=bad)]
+    override = {"type": "override", "t": 600, "do": "resume_campaign", "by": "ops"}
+    good, again = [tick(t) for t in (900, 1200)], tick(1500, gmail=bad, yahoo=bad, orange=bad)
+    assert done(play(*halted, override, *good)) == ["release_wave 1", "halt_campaign"]
+    assert done(play(*halted, override, *good, again)) == ["release_wave 1", "halt_campaign", "halt_campaign"]
+
+
+def test_events_told_twice_and_in_any_order_count_once() -> None:
+    def told(order: int, copies: int) -> dict[str, Any]:
+        line = tick(300)
+        line["events"] = [
+            {"id": f"e{i}.{copy}", "type": "hard_bounce", "lane": "yahoo", "wave": 1, "batch": "1.yahoo.300",
+             "msg": f"m{i}", "t": 200, "sent_t": 150}
+            for copy in range(copies) for i in range(60)
+        ][::order]  # fmt: skip
+        return line
+
+    assert play(told(1, 1)) == play(told(-1, 3))
+    assert done(play(told(1, 5))) == ["release_wave 1"]
+
+
+def _changed(**fields: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(HELLO), **fields}
+
+
+ODD = {
+    "zero sent": tick(300) | {"sent": [{"wave": 1, "lane": "gmail", "batch": "b", "t": 0, "n": 0}]},
+    "all bounced": tick(300, gmail={"hard_bounce": 5_000}),
+    "events before their send": tick(300, done=True, gmail={"hard_bounce": 3}),
+    "more events than mails": tick(300, gmail={"hard_bounce": 99_000}),
+    "an unknown lane": tick(300, nobody={"hard_bounce": 900, "complaint": 4}),
+    "an unknown event": tick(300, gmail={"mood": 900}),
+    "nothing": {"type": "tick", "t": 300},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_ticks_are_answered(name: str) -> None:
+    back = {**copy.deepcopy(ODD[name]), "t": 100}  # and then the clock steps back
+    found = play(ODD[name], back, tick(600))
+    assert [answer["type"] for answer in found] == ["ready", *["decision"] * 3, "bye"]
+    assert not {a.get("lane") for answer in found for a in answer.get("actions", [])} - {None, *HELLO["lanes"]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"policy": {"hard_bounce": {"threshold": 0, "halts": True}, "complaint": {"threshold": 1, "halts": True}}},
+        {"policy": {"mood": {"threshold": 0.1, "halts": True}}, "delay_curves": {"mood": [[1, 1]]}},
+        {"delay_curves": {"complaint": [[60, 0.5], [360, 0.2], [0, 0.1]], "hard_bounce": []}},
+        {"campaign": {"id": "c", "waves": [{"wave": 1, "planned": {"gmail": 1, "yahoo": 0}}, {"wave": 2}]}},
+        {"campaign": {"id": "c", "waves": []}},
+        {"lanes": {}},
+    ],
+)
+def test_odd_campaigns_are_judged(fields: dict[str, Any]) -> None:
+    found = play(tick(300, gmail={"hard_bounce": 1}), tick(600, done=True), hello=_changed(**fields))
+    assert [answer["type"] for answer in found] == ["ready", "decision", "decision", "bye"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        (["{"], "line 1: not JSON"),
+        (["[]"], "line 1: a message is a JSON object, not list"),
+        (['{"type": "tick", "t": 1}'], "begins with a hello"),
+        ([json.dumps(HELLO), '{"type": "dance"}'], "line 2: .*the types are"),
+        ([json.dumps(HELLO), '{"type": "tick"}'], "line 2: .*lacks 't'"),
+        ([json.dumps(_changed(policy={"hard_bounce": {"threshold": 2}}))], "from 0 to 1"),
+        ([json.dumps({"type": "hello"})], "lacks 'policy'|lacks 'campaign'"),
+    ],
+)
+def test_what_cannot_be_understood_names_its_line(lines: list[str], what: str) -> None:
+    with pytest.raises(BadInput, match=what):
+        list(answers(iter(lines)))
