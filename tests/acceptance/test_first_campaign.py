@@ -100,7 +100,9 @@ def test_a_bad_tail_is_halted_and_exactly_the_rest_is_sent_after_resume(shop: Sh
 
     shown = shop.json("campaign", "show", NAME)
     assert shown["status"] == "halted"
-    assert [w["status"] for w in shown["waves"]] == ["cleared", "cleared", "cleared", "halted", "halted"], shown["waves"]
+    assert [w["status"] for w in shown["waves"]] == ["cleared", "cleared", "cleared", "halted", "halted"], shown[
+        "waves"
+    ]
     assert any(hold["kind"] == "halt" and hold["reason"] == "hard_bounce" for hold in shown["holds"])
     halting = next(s for s in shown["signals"] if s["verdict"] == "halt")
     assert halting["rate"] > halting["limit"] == 0.05
@@ -134,7 +136,9 @@ def test_genuine_bounces_come_back_to_the_person_and_suppress_the_right_ones(sho
     export = write_export(shop.home / "data", 1_500)
     for kind, file in export:
         shop.json("import", kind, str(file))
-    one_wave = TYPE.replace("ramp: [5%, 25%, 20%, 25%, 25%]", "ramp: [100%]").replace("gates: {use: default}", "control: 0%")
+    one_wave = TYPE.replace("ramp: [5%, 25%, 20%, 25%, 25%]", "ramp: [100%]").replace(
+        "gates: {use: default}", "control: 0%"
+    )
     (shop.home / "policies/types/newsletter.yaml").write_text(one_wave.replace("control: 5%\n", ""))
     (shop.home / "policies/gates.yaml").write_text("default: {signals: {hard_bounce: {halt: 100%, mode: observe}}}\n")
     shop.run("campaign", "create", str(shop.home / "campaigns/soldes.yaml"))
