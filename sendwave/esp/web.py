@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from sendwave.errors import HandOverError, Permanent, Unknown
 from sendwave.esp import hooks
 from sendwave.esp.base import Answers, PerRecipient, RawReport, Receipt, Refusal, Submission, WebRequest
-from sendwave.esp.http import Client
 from sendwave.esp.mailing import Desk, Mailing, Piece
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
@@ -26,7 +25,7 @@ class WebAdapter(ABC):
         """`home` is the workspace: content folders are relative to it. Connects to nothing yet."""
         self._settings = settings
         self._desk = Desk(home)
-        self._client: Client | None = None
+        self._client: Any = None  # a Client, or whatever the ESP's own library gives; it has close()
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
     def submit(self, submission: Submission) -> Receipt:
@@ -40,11 +39,11 @@ class WebAdapter(ABC):
         return Receipt([*mailing.refused, *receipt.refused], receipt.deferred, receipt.unknown, receipt.message_ids)
 
     @abstractmethod
-    def _connect(self) -> Client:
+    def _connect(self) -> Any:
         """The API's client, with the key. Raises Permanent without one."""
 
     @abstractmethod
-    def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
+    def _hand_over(self, client: Any, mailing: Mailing) -> Receipt:
         """Hand `mailing.pieces` over, once; as EspAdapter.submit."""
 
     def _key(self) -> str:

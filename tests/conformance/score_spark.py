@@ -1,4 +1,4 @@
-"""Spark gives the scores worked out by hand. Not collected by `make test`: `make conformance-spark` installs Spark first.
+"""Spark gives the scores worked out by hand. Not part of `make test`: `make conformance-spark` installs Spark first.
 
 Databricks is given the same text. A Java runtime (17 or later) has to be there.
 """

@@ -14,11 +14,17 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, parse_qsl, urlencode
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
 
 from sendwave import esp
 from sendwave.esp.base import RawReport, WebRequest
@@ -368,6 +374,61 @@ def _kumomta_bounce(token: str, address: str, at: datetime) -> Any:
     }
 
 
+def _ses_people(call: Call) -> list[Person]:
+    return [
+        (
+            one["Destination"]["ToAddresses"][0],
+            one["ReplacementTags"][0]["Value"],
+            _link({header["Name"]: header["Value"] for header in one["ReplacementHeaders"]}),
+        )
+        for one in call.json["BulkEmailEntries"]
+    ]
+
+
+def _ses_answer(addresses: list[str]) -> Reply:
+    codes = {"gone.": "MESSAGE_REJECTED", "later.": "ACCOUNT_THROTTLED"}
+    told = [next((v for k, v in codes.items() if address.startswith(k)), "SUCCESS") for address in addresses]
+    return Reply(200, {"BulkEmailEntryResults": [{"Status": status, "MessageId": "1"} for status in told]})
+
+
+def _ses_bounce(token: str, address: str, at: datetime) -> Any:
+    bounce = {"bounceType": "Permanent", "bounceSubType": "General", "timestamp": at.isoformat(), "feedbackId": "1"}
+    bounce["bouncedRecipients"] = [{"emailAddress": address, "status": "5.1.1", "diagnosticCode": "smtp; 550 5.1.1 no"}]
+    told = {"eventType": "Bounce", "bounce": bounce, "mail": {"messageId": "1", "tags": {"sendwave_token": [token]}}}
+    return sns_notification(json.dumps(told), at)
+
+
+SNS_TOPIC = "arn:aws:sns:eu-west-1:123456789012:events"
+
+
+@cache
+def sns_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+@cache
+def sns_certificate() -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.example")])
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(sns_key().public_key())
+    built = built.serial_number(1).not_valid_before(began).not_valid_after(began + timedelta(days=365))
+    return built.sign(sns_key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def sns_notification(message: str, at: datetime) -> dict[str, str]:
+    told = {
+        "Message": message,
+        "MessageId": "1",
+        "Timestamp": at.isoformat(),
+        "TopicArn": SNS_TOPIC,
+        "Type": "Notification",
+    }
+    signed = "".join(f"{name}\n{value}\n" for name, value in told.items()).encode()
+    url = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem"
+    given = b64encode(sns_key().sign(signed, padding.PKCS1v15(), hashes.SHA256())).decode()
+    return told | {"SignatureVersion": "2", "SigningCertURL": url, "Signature": given}
+
+
 LOGIN = {"webhook_user": "us", "webhook_password": "pw"}
 
 SPOKEN: dict[str, Spoken] = {
@@ -420,6 +481,14 @@ SPOKEN: dict[str, Spoken] = {
         one_by_one=True,
     ),
     "postal": Spoken(_postal_people, _postal_answer, _postal_bounce, per_recipient=True, one_by_one=True),
+    "ses": Spoken(
+        _ses_people,
+        _ses_answer,
+        _ses_bounce,
+        settings={"access_key": "key", "secret_key": "secret", "webhook_topic": SNS_TOPIC},
+        sign=lambda body, now: {},
+        per_recipient=True,
+    ),
     "kumomta": Spoken(_kumomta_people, _kumomta_answer, _kumomta_bounce, settings=LOGIN, refuses=True),
 }
 
@@ -439,6 +508,8 @@ class World:
         write_content(home)
         settings = {"esp": name, **self.spoken.settings, "base_url": server.url}
         self.adapter: Any = esp.make(settings, route="test", home=home, token_key=token_key)
+        if name == "ses":
+            self.adapter.certificates._fetch = lambda url: sns_certificate()
         told = self.spoken
         self.addresses = {
             "accepted": ["anne@orange.example", "bruno@gmail.example"],

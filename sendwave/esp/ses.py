@@ -1,0 +1,325 @@
+"""Amazon SES v2: SendBulkEmail, and its events by SNS, over SQS (better: 23 days of retries) or HTTP.
+
+docs.aws.amazon.com/ses: "SendBulkEmail", "Contents of event data", "Notification contents". Needs the extra `ses`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, NoReturn
+
+from pydantic import Field, SecretStr
+
+from sendwave.errors import BadInput, Permanent, Transient, Unknown
+from sendwave.esp import hooks, http, sns, words
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, RawReport, Receipt, Refusal, WebRequest
+from sendwave.esp.letters import TOKEN_HEADER
+from sendwave.esp.mailing import TOKEN, Mailing, Piece, skeleton
+from sendwave.esp.web import WebAdapter
+from sendwave.esp.words import Word
+from sendwave.rules.events import Cause, Event, EventType, Permanence
+from sendwave.rules.units import Duration, parse_duration
+
+_CERTIFICATES: Final = r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/SimpleNotificationService-[0-9a-zA-Z]+\.pem"
+_STOPPED: Final = frozenset({"SendingPausedException", "AccountSuspendedException", "LimitExceededException"})
+_THROTTLED: Final = frozenset({"TooManyRequestsException", "Throttling", "ThrottlingException"})
+_ROUNDS: Final = 20  # calls of ten messages a poll
+_LATER: Final = {  # per entry: certainly not taken, may go again
+    "ACCOUNT_THROTTLED": Cause.THROTTLED,
+    "ACCOUNT_DAILY_QUOTA_EXCEEDED": Cause.THROTTLED,
+    "ACCOUNT_SENDING_PAUSED": Cause.POLICY,
+    "ACCOUNT_SUSPENDED": Cause.POLICY,
+    "CONFIGURATION_SET_SENDING_PAUSED": Cause.POLICY,
+    "TRANSIENT_FAILURE": Cause.OTHER,
+}
+_WORDS: Final = {
+    "Send": words.ACCEPTED,
+    "Delivery": words.DELIVERED,
+    "DeliveryDelay": words.DEFERRED,
+    "Bounce": words.UNCLEAR,
+    "Complaint": words.COMPLAINT,
+    "Reject": Word(EventType.REJECT, cause=Cause.CONTENT),  # a virus
+    "Rendering Failure": words.FAIL,
+    "Open": words.OPEN,
+    "Click": words.CLICK,
+    "Subscription": words.UNSUBSCRIBE,
+}
+_KEYS: Final = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
+_PERMANENCES: Final = {"Permanent": Permanence.HARD, "Transient": Permanence.SOFT}
+_CAUSES: Final = {  # bounceSubType and delayType
+    "NoEmail": Cause.UNKNOWN_USER,
+    "MailboxFull": Cause.MAILBOX_FULL,
+    "MessageTooLarge": Cause.CONTENT,
+    "ContentRejected": Cause.CONTENT,
+    "AttachmentRejected": Cause.CONTENT,
+    "CustomTimeoutExceeded": Cause.EXPIRED,
+    "SpamDetected": Cause.CONTENT,
+    "IPFailure": Cause.BLOCKED_REPUTATION,
+}
+_OWN_LIST: Final = frozenset({"Suppressed", "OnAccountSuppressionList", "UnsubscribedRecipient"})
+
+
+class SesSettings(hooks.WebhookSettings):
+    """A route by Amazon SES. Without access_key the machine's own role is used."""
+
+    esp: Literal["ses"]
+    region: str = "eu-west-1"
+    base_url: str | None = Field(None, description="Endpoint, where it is not Amazon's own.")
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    configuration_set: str | None = Field(None, description="With event publishing: only there our tags come back.")
+    batch_size: int = Field(50, ge=1, le=50)
+    queue_url: str | None = Field(None, description="SQS queue the topic delivers to; then events are polled.")
+    webhook_topic: str | None = Field(None, description="ARN of the topic that posts events to the webhook.")
+    webhook_tolerance: Duration = Field(parse_duration("2h"), description="Age of a message; retries last an hour.")
+
+
+class Adapter(WebAdapter):
+    """The `ses` ESP. Safe for several threads."""
+
+    name: ClassVar[str] = "ses"
+    Settings: ClassVar[type[AdapterSettings]] = SesSettings
+    _settings: SesSettings
+
+    def __init__(self, settings: SesSettings, *, home: Path, token_key: bytes) -> None:
+        super().__init__(settings, home=home, token_key=token_key)
+        self.certificates = sns.Certificates(_CERTIFICATES)
+        self._given: dict[str, RawReport] = {}
+        self._lock = threading.Lock()
+        self._queue: Any = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        feed = Feed.POLL if self._settings.queue_url else Feed.WEBHOOK
+        return Capabilities(
+            self._settings.batch_size, per_recipient=True, feed=feed, concurrent=True, reports_delivery=True
+        )
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _connect(self) -> Any:
+        return self._open("sesv2", self._settings.base_url)
+
+    def _open(self, service: str, endpoint: str | None) -> Any:
+        """A client that never repeats a call by itself: dispatch does, and knows when it may."""
+        try:
+            import boto3
+            from botocore.config import Config
+        except ModuleNotFoundError as missing:
+            raise Permanent("Amazon SES needs: pip install 'sendwave[ses]'") from missing
+        wait = self._settings.timeout.total_seconds()
+        config = Config(read_timeout=wait, connect_timeout=min(wait, 10.0), retries={"total_max_attempts": 1})
+        return boto3.session.Session().client(
+            service,
+            region_name=self._settings.region,
+            endpoint_url=endpoint,
+            aws_access_key_id=hooks.secret(self._settings.access_key),
+            aws_secret_access_key=hooks.secret(self._settings.secret_key),
+            config=config,
+        )
+
+    def _hand_over(self, client: Any, mailing: Mailing) -> Receipt:
+        import botocore.exceptions as faults
+
+        try:
+            answer = client.send_bulk_email(**self._document(mailing))
+        except faults.ClientError as fault:
+            _refuse(fault.response, mailing.submission.now)
+        except (faults.ReadTimeoutError, faults.ConnectionClosedError, faults.ResponseStreamingError) as fault:
+            raise Unknown(f"Amazon SES was asked and gave no answer: {fault}") from fault
+        except (faults.EndpointConnectionError, faults.ConnectTimeoutError, faults.ProxyConnectionError) as fault:
+            raise Transient(f"Amazon SES cannot be reached: {fault}") from fault
+        except faults.HTTPClientError as fault:
+            raise Unknown(f"Amazon SES was asked and gave no answer: {fault}") from fault
+        except faults.BotoCoreError as fault:
+            raise Permanent(f"Amazon SES cannot be asked (key or settings): {fault}") from fault
+        results = hooks.rows(answer, "BulkEmailEntryResults")
+        if len(results) != len(mailing.pieces):
+            return Receipt(unknown=[piece.index for piece in mailing.pieces])
+        return _receipt(mailing, results)
+
+    def _document(self, mailing: Mailing) -> dict[str, Any]:
+        name, address = mailing.sender
+        template, values = _template(mailing)
+        document: dict[str, Any] = {
+            "FromEmailAddress": f'"{name}" <{address}>' if name else address,
+            "DefaultContent": {"Template": template},
+            "DefaultEmailTags": [{"Name": "campaign", "Value": mailing.tags[0]}],
+            "BulkEmailEntries": [_entry(piece, row) for piece, row in zip(mailing.pieces, values, strict=True)],
+        }
+        if mailing.reply_to:
+            document["ReplyToAddresses"] = [mailing.reply_to[1]]
+        if self._settings.configuration_set:
+            document["ConfigurationSetName"] = self._settings.configuration_set
+        return document
+
+    # ── being told ───────────────────────────────────────────────────────────────────────────────────────────────
+    def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
+        """As an SNS message, by a certificate of Amazon's and our topic."""
+        tolerance, topic = self._settings.webhook_tolerance, self._settings.webhook_topic
+        return sns.verify(request, now, certificates=self.certificates, topic=topic, tolerance=tolerance)
+
+    def poll(self, now: datetime) -> Iterable[RawReport]:  # noqa: ARG002  # the queue knows what is waiting
+        """Messages of the queue; those given and not acknowledged first."""
+        if not self._settings.queue_url:
+            return ()
+        with self._lock:
+            if self._queue is None:
+                self._queue = self._open("sqs", self._settings.base_url)
+            for _ in range(_ROUNDS):
+                found = self._queue.receive_message(QueueUrl=self._settings.queue_url, MaxNumberOfMessages=10)
+                messages = hooks.rows(found, "Messages")
+                for told in messages:
+                    report = RawReport(told["Body"].encode(), ref=told["ReceiptHandle"])
+                    self._given[told["MessageId"]] = report  # the newest handle is the one that can delete it
+                if len(messages) < 10:
+                    break
+            return list(self._given.values())
+
+    def acknowledge(self, reports: Sequence[RawReport]) -> None:
+        handles = {report.ref for report in reports}
+        with self._lock:
+            done = [key for key, report in self._given.items() if report.ref in handles]
+            for start in range(0, len(done), 10):
+                entries = [
+                    {"Id": str(n), "ReceiptHandle": self._given[key].ref}
+                    for n, key in enumerate(done[start : start + 10])
+                ]
+                self._queue.delete_message_batch(QueueUrl=self._settings.queue_url, Entries=entries)
+            for key in done:
+                del self._given[key]
+
+    def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
+        """In SNS's envelope or, with raw delivery, without; one event for each recipient."""
+        document = hooks.read_json(report.body, of="Amazon SES")
+        event_id = None
+        if sns.is_envelope(document):
+            if document["Message"].startswith("Successfully validated"):
+                return []
+            event_id = hooks.text(document, "MessageId")
+            document = sns.open_envelope(document, of="Amazon SES")
+        if isinstance(document, dict) and not isinstance(document.get("mail"), dict):
+            raise BadInput("this is no report of Amazon SES: it is about no mail")
+        found = [e for told in hooks.objects(document, of="Amazon SES") for e in self._events(told, received_at)]
+        return [replace(event, event_id=event.event_id or event_id) for event in found]
+
+    def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
+        said = told.get("eventType", told.get("notificationType"))
+        mail = hooks.part(told, "mail")
+        name = said if isinstance(said, str) else ""
+        about = hooks.part(told, _KEYS.get(name, name.lower()))
+        word = _meaning(words.look_up(_WORDS, said), about)
+        for person in _people(about, mail):
+            reply = hooks.text(person, "diagnosticCode")
+            yield words.event(
+                word,
+                received_at,
+                at=about.get("timestamp") or mail.get("timestamp"),
+                said=said,
+                token=_token(mail),
+                recipient=hooks.text(person, "emailAddress"),
+                message_id=hooks.text(mail, "messageId"),
+                event_id=hooks.text(about, "feedbackId"),
+                reply=reply,
+                about=hooks.text(about, "bounceSubType", "delayType", "reason", "errorMessage"),
+                enhanced=hooks.text(person, "status"),
+                url=hooks.text(about, "link"),
+            )
+
+
+def _refuse(response: Any, now: datetime) -> NoReturn:
+    told, meta = hooks.part(response, "Error"), hooks.part(response, "ResponseMetadata")
+    code, reason = hooks.text(told, "Code") or "", hooks.text(told, "Message") or ""
+    status = int(hooks.number(meta.get("HTTPStatusCode")) or 0)
+    answer = http.Answer(status, hooks.part(meta, "HTTPHeaders"), b"")
+    if code in _STOPPED or "paused" in reason.lower() or "Daily message quota" in reason:
+        http.pause(hooks.described([code, reason]), answer, now)
+    if code in _THROTTLED:
+        raise Transient(f"{code}: {reason}", http.wait_of(answer.headers, now) or http.DEFAULT_WAIT)
+    http.refuse(answer, now, what=hooks.described([code, reason]))
+
+
+def _template(mailing: Mailing) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The template of the call and each person's values. SES fills it in as it is, without escaping."""
+    if mailing.template:
+        return {"TemplateName": mailing.template, "TemplateData": "{}"}, [piece.fields for piece in mailing.pieces]
+    values: list[dict[str, Any]] = [{} for _ in mailing.pieces]
+    content: dict[str, str] = {}
+    for part in ("subject", "text", "html"):
+        texts = [getattr(piece.rendered, part) for piece in mailing.pieces]
+        if texts[0] is None:
+            continue
+        found = skeleton(texts, lambda name: f"{{{{{name}}}}}", f"sw{part[0]}", "{{")
+        content[part.capitalize()] = found.shared
+        for row, given in zip(values, found.values, strict=True):
+            row.update(zip(found.names, given, strict=True))
+    return {"TemplateContent": content, "TemplateData": "{}"}, values
+
+
+def _entry(piece: Piece, values: dict[str, Any]) -> dict[str, Any]:
+    headers = {TOKEN_HEADER: piece.token, **piece.list_headers}
+    data = json.dumps(values, ensure_ascii=False, default=str)
+    return {
+        "Destination": {"ToAddresses": [piece.address]},
+        "ReplacementTags": [{"Name": TOKEN, "Value": piece.token}],
+        "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": data}},
+        "ReplacementHeaders": [{"Name": name, "Value": value} for name, value in headers.items()],
+    }
+
+
+def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:
+    refused: list[PerRecipient] = []
+    deferred: list[PerRecipient] = []
+    for piece, result in zip(mailing.pieces, results, strict=True):
+        status = hooks.text(result, "Status") or ""
+        text = hooks.described([status, hooks.text(result, "Error")])
+        if status in _LATER:
+            meaning = (Permanence.SOFT, _LATER[status])
+            deferred.append(mailing.answer(piece.index, EventType.DEFERRED, text, meaning))
+        elif status != "SUCCESS":
+            meaning = (Permanence.UNKNOWN, Cause.CONTENT if status == "MESSAGE_REJECTED" else Cause.OTHER)
+            refused.append(mailing.answer(piece.index, EventType.REJECT, text, meaning))
+    return Receipt(refused, deferred)
+
+
+def _meaning(word: Word, about: dict[str, Any]) -> Word:
+    """What the sub-types add to bounces, complaints, delays and subscriptions."""
+    detail = hooks.text(about, "bounceSubType", "complaintSubType", "delayType") or ""
+    if word in {words.UNCLEAR, words.COMPLAINT} and detail in _OWN_LIST:
+        return words.SUPPRESSED
+    if word is words.UNCLEAR:
+        permanence = _PERMANENCES.get(hooks.text(about, "bounceType") or "", Permanence.UNKNOWN)
+        return Word(EventType.BOUNCE, permanence, _CAUSES.get(detail, Cause.OTHER))
+    if word is words.DEFERRED and detail in _CAUSES:
+        return Word(EventType.DEFERRED, Permanence.SOFT, _CAUSES[detail])
+    if word is words.UNSUBSCRIBE and hooks.part(about, "newTopicPreferences").get("unsubscribeAll") is False:
+        return words.RESUBSCRIBE
+    return word
+
+
+def _people(about: dict[str, Any], mail: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whom it is about: the event's own list, else all the mail went to; a text stands for its address."""
+    for key in ("bouncedRecipients", "complainedRecipients", "delayedRecipients", "recipients"):
+        if found := _listed(about.get(key)):
+            return found
+    return _listed(mail.get("destination")) or [{}]
+
+
+def _listed(found: Any) -> list[dict[str, Any]]:
+    if not isinstance(found, list):
+        return []
+    people = [{"emailAddress": one} if isinstance(one, str) else one for one in found]
+    return [one for one in people if isinstance(one, dict)]
+
+
+def _token(mail: dict[str, Any]) -> str | None:
+    """In the tags of event publishing, or the header where headers are included."""
+    tags = hooks.part(mail, "tags").get(TOKEN)
+    if isinstance(tags, list) and tags and isinstance(tags[0], str):
+        return tags[0]
+    headers = {(hooks.text(h, "name") or "").lower(): hooks.text(h, "value") for h in hooks.rows(mail, "headers")}
+    return headers.get(TOKEN_HEADER.lower())
