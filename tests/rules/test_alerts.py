@@ -8,7 +8,7 @@ from typing import Any
 import bases
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -113,21 +113,22 @@ def test_whom_the_rule_spoke_about_lately_is_left_alone(engine: DuckdbEngine) ->
 
 
 values = st.one_of(st.none(), st.integers(0, 100).map(float))
+ENGINE = DuckdbEngine(threads=1)  # one for all examples: starting an instance costs more than asking it
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(values, values), min_size=1, max_size=30))
 def test_nobody_crosses_a_line_both_ways_and_nobody_still_crosses(pairs: list[tuple[Any, Any]]) -> None:
-    engine = DuckdbEngine(threads=1)
     now = [(n, pair[1], "g") for n, pair in enumerate(pairs, 1)]
     before = [(n, pair[0], "g") for n, pair in enumerate(pairs, 1)]
-    risen = {row["contact"] for row in asked(engine, RISES, now, before)}
-    fallen = {row["contact"] for row in asked(engine, Alert(falls_below=50), now, before)}
+    risen = {row["contact"] for row in asked(ENGINE, RISES, now, before)}
+    fallen = {row["contact"] for row in asked(ENGINE, Alert(falls_below=50), now, before)}
     assert not risen & fallen
     assert risen == {
         n for n, (old, new) in enumerate(pairs, 1) if new is not None and new >= 50 and not (old or 0) >= 50
     }
-    assert not asked(engine, RISES, now, now)
-    assert not asked(engine, DROPS, now, now)
+    assert not asked(ENGINE, RISES, now, now)
+    assert not asked(ENGINE, DROPS, now, now)
 
 
 @pytest.mark.parametrize(
