@@ -59,6 +59,11 @@ crash: setup  ## kill real processes at every fault point; nobody twice, nobody 
 acceptance: setup  ## whole campaigns against real servers on loopback
 	$(BIN)/pytest -n $(WORKERS) -m acceptance $(ARGS)
 
+.PHONY: conformance-spark
+conformance-spark: setup  ## the score's statement on Spark too: installs it first (450 MB), needs Java 17
+	@test -d .venv/spark/pyspark || $(BIN)/pip install --quiet --no-deps --target .venv/spark pyspark==4.3.0 py4j==0.10.9.9
+	PYTHONPATH=.venv/spark $(BIN)/pytest -p no:cacheprovider -W default tests/conformance/score_spark.py $(ARGS)
+
 .PHONY: explore
 explore: setup  ## property tests with fresh random examples, many more of them
 	SENDWAVE_TEST_PROFILE=explore $(BIN)/pytest -n $(WORKERS) -m "not crash and not acceptance" $(ARGS)

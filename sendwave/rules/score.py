@@ -96,17 +96,22 @@ def _added(point: Touchpoint, own: Sequence[Slot], traces: FromClause) -> Column
     size, ceiling = abs(point.points), min(point.cap or MAX_SUM, MAX_SUM)
     total: ColumnElement[Any] = cast(literal(0), BigInteger)
     for slot in own:
-        acts = func.coalesce(traces.c[slot.count], 0)
+        acts = cast(func.coalesce(traces.c[slot.count], 0), BigInteger)
         if slot.machine:
-            total = total + rounded(_at_most(acts, MAX_WEIGHED) * int(size * point.machine * 10_000), 10_000)
+            total = total + rounded(_at_most(acts, MAX_WEIGHED) * _big(int(size * point.machine * 10_000)), 10_000)
         else:
-            total = total + _at_most(acts, MAX_SUM) * size
+            total = total + _at_most(acts, MAX_SUM) * _big(size)
     limited = _at_most(total, ceiling)
     return cast(limited if point.points >= 0 else -limited, BigInteger)
 
 
 def _at_most(number: ColumnElement[Any], ceiling: int) -> ColumnElement[Any]:
-    return case((number > ceiling, ceiling), else_=number)
+    return case((number > _big(ceiling), _big(ceiling)), else_=number)
+
+
+def _big(number: int) -> ColumnElement[int]:
+    """A constant of 64 bits: engines multiply a count by a plain one in 32."""
+    return literal(number, BigInteger)
 
 
 def rounded(numerator: ColumnElement[Any], denominator: int) -> ColumnElement[Any]:
