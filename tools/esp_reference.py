@@ -36,8 +36,8 @@ REQUEST.json --setting KEY=VALUE` shows what sendwave makes of a recorded webhoo
 - **answers**: the HTTP statuses our webhook gives when events are stored, when the store is down, when it is no report.
 """
 WORDS: Final[dict[Any, str]] = {
-    timedelta: "duration", SecretStr: "secret", str: "text", int: "whole number", float: "number", bool: "`true` or `false`",
-    Path: "path",
+    timedelta: "duration", SecretStr: "secret", str: "text", int: "whole number", float: "number", Path: "path",
+    bool: "`true` or `false`",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -25,13 +26,15 @@ class WebAdapter(ABC):
         """`home` is the workspace: content folders are relative to it. Connects to nothing yet."""
         self._settings = settings
         self._desk = Desk(home)
+        self._opening = threading.Lock()
         self._client: Any = None  # a Client, or whatever the ESP's own library gives; it has close()
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
     def submit(self, submission: Submission) -> Receipt:
         """See EspAdapter."""
-        if self._client is None:
-            self._client = self._connect()
+        with self._opening:
+            if self._client is None:
+                self._client = self._connect()
         mailing = self._desk.open(submission)
         if not mailing.pieces:
             return Receipt(refused=mailing.refused)
