@@ -76,9 +76,10 @@ class Balance:
         start = min((point for point, *_ in told), default=0) // STAGES * STAGES if own else 0
         planned = max(waves, -(-size // STAGES))
         slow = fsum(late for *_, late in told)
+        at_halt = against(events, exposures, halt, waves=planned, start=start)
         return cls(
-            halt=against(events, exposures, halt, waves=planned, start=start),
-            hold=against(events, exposures, hold, waves=planned, start=start),
+            halt=at_halt,
+            hold=at_halt if hold == halt else against(events, exposures, hold, waves=planned, start=start),
             below=below(sum(events), slow, hold),
             slow=slow,
             allowed=allowance(hold, slow),

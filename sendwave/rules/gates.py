@@ -322,14 +322,17 @@ def _weigh(
 
 def _clear(counted: _Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool) -> tuple[Decision, bool, str]:
     """Whether a wave without an alarm may be followed by the next one."""
-    share = weighed.slow / counted.size if counted.size else 1.0
     calm = counted.events <= weighed.allowed
     if weighed.below >= CLEAR:
         return Decision.PASS, False, f"{weighed.below:,.0f} to 1 that the rate is below the limit"
     if counted.size * _levels(gate)[0] < 1:
         return Decision.PASS, False, "too few people to show anything"
-    if calm and (share >= HALF or late):
-        return Decision.PASS, False, f"{share:.0%} of the feedback is due, and no more came than the limit allows"
+    if calm and (counted.share >= HALF or late):
+        return (
+            Decision.PASS,
+            False,
+            f"{counted.share:.0%} of the feedback is due, and no more came than the limit allows",
+        )
     return Decision.HOLD, not soaked, f"not surely below the limit yet ({weighed.below:,.1f} to 1, {CLEAR:.0f} needed)"
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from itertools import accumulate, pairwise
-from typing import Any, Self
+from math import ceil
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -71,3 +72,27 @@ def _cumulated(ramp: Sequence[Decimal]) -> tuple[tuple[int, int], ...]:
     """The cumulated shares as whole numbers over one power of ten: no engine's fractions are involved."""
     scale = 10 ** max(max(0, -int(share.normalize().as_tuple().exponent)) for share in ramp)
     return tuple((int(above * scale), scale) for above in accumulate(ramp))
+
+
+TO_CLEAR: Final = 34.7
+"""Events a sender at its limit would show in a wave that clears, nine times in ten, one at half of that limit."""
+
+TO_HALT: Final = ((1.5, 82.7), (2.0, 23.1), (3.0, 6.9), (5.0, 2.2), (10.0, 0.67))
+"""(multiple of the limit, events a sender at its limit would have shown, on average, when that multiple is halted).
+
+Computed for evidence against a limit at 2,000 to 1, what a wave's own start needs at a weight of a tenth and 99 %.
+"""
+
+
+def needed(limit: float, share: float) -> int | None:
+    """People a wave needs so that evidence can clear it, once that share of its feedback is due; None: nobody can.
+
+    Only people count who show the signal: for complaints, those whose provider reports them.
+    """
+    return ceil(TO_CLEAR / (limit * share)) if limit > 0 and share > 0 else None
+
+
+def detectable(people: int, limit: float, share: float) -> float | None:
+    """The smallest multiple of the limit that is halted on average by then; None: not even ten times the limit."""
+    shown = people * limit * share
+    return next((multiple for multiple, events in TO_HALT if events <= shown), None)

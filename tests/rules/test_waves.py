@@ -65,3 +65,25 @@ def test_the_expression_cuts_like_the_arithmetic(engine: DuckdbEngine, ramp: tup
         found = session.read(select(rank, number).order_by(rank)).column("wave").to_pylist()
     expected = [n for n, size in enumerate(waves.sizes(shares, total), 1) for _ in range(size)]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "people"),
+    [(0.001, 0.5, 69_400), (0.02, 0.92, 1_886), (0.001, 0.18, 192_778), (0.0, 0.5, None), (0.1, 0.0, None)],
+)
+def test_people_a_wave_needs_to_be_cleared(limit: float, share: float, people: int | None) -> None:
+    assert waves.needed(limit, share) == people
+
+
+@pytest.mark.parametrize(
+    ("people", "limit", "share", "multiple"),
+    [
+        (100_000, 0.001, 1.0, 1.5),
+        (30_000, 0.001, 1.0, 2.0),
+        (5_000, 0.001, 0.5, 5.0),
+        (500, 0.001, 1.0, None),
+        (0, 0.1, 1, None),
+    ],
+)
+def test_what_a_wave_can_tell(people: int, limit: float, share: float, multiple: float | None) -> None:
+    assert waves.detectable(people, limit, share) == multiple
