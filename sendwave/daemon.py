@@ -22,7 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import alerts, dispatch, feedback, judge, release, tiers
+from sendwave.flow import alerts, dispatch, feedback, judge, release, score, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
@@ -37,6 +37,7 @@ PERIODS: Final = {
     "feedback": (0.5, 2.0),
     "judge": (1.0, 5.0),
     "policies": (5.0, 5.0),
+    "score": (30.0, 30.0),
     "alerts": (20.0, 20.0),
 }
 """Seconds between two ticks of a stage, while a campaign is being sent and while none is.
@@ -124,6 +125,14 @@ class Daemon:
         with self.workspace.db.write() as connection:
             pinned.remember(connection, policy, now)
         _LOG.info("policy_loaded", version=policy.version)
+
+    def score(self, now: datetime) -> None:
+        """Score everybody when the policy's time of day has come, once a date, also after days switched off."""
+        house = self.workspace
+        policy = self._policy or house.policy
+        elsewhere = house.settings.engine.url
+        if done := score.run_due(house.db, house.engine, house.lake, policy, now=now, elsewhere=elsewhere):
+            _LOG.info("scored", **done.document())
 
     def alerts(self, now: datetime) -> None:
         """Say what new scores give to say, deliver what waits. Without new scores this costs three indexed queries."""
