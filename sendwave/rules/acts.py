@@ -155,7 +155,7 @@ def kept(grid: Grid, acts: FromClause, *, since: int | None = None, until: int |
     """
     a = acts.c
     source: FromClause = acts
-    conditions = [a.contact.is_not(None), a.ts.is_not(None)]
+    conditions: list[ColumnElement[bool]] = [a.contact.is_not(None), a.ts.is_not(None)]
     for number in range(len(grid.ignore)):
         implied = _implied(grid, number, acts)
         same = [implied.c[name] == a[name] for name in implied.c.keys() if name != "implied"]  # noqa: SIM118  # columns
