@@ -83,7 +83,7 @@ def test_what_clears_a_wave(sent: int, events: int, age: float, late: bool, expe
 
 @pytest.mark.parametrize("limit", [0.001, 0.02])
 def test_on_the_limit_the_evidence_is_a_supermartingale(limit: float) -> None:
-    """Simulated: 4,000 senders on the limit, looked at 400 times; the mean stays at 1, few ever get far."""
+    """Simulated: 400 senders on the limit, looked at 400 times; the mean stays at 1, few ever get far."""
     draw = np.random.default_rng(20_260_302)
     step, looks, senders, waves = 25 / limit / 100, 400, 4_000, 5
     seen = draw.binomial(int(step), limit, (senders, looks))
