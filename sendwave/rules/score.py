@@ -26,13 +26,11 @@ from sendwave.rules.columns import (
     String,
     age_days,
     and_,
-    between,
     case,
     cast,
     func,
     literal,
     null,
-    or_,
     select,
     younger,
 )
@@ -191,20 +189,15 @@ def whole_statement(grid: Grid, as_of: int, interactions: FromClause, contacts: 
     return score_statement(grid, base, as_of)
 
 
-def history_statement(
-    tiers: Tiers, day: str, new: FromClause, former: FromClause, among: tuple[int, int]
-) -> Select[Any]:
-    """The columns of HISTORY for the contacts whose score on that date is not what it was."""
-    was = known_score(former.c.score)
-    changed = or_(was.is_(None), new.c.score != was)
+def history_statement(tiers: Tiers, day: str, new: FromClause, former: FromClause) -> Select[Any]:
+    """The columns of HISTORY for rows of (contact, score) in `new`, which changed on that local date."""
     none = cast(null(), String)
     told = [
         new.c.contact,
         literal(day, String).label("scored_on"),
         cast(new.c.score, Double).label("score"),
         tier_key(tiers, new.c.score, none).label("tier"),
-        was.label("former_score"),
+        known_score(former.c.score).label("former_score"),
         tier_key(tiers, former.c.score, former.c.tier).label("former_tier"),
     ]
-    source = new.outerjoin(former, former.c.contact == new.c.contact)
-    return select(*told).select_from(source).where(changed, between(new.c.contact, *among))
+    return select(*told).select_from(new.outerjoin(former, former.c.contact == new.c.contact))

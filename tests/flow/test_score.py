@@ -12,7 +12,7 @@ from bases import table
 from score_by_hand import Act
 from score_world import ScoreWorld, acts
 
-from sendwave.engine import clean, pieces
+from sendwave.engine import clean, traces
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput
@@ -141,7 +141,7 @@ def test_pieces_of_the_base_give_what_the_whole_gives(
 ) -> None:
     world.know(dict.fromkeys(range(1, 30)))
     world.hear(*some_acts(now), *acts([(n, "visit", ago(now, days=n / 3)) for n in range(1, 30)]))
-    monkeypatch.setattr(pieces, "PIECE", 400_000)
+    monkeypatch.setattr(traces, "ROOM", 30_000_000)  # some 400,000 contacts
     world.score()
     assert world.scores == world.by_hand()
     assert len(world.rows("scores")) == len(world.people)

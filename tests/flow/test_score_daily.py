@@ -25,6 +25,7 @@ TOUCHPOINTS: dict[str, Any] = {
     "sign_up": {"style": "sign_up", "unless": ["purchase"], "bands": [{"within": "6d", "points": 5}]},
     "visit": {"style": "additive", "points": 2, "window": "6d", "cap": 9},
     "click": {"style": "additive", "points": 3, "window": "2d"},
+    "open": {"machine": "50%", "bands": [{"within": "3d", "points": 4}, {"within": "9d", "points": 1}]},
 }
 GRID: dict[str, Any] = {
     "daily": "02:30 Europe/Paris",
@@ -197,36 +198,48 @@ def test_people_who_come_later_are_scored_too(world: ScoreWorld) -> None:
     assert world.scores == world.by_hand(summary.as_of) == {1: 5, 2: 0, 3: 0, 4: 5, 3_000_000: 20}
 
 
+WITHOUT_CYCLE = {key: part for key, part in GRID.items() if key != "cycle"}
+
+
+@pytest.mark.parametrize("parts", [GRID, WITHOUT_CYCLE], ids=["cycle", "no cycle"])
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
-    st.lists(
+    rows=st.lists(
         st.tuples(
-            st.integers(1, 4),
-            st.sampled_from(["purchase", "visit", "click"]),
+            st.integers(1, 9),
+            st.sampled_from(["purchase", "visit", "click", "open"]),
             st.integers(0, 24 * DAY),  # when it happens
-            st.sampled_from([0, 0, DAY // 2, 2 * DAY]),  # how late it arrives
+            st.sampled_from([0, 0, 0, DAY // 2, 2 * DAY]),  # how late it arrives
+            st.booleans(),  # whether a machine did it
         ),
-        max_size=40,
-    )
+        max_size=60,
+    ),
+    signed=st.lists(st.tuples(st.integers(1, 10), st.integers(0, 24)), max_size=6),
 )
-def test_incremental_runs_give_what_full_ones_give(database_copy: Any, rows: list[tuple[int, str, int, int]]) -> None:
+def test_incremental_runs_give_what_full_ones_give(
+    database_copy: Any, parts: Any, rows: list[tuple[int, str, int, int, bool]], signed: list[tuple[int, int]]
+) -> None:
     world = database_copy()
+    world.grid = Grid.model_validate(parts)
     start = datetime(2026, 3, 20, tzinfo=UTC)  # over the change of the clocks
-    world.know({n: int((start + timedelta(days=3 * n)).timestamp()) for n in range(1, 5)})
-    told = [Act(who, kind, int(start.timestamp()) + when) for who, kind, when, _ in rows]
-    arrival = [int(start.timestamp()) + when + late for _, _, when, late in rows]
-    modes = []
-    heard = 0
-    for day in range(12, 25, 2):
+    began = int(start.timestamp())
+    world.know({n: began + 3 * n * DAY for n in range(1, 9)})
+    told = [Act(who, kind, began + when, machine=machine) for who, kind, when, _, machine in rows]
+    arrival = [began + when + late for _, _, when, late, _ in rows]
+    modes, shares, heard = [], [], 0
+    for day in range(8, 25, 2):
         instant = PARIS.on((start + timedelta(days=day)).date()) + timedelta(minutes=5)
         fresh = [act for act, at_ in zip(told, arrival, strict=True) if heard <= at_ < instant.timestamp()]
         heard = int(instant.timestamp())
         world.hear(*fresh)
+        world.know({who: began + when * DAY for who, when in signed if when in (day, day + 1)})
         summary = world.due(instant.isoformat())
         assert summary is not None
         modes.append(summary.mode)
+        shares.append(summary.worked_out / summary.contacts)
         assert world.scores == world.by_hand(summary.as_of)
     assert modes.count("incremental") >= 5
+    assert (min(shares) < 1) == ("cycle" not in parts)
 
 
 @pytest.fixture

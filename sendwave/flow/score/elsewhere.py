@@ -11,9 +11,20 @@ import pyarrow as pa
 
 from sendwave.engine import abroad
 from sendwave.engine.base import Written
-from sendwave.engine.pieces import PieceWriter
-from sendwave.flow.score.computing import Job, score_schema, writing
-from sendwave.rules.columns import CONTACTS, INTERACTIONS, BigInteger, Double, String, column, func, select, table
+from sendwave.engine.writing import writing
+from sendwave.flow.score.people import Job, schema_of
+from sendwave.rules.columns import (
+    CONTACTS,
+    INTERACTIONS,
+    SCORES,
+    BigInteger,
+    Double,
+    String,
+    column,
+    func,
+    select,
+    table,
+)
 from sendwave.rules.score import whole_statement
 
 _BROUGHT: Final = pa.schema([("contact_id", pa.string()), ("score", pa.float64())])
@@ -27,17 +38,14 @@ def score(job: Job, url: str, ids: Sequence[Path]) -> tuple[Written, int]:
     Raises BadInput, Busy (the database), FullDisk.
     """
     statement = whole_statement(job.grid, job.as_of, INTERACTIONS, CONTACTS)
-    brought = PieceWriter(job.lake.new("scores", "brought"), _BROUGHT)
-    constants = job.constants
-    with writing(brought) as there:
+    with writing(job.lake.new("scores", "brought"), _BROUGHT) as there:
         there.write(abroad.fetch(url, statement, _BROUGHT))
         file = there.finish()
     try:
-        known: Any = select(_IDS.c.contact, _THERE.c.score).join_from(
-            _THERE, _IDS, _IDS.c.contact_id == _THERE.c.contact_id
-        )
+        ours = _THERE.join(_IDS, _IDS.c.contact_id == _THERE.c.contact_id)
+        known: Any = select(_IDS.c.contact, _THERE.c.score).select_from(ours).order_by(_IDS.c.contact)
         with (
-            writing(PieceWriter(job.lake.new("scores", "scores"), score_schema(), constants)) as here,
+            writing(job.lake.new("scores", "scores"), schema_of(SCORES), job.constants) as here,
             job.engine.session({"brought": [file.path], "ids": ids}) as session,
         ):
             here.write(session.stream(known))

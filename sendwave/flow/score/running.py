@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,8 @@ from sendwave.errors import BadInput
 from sendwave.flow.score import computing
 from sendwave.flow.score import elsewhere as database
 from sendwave.flow.score.cleaning import CleanLog, bring_up_to_date
-from sendwave.flow.score.computing import Job
+from sendwave.flow.score.computing import Computed
+from sendwave.flow.score.people import Job, reusable
 from sendwave.rules.acts import slots
 from sendwave.rules.columns import CONTACTS, SCORES, func, select
 from sendwave.rules.grid import Grid, Style
@@ -36,6 +38,7 @@ class Summary:
     mode: str
     why: str = ""
     contacts: int = 0
+    worked_out: int = 0  # contacts whose points were worked out; the others kept theirs
     changed: int = 0  # contacts whose score is another one than before
     lowest: float | None = None
     highest: float | None = None
@@ -91,7 +94,18 @@ def score(
     asked: Any = select(func.max(CONTACTS.c.contact).label("last"), func.count(CONTACTS.c.signed_up_ts).label("dated"))
     with engine.session(lake.paths({"contacts": seen["contacts"]})) as session:
         base = session.read(asked).to_pylist()[0]
-    job = Job(engine, lake, grid, log, seen["contacts"], int(instant.timestamp()), base["last"] or 0, base["dated"])
+    job = Job(
+        engine=engine,
+        lake=lake,
+        grid=grid,
+        log=log,
+        contacts=seen["contacts"],
+        as_of=int(instant.timestamp()),
+        last=base["last"] or 0,
+        dated=base["dated"],
+        former=seen["scores"],
+        replaced=_replaced(db, lake, seen["scores"]),
+    )
     return _Run(db, policy, job, seen, now, by, instant, scheduled_on, elsewhere).go(full=full, dry_run=dry_run)
 
 
@@ -99,6 +113,14 @@ def _grid(policy: PolicySet) -> Grid:
     if policy.score is None:
         raise BadInput("there is no scoring grid: write policies/score.yaml")
     return policy.score
+
+
+def _replaced(db: Database, lake: Lake, scores: Sequence[LakeFile]) -> dict[int, Path]:
+    """Files the scores in place were made of, whether or not they still are part of the lake."""
+    asked = [one for file in scores for name in ("recent", "contacts") for one in file.details.get(name, ())]
+    with db.read() as connection:
+        found = [registry.get(connection, one) for one in asked]
+    return {file.id: lake.root / file.path for file in found if file is not None}
 
 
 def _check(seen: Mapping[str, Sequence[LakeFile]], as_of: datetime, now: datetime, *, dry_run: bool) -> None:
@@ -116,12 +138,11 @@ def _check(seen: Mapping[str, Sequence[LakeFile]], as_of: datetime, now: datetim
 class _Found:
     """What was computed, by whom, and what is to be said about it."""
 
-    scores: Written
+    computed: Computed
     mode: str
     why: str
     told: dict[str, Any]
-    traced: Sequence[tuple[int, Written]] = ()
-    through: int = 0
+    through: int | None = None  # what the kept traces reach to; None where there are none
 
 
 class _Made:
@@ -161,8 +182,9 @@ class _Run:
         """Compute, then register; what was written is removed unless it was registered."""
         with _Made() as made:
             found = self._there(made) if self.elsewhere else self._here(made, full=full)
-            history = made(computing.changes(self.job, self.policy.tiers, self._day, found.scores, self.seen["scores"]))
-            summary = self._summary(found, history)
+            made(found.computed.scores)
+            history = made(computing.history(self.job, self.policy.tiers, self._day, found.computed.changed))
+            summary = self._summary(found)
             if not dry_run:
                 self._register(summary, found, history)
                 made.keep()
@@ -170,23 +192,22 @@ class _Run:
 
     def _here(self, made: _Made, *, full: bool) -> _Found:
         job, log = self.job, self.job.log
-        kept, why = (None, "asked for") if full else computing.reusable(job, self.seen["traces"])
-        traced: list[tuple[int, Written]] = []
-        if kept is None:
-            kept, traced = computing.trace(job)
-            for _, file in traced:
-                made(file)
+        kept, why = (None, "asked for") if full else reusable(job, self.seen["traces"])
+        computed = computing.compute(job, kept)
+        for _, file in computed.traced:
+            made(file)
         told = _told(job, log.counts("kinds")) | {"implied": dict(log.counts("implied")), "days_cleaned": log.cleaned}
-        mode = "full" if traced else "incremental"
-        return _Found(made(computing.score(job, kept)), mode, why, told, traced, kept.through)
+        through = job.settled if kept is None else kept.through
+        return _Found(computed, "full" if kept is None else "incremental", why, told, through)
 
     def _there(self, made: _Made) -> _Found:
         url = self.elsewhere or ""
-        scores, strangers = database.score(self.job, url, self.job.lake.paths({"ids": self.seen["ids"]})["ids"])
+        scores, strangers = database.score(self.job, url, self.job.paths(self.seen["ids"]))
+        made(scores)
         told = _told(self.job, database.kinds(url))
         if strangers:
             told["warnings"] = (f"{strangers:,} contacts of the database are not known here: import them",)
-        return _Found(made(scores), "postgresql", "", told)
+        return _Found(computing.compare(self.job, scores), "postgresql", "", told)
 
     @property
     def _day(self) -> str:
@@ -196,21 +217,23 @@ class _Run:
         daily = self.job.grid.daily
         return self.as_of.astimezone(ZoneInfo(daily.zone) if daily else UTC).date().isoformat()
 
-    def _summary(self, found: _Found, history: Written) -> Summary:
+    def _summary(self, found: _Found) -> Summary:
+        scores = found.computed.scores
         asked: Any = select(func.min(SCORES.c.score).label("low"), func.max(SCORES.c.score).label("high"))
-        with self.job.engine.session({"scores": [found.scores.path]}) as session:
+        with self.job.engine.session({"scores": [scores.path]}) as session:
             ends = session.read(asked).to_pylist()[0].values()
         lowest, highest = (None if end is None else end + 0.0 for end in ends)  # Parquet may say that a minimum is -0
         warnings = [*found.told.pop("warnings", ())]
-        if found.scores.rows > 1 and lowest == highest:
+        if scores.rows > 1 and lowest == highest:
             warnings.append(f"everybody has the same score, {lowest:g}: the grid tells nobody from anybody")
         return Summary(
             as_of=self.as_of,
             grid_version=self.job.grid.version,
             mode=found.mode,
             why=found.why,
-            contacts=found.scores.rows,
-            changed=history.rows,
+            contacts=scores.rows,
+            worked_out=found.computed.worked_out,
+            changed=len(found.computed.changed),
             lowest=lowest,
             highest=highest,
             warnings=tuple(warnings),
@@ -219,20 +242,22 @@ class _Run:
         )
 
     def _register(self, summary: Summary, found: _Found, history: Written) -> None:
-        details = {"grid": summary.grid_version, "as_of": self.job.as_of, "mode": summary.mode}
-        files = [("scores", found.scores, "", details), ("history", history, self._day, details)]
-        files += [("traces", file, str(first), self.job.details(found.through)) for first, file in found.traced]
+        job, scores, traced = self.job, found.computed.scores, found.computed.traced
+        details = {"grid": summary.grid_version, "as_of": job.as_of, "mode": summary.mode}
+        seen = job.seen(found.through) if found.through is not None else {}
+        files = [("scores", scores, "", details | seen), ("history", history, self._day, details)]
+        files += [("traces", file, str(first), job.details(job.settled)) for first, file in traced]
         with self.db.write() as connection:
             registry.claim(connection)
             for dataset in ("contacts", "scores", "traces"):
                 registry.expect(self.seen[dataset], registry.live(connection, [dataset])[dataset], dataset)
-            replaced = [*self.seen["scores"], *(self.seen["traces"] if found.traced else ())]
+            replaced = [*self.seen["scores"], *(self.seen["traces"] if traced else ())]
             registry.retire(connection, [file.id for file in replaced], self.now)
             for dataset, file, part, told in files:
                 registry.register(
                     connection,
                     dataset=dataset,
-                    path=self.job.lake.relative(file.path),
+                    path=job.lake.relative(file.path),
                     rows=file.rows,
                     size=file.bytes,
                     part=part,
