@@ -7,8 +7,11 @@ memory stays below `ROOM` whatever its size. Kept traces are one Arrow file that
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -26,6 +29,8 @@ from sendwave.rules.traces import edges, sign_up_edges, traced, windows
 
 ROOM: Final = 1 << 30
 """Bytes that the traces of one block of contacts may take."""
+AHEAD: Final = 3
+"""Files read while another is being counted."""
 _LATEST: Final = (1 << 32) - 1
 _FOREVER: Final = 1 << 40  # seconds: acts of any age count
 _BESIDE: Final = 40  # bytes a contact costs beside its row: number, sign-up, former and new score, positions
@@ -92,15 +97,26 @@ class Layout:
 
 
 def read_days(paths: Iterable[Path], block: tuple[int, int]) -> Iterator[Acts]:
-    """The clean log's files one after the other, of the contacts of a block; other row groups are not read."""
-    for path in paths:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            chosen = [n for n in range(file.num_row_groups) if _touches(file.metadata.row_group(n).column(0), block)]
-            if not chosen:
-                continue
-            table = file.read_row_groups(chosen, columns=["contact", "ts", "slot"], use_threads=True)
-        acts = Acts(*(table.column(name).to_numpy() for name in ("contact", "ts", "slot")))
-        yield acts.where((acts.contact >= block[0]) & (acts.contact <= block[1]))
+    """The clean log's files one after the other, of the contacts of a block; the next are read meanwhile."""
+    waiting = iter(paths)
+    with ThreadPoolExecutor(AHEAD) as readers:
+        reading = deque(readers.submit(_read, path, block) for path in islice(waiting, AHEAD))
+        while reading:
+            acts = reading.popleft().result()
+            reading.extend(readers.submit(_read, path, block) for path in islice(waiting, 1))
+            if acts is not None:
+                yield acts
+
+
+def _read(path: Path, block: tuple[int, int]) -> Acts | None:
+    """A file's acts of the contacts of a block; row groups of others are not read."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        chosen = [n for n in range(file.num_row_groups) if _touches(file.metadata.row_group(n).column(0), block)]
+        if not chosen:
+            return None
+        table = file.read_row_groups(chosen, columns=["contact", "ts", "slot"], use_threads=False)
+    acts = Acts(*(table.column(name).to_numpy() for name in ("contact", "ts", "slot")))
+    return acts.where((acts.contact >= block[0]) & (acts.contact <= block[1]))
 
 
 def _touches(column: Any, block: tuple[int, int]) -> bool:
@@ -124,18 +140,18 @@ class Traces:
             self._mark(acts.where((acts.ts <= as_of) & (acts.ts > 0)), as_of)
 
     def _mark(self, acts: Acts, as_of: int) -> None:
-        cells, width = self.marks.reshape(-1), self.layout.width
+        if not len(acts.ts):
+            return
+        cells, layout = self.marks.reshape(-1), self.layout
         row = rows_of(self.contacts, acts.contact)
-        for columns, counted in ((self.layout.last_column, False), (self.layout.count_column, True)):
-            column = columns[acts.slot]
-            chosen = (row >= 0) & (column >= 0)
-            if counted:
-                chosen &= acts.ts > as_of - self.layout.window[acts.slot]
-            place = row[chosen] * width + column[chosen]
-            if counted:
-                np.add.at(cells, place, np.uint32(1))
-            else:
-                np.maximum.at(cells, place, acts.ts[chosen].astype(np.uint32))
+        last = np.take(layout.last_column, acts.slot)
+        place, chosen = _places(row, last, layout.width)
+        instant = acts.ts.astype(np.uint32)
+        np.maximum.at(cells, place, instant if chosen is None else instant[chosen])
+        if layout.counts:
+            count = np.take(layout.count_column, acts.slot)
+            count = np.where(acts.ts > as_of - np.take(layout.window, acts.slot), count, -1)
+            np.add.at(cells, _places(row, count, layout.width)[0], np.uint32(1))
 
     def expire(self, days: Iterable[Acts], window: int, before: int, as_of: int, until: int) -> None:
         """Take away the acts earlier than `until` that left a window of that length between `before` and `as_of`."""
@@ -154,16 +170,19 @@ class Traces:
         marks[known] = self.marks[row[known]]
         return Traces(self.layout, contacts, signed_up, marks)
 
-    def tables(self, rows: int = 500_000) -> Iterator[pa.Table]:
-        """The columns of `rules.traces.base_table`, some rows at a time."""
+    def tables(self, rows: int = 1_000_000, together: int = 65_536) -> Iterator[pa.Table]:
+        """The columns of `rules.traces.base_table`, some rows at a time, in chunks that threads may share."""
         for start in range(0, len(self), rows):
-            part = slice(start, start + rows)
-            marks = self.marks[part]
-            columns = {"contact": pa.array(self.contacts[part]), "signed_up_ts": _instants(self.signed_up[part])}
-            for place, name in enumerate((*self.layout.lasts, *self.layout.counts)):
-                cells = marks[:, place]
-                columns[name] = _instants(cells) if place < len(self.layout.lasts) else pa.array(cells.astype(np.int64))
-            yield pa.table(columns)
+            end = min(start + rows, len(self))
+            chunks = (slice(at, min(at + together, end)) for at in range(start, end, together))
+            yield pa.Table.from_batches([self._batch(chunk) for chunk in chunks])
+
+    def _batch(self, part: slice) -> pa.RecordBatch:
+        columns = {"contact": pa.array(self.contacts[part]), "signed_up_ts": _instants(self.signed_up[part])}
+        for place, name in enumerate((*self.layout.lasts, *self.layout.counts)):
+            cells = self.marks[part, place]
+            columns[name] = _instants(cells) if place < len(self.layout.lasts) else pa.array(cells.astype(np.int64))
+        return pa.RecordBatch.from_pydict(columns)
 
     def save(self, destination: Path) -> Written:
         """As an Arrow file, under its final name once it is whole. Raises FullDisk."""
@@ -190,6 +209,14 @@ class Traces:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
         marks = _flat(table.column("marks")).reshape(-1, layout.width)
         return cls(layout, table.column("contact").to_numpy(), table.column("signed_up").to_numpy(), marks)
+
+
+def _places(row: Numbers, column: Numbers, width: int) -> tuple[Numbers, NDArray[np.bool_] | None]:
+    """Cells by row and column, without those that have none; and which remain, None for all of them."""
+    if row.min() >= 0 and column.min() >= 0:  # by far the most frequent, and no copy
+        return row * width + column, None
+    chosen = (row >= 0) & (column >= 0)
+    return row[chosen] * width + column[chosen], chosen
 
 
 def _flat(column: pa.ChunkedArray) -> Marks:
@@ -222,6 +249,8 @@ def rows_of(contacts: Numbers, asked: Numbers) -> Numbers:
     first = int(contacts[0])
     if int(contacts[-1]) - first + 1 == len(contacts):  # no number is left out
         found = asked - first
+        if len(found) and found.min() >= 0 and found.max() < len(contacts):
+            return found
         return np.where((found >= 0) & (found < len(contacts)), found, -1)
     found = np.searchsorted(contacts, asked)
     return np.where(contacts[np.minimum(found, len(contacts) - 1)] == asked, found, -1)

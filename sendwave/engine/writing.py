@@ -21,8 +21,9 @@ class TableWriter:
     def __init__(self, destination: Path, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None) -> None:
         """`constants` are columns of `schema` that have one value throughout; tables bring the others."""
         self.destination = destination
-        self.schema = schema
-        self._constants = dict(constants or {})
+        self._constants = {name: _once(value) for name, value in (constants or {}).items()}
+        kinds = {name: value.type for name, value in self._constants.items()}
+        self.schema = pa.schema([(field.name, kinds.get(field.name, field.type)) for field in schema])
         self._temporary = destination.with_name(f".{destination.name}.part")
         self._writer: Any = None
         self.rows = 0
@@ -38,6 +39,7 @@ class TableWriter:
                     compression_level=1,
                     use_dictionary=[name for name in self.schema.names if name != "contact"],
                     column_encoding={"contact": "DELTA_BINARY_PACKED"} if "contact" in self.schema.names else None,
+                    store_schema=False,  # a text kept once is a text for every reader
                 )
             for table in tables:
                 whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
@@ -46,7 +48,7 @@ class TableWriter:
 
     def _filled(self, table: pa.Table) -> pa.Table:
         for name, value in self._constants.items():
-            table = table.append_column(name, _repeated(value, len(table)))
+            table = table.append_column(name, pa.repeat(value, len(table)))
         return table.select(self.schema.names).cast(self.schema)
 
     def finish(self) -> Written:
@@ -77,8 +79,8 @@ def writing(
         raise
 
 
-def _repeated(value: pa.Scalar, rows: int) -> pa.Array:
+def _once(value: pa.Scalar) -> pa.Scalar:
     """A text is kept once, with an index per row: 64 bytes for each of ten million rows would be the whole file."""
-    if not pa.types.is_string(value.type):
-        return pa.repeat(value, rows)
-    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), rows), pa.array([value.as_py()]))
+    if not pa.types.is_string(value.type) or not value.is_valid:
+        return value
+    return pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array([value.as_py()], pa.string()))[0]

@@ -43,7 +43,7 @@ def compute(job: Job, kept: Kept | None) -> Computed:
     try:
         with writing(job.lake.new("scores", "scores"), schema_of(SCORES), job.constants) as writer:
             for block in job.layout.blocks(job.last):
-                people = People(job, block)
+                people = People(job, block, kept)
                 if kept is None:
                     traced.append((block[0], people.trace()))
                 else:

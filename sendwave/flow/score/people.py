@@ -79,7 +79,8 @@ class Job:
 
     def details(self, through: int) -> dict[str, Any]:
         """What the registry keeps beside a file of traces."""
-        return {"grid": self.grid.version, "as_of": self.as_of, "through": through, "clean": self.digest(through)}
+        made_of = {"clean": self.digest(through), "contacts": [file.id for file in self.contacts]}
+        return {"grid": self.grid.version, "as_of": self.as_of, "through": through, **made_of}
 
     def seen(self, through: int) -> dict[str, Any]:
         """What the registry keeps beside the scores: the days after `through` that were known, the snapshot."""
@@ -115,6 +116,7 @@ class Kept:
     as_of: int
     through: int
     files: Mapping[int, Path]
+    contacts: Sequence[int]  # the files of the snapshot they are about
 
 
 def reusable(job: Job, files: Sequence[LakeFile]) -> tuple[Kept | None, str]:
@@ -130,15 +132,22 @@ def reusable(job: Job, files: Sequence[LakeFile]) -> tuple[Kept | None, str]:
         return None, f"the last full run is more than {KEPT.days} days old"
     if told["clean"] != job.digest(told["through"]):
         return None, f"acts of days before {part_of(told['through'] // DAY)} arrived late"
-    return Kept(told["as_of"], told["through"], {int(f.part): job.lake.root / f.path for f in files}), ""
+    paths = {int(file.part): job.lake.root / file.path for file in files}
+    return Kept(told["as_of"], told["through"], paths, told["contacts"]), ""
 
 
 class People:
     """The contacts of one block, their scores in place and, after `trace` or `follow`, their new ones."""
 
-    def __init__(self, job: Job, block: Block) -> None:
+    def __init__(self, job: Job, block: Block, kept: Kept | None) -> None:
         self.job, self.block = job, block
-        self.contacts, self.signed_up = self._snapshot(job.paths(job.contacts))
+        self._known: Traces | None = None
+        if kept is not None and (path := kept.files.get(block[0])) is not None:
+            self._known = Traces.load(job.layout, path)
+        if self._known is not None and kept is not None and kept.contacts == [file.id for file in job.contacts]:
+            self.contacts, self.signed_up = self._known.contacts, self._known.signed_up  # the snapshot is the same
+        else:
+            self.contacts, self.signed_up = self._snapshot(job.paths(job.contacts))
         self.former = self._former()
         self.scores = np.nan_to_num(self.former, nan=0.0)
         self.worked_out = 0
@@ -184,9 +193,7 @@ class People:
     def follow(self, kept: Kept) -> None:
         """Score those for whom something changed since the scores in place; the others keep theirs."""
         job, through = self.job, kept.through
-        known = Traces.empty(job.layout)
-        if self.block[0] in kept.files:
-            known = Traces.load(job.layout, kept.files[self.block[0]])
+        known = self._known or Traces.empty(job.layout)
         chosen = self._chosen(kept)
         part = known.of(self.contacts[chosen], self.signed_up[chosen])
         part.add(job.acts(self.block, first=through // DAY), job.as_of)
