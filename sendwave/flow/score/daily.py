@@ -6,7 +6,6 @@ from datetime import date, datetime
 from functools import partial
 from typing import Final
 
-from sendwave import log
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow.score.cleaning import SOURCES
@@ -17,7 +16,6 @@ from sendwave.store import runs
 from sendwave.store.database import Connection, Database
 
 JOB: Final = "score"
-_LOG: Final = log.get("score")
 
 
 def run_due(
@@ -56,7 +54,6 @@ def run_due(
         raise
     with db.write() as connection:
         runs.finish(connection, JOB, day, summary.document(), now)
-    _LOG.info("scored", scheduled_on=day.isoformat(), contacts=summary.contacts, mode=summary.mode, why=summary.why)
     return summary
 
 
