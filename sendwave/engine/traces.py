@@ -171,17 +171,16 @@ class Traces:
         return Traces(self.layout, contacts, signed_up, marks)
 
     def tables(self, rows: int = 1_000_000, together: int = 65_536) -> Iterator[pa.Table]:
-        """The columns of `rules.traces.base_table`, some rows at a time, in chunks that threads may share."""
+        """The columns of `rules.traces.base_table` (0 for NULL), some rows at a time, in chunks threads may share."""
         for start in range(0, len(self), rows):
             end = min(start + rows, len(self))
             chunks = (slice(at, min(at + together, end)) for at in range(start, end, together))
             yield pa.Table.from_batches([self._batch(chunk) for chunk in chunks])
 
     def _batch(self, part: slice) -> pa.RecordBatch:
-        columns = {"contact": pa.array(self.contacts[part]), "signed_up_ts": _instants(self.signed_up[part])}
+        columns = {"contact": pa.array(self.contacts[part]), "signed_up_ts": pa.array(self.signed_up[part])}
         for place, name in enumerate((*self.layout.lasts, *self.layout.counts)):
-            cells = self.marks[part, place]
-            columns[name] = _instants(cells) if place < len(self.layout.lasts) else pa.array(cells.astype(np.int64))
+            columns[name] = pa.array(np.ascontiguousarray(self.marks[part, place]))
         return pa.RecordBatch.from_pydict(columns)
 
     def save(self, destination: Path) -> Written:
@@ -224,15 +223,23 @@ def _flat(column: pa.ChunkedArray) -> Marks:
     return cells
 
 
-def _instants(cells: Marks) -> pa.Array:
-    return pa.array(cells.astype(np.int64), mask=cells == 0)
-
-
 def instants(column: pa.ChunkedArray) -> Marks:
     """Epoch seconds of a nullable column, 0 where unknown or out of range."""
     values = column.fill_null(0).to_numpy()
     fair: Marks = np.where((values > 0) & (values <= _LATEST), values, 0).astype(np.uint32)
     return fair
+
+
+def between_instants(cells: Marks, after: int, until: int) -> NDArray[np.bool_]:
+    """Which known instants are later than `after` and not later than `until`."""
+    low, high = (min(max(bound, 0), _LATEST) for bound in (after, until))
+    return (cells > np.uint32(low)) & (cells <= np.uint32(high))
+
+
+def read_scores(path: Path) -> NDArray[np.float64]:
+    """The scores of a file, in its order."""
+    found: NDArray[np.float64] = pq.read_table(path, columns=["score"], memory_map=True).column(0).to_numpy()
+    return found
 
 
 def crossing(layout: Layout, days: Iterable[Acts], age: int, before: int, as_of: int) -> Iterator[Numbers]:

@@ -15,8 +15,9 @@ from sendwave.rules.columns import (
     ColumnElement,
     FromClause,
     Select,
-    TableClause,
+    Subquery,
     and_,
+    cast,
     column,
     func,
     select,
@@ -89,7 +90,11 @@ def sign_up_edges(grid: Grid) -> frozenset[int]:
     return frozenset(band.seconds for band in bands if band.seconds is not None)
 
 
-def base_table(grid: Grid, name: str = "base") -> TableClause:
-    """(contact, signed_up_ts, last_…, count_…): what `score.score_statement` reads, as a table of that name."""
+def base_table(grid: Grid, name: str = "base") -> Subquery:
+    """(contact, signed_up_ts, last_…, count_…), from a table of that name in which an instant of 0 stands for never."""
     lasts, counts = traced(grid)
-    return table(name, *(column(c, BigInteger) for c in ("contact", "signed_up_ts", *lasts, *counts)))
+    instants = ("signed_up_ts", *lasts)
+    given = table(name, *(column(c, BigInteger) for c in ("contact", *instants, *counts)))
+    known = [cast(func.nullif(given.c[c], 0), BigInteger).label(c) for c in instants]
+    counted = [cast(given.c[c], BigInteger).label(c) for c in counts]
+    return select(given.c.contact, *known, *counted).subquery(f"known_{name}")

@@ -18,7 +18,19 @@ from sendwave.engine.base import Written
 from sendwave.engine.clean import DAY, part_of
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.engine.traces import Acts, Layout, Marks, Numbers, Traces, crossing, instants, read_days, rows_of
+from sendwave.engine.traces import (
+    Acts,
+    Layout,
+    Marks,
+    Numbers,
+    Traces,
+    between_instants,
+    crossing,
+    instants,
+    read_days,
+    read_scores,
+    rows_of,
+)
 from sendwave.flow.score.cleaning import CleanLog
 from sendwave.rules import score as rules
 from sendwave.rules.columns import CONTACTS, SCORES, BigInteger, Double, String, TableClause, between, select
@@ -144,12 +156,15 @@ class People:
         self._known: Traces | None = None
         if kept is not None and (path := kept.files.get(block[0])) is not None:
             self._known = Traces.load(job.layout, path)
-        if self._known is not None and kept is not None and kept.contacts == [file.id for file in job.contacts]:
+        told = job.former[0].details.get("contacts") if job.former else None
+        snapshot = [file.id for file in job.contacts]
+        self._same = self._known is not None and kept is not None and kept.contacts == snapshot == told
+        if self._known is not None and self._same:
             self.contacts, self.signed_up = self._known.contacts, self._known.signed_up  # the snapshot is the same
         else:
             self.contacts, self.signed_up = self._snapshot(job.paths(job.contacts))
         self.former = self._former()
-        self.scores = np.nan_to_num(self.former, nan=0.0)
+        self.scores = np.where(np.isnan(self.former), 0.0, self.former)
         self.worked_out = 0
 
     def _snapshot(self, files: Sequence[Path]) -> tuple[Numbers, Marks]:
@@ -168,6 +183,8 @@ class People:
     def _former(self) -> NDArray[np.float64]:
         """The scores in place, NaN for who has none."""
         asked: Any = select(SCORES.c.contact, SCORES.c.score).where(between(SCORES.c.contact, *self.block))
+        if self._same and len(self.job.former) == 1 and self.job.former[0].rows == len(self.contacts):
+            return read_scores(self.job.paths(self.job.former)[0])  # written from the same snapshot, in its order
         former = np.full(len(self.contacts), np.nan)
         if self.job.former:
             with self.job.engine.session({"scores": self.job.paths(self.job.former)}) as session:
@@ -247,10 +264,9 @@ class People:
 
     def _signed(self, told: Mapping[str, Any], before: int) -> NDArray[np.bool_]:
         """Who signed up at another instant than was known, or came of age by it."""
-        signed = self.signed_up.astype(np.int64)
-        found = np.zeros(len(signed), np.bool_)
+        found = np.zeros(len(self.contacts), np.bool_)
         for age in self.job.layout.signed:
-            found |= (signed > before - age) & (signed <= self.job.as_of - age)
+            found |= between_instants(self.signed_up, before - age, self.job.as_of - age)
         if told["contacts"] != [file.id for file in self.job.contacts]:
             contacts, were = self._snapshot([self.job.replaced[one] for one in told["contacts"]])
             row = rows_of(contacts, self.contacts)
