@@ -169,6 +169,7 @@ class WebRequest:
     path: str = "/"
     query: str = ""  # without the question mark
     content_type: str = ""
+    url: str = ""  # as the ESP knows it, where that is known: some sign it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,8 @@ class Answers:
     stored: int = 200
     store_down: int = 503  # it must come again
     not_ours: int = 400  # it must not come again: no report of theirs
+    repeated: int = 409  # the very same signed request was stored before
+    form: bool = False  # whether bodies are forms; else JSON
 
 
 class WebhookAdapter(EspAdapter, Protocol):
@@ -196,4 +199,12 @@ class WebhookAdapter(EspAdapter, Protocol):
 
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
         """None when it comes from the ESP, with `now` also that it is no old one again. Never raises."""
+        ...
+
+    def nonce(self, request: WebRequest) -> str | None:
+        """What a believed request carries only once, signed; None where the ESP signs nothing of the kind."""
+        ...
+
+    def confirmation(self, request: WebRequest) -> str | None:
+        """The URL a believed request wants visited before it sends events; None for all others."""
         ...

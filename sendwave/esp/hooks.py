@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import orjson
 from pydantic import Field, SecretStr
 
 from sendwave.errors import BadInput
@@ -94,6 +95,10 @@ def check_age(stamp: Any, now: datetime | None, tolerance: timedelta) -> Refusal
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def read_json(body: bytes, *, of: str) -> Any:
     """The JSON of a body. Raises BadInput for what is none, however deep it is."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass  # stricter than some ESPs write it: NaN, half of a surrogate pair, a byte order mark
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as wrong:

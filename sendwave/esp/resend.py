@@ -107,6 +107,10 @@ class Adapter(WebAdapter):
             self._settings, request, signed=True
         )
 
+    def nonce(self, request: WebRequest) -> str | None:
+        """Its id and the instant of this very attempt."""
+        return f"{_header(request, 'id')} {_header(request, 'timestamp')}"
+
     def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
         """One event for each recipient; its id stands in a header and stays the same when it is sent again."""
         event_id = report.headers.get("svix-id") or report.headers.get("webhook-id")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import httpx
 
+from sendwave.errors import BadInput
 from sendwave.esp import hooks, signatures
 from sendwave.esp.base import Refusal, WebRequest
 
@@ -29,6 +30,21 @@ _TIMEOUT: Final = 10.0  # seconds
 def is_envelope(document: Any) -> bool:
     """Whether this is a message of SNS rather than what is inside of one."""
     return isinstance(document, dict) and document.get("Type") in _SIGNED and isinstance(document.get("Message"), str)
+
+
+def confirmation(body: bytes, allowed: str) -> str | None:
+    """The URL a topic wants visited before it sends anything, where it matches the pattern `allowed`.
+
+    Ask only once the request is believed: whoever can make us visit a URL can make us knock anywhere. Raises BadInput
+    for a URL elsewhere.
+    """
+    told = hooks.read_json(body, of="SNS")
+    if not is_envelope(told) or told["Type"] != "SubscriptionConfirmation":
+        return None
+    url = told.get("SubscribeURL")
+    if not isinstance(url, str) or not re.fullmatch(allowed, url):
+        raise BadInput("the subscription is to be confirmed at a URL that is not the sender's: it is not visited")
+    return url
 
 
 def open_envelope(document: Any, *, of: str) -> Any:

@@ -83,6 +83,14 @@ class WebAdapter(ABC):
         """User and password or bearer token: the ESP signs nothing."""
         return hooks.check_login(self._settings, request)
 
+    def nonce(self, request: WebRequest) -> str | None:  # noqa: ARG002  # nothing of the kind is signed
+        """See WebhookAdapter."""
+        return None
+
+    def confirmation(self, request: WebRequest) -> str | None:  # noqa: ARG002  # it asks for nothing
+        """See WebhookAdapter."""
+        return None
+
     def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
         """See EspAdapter."""
         found = hooks.objects(hooks.read_json(report.body, of=self.name), of=self.name)
