@@ -25,6 +25,7 @@ from sendwave.flow import policies
 from sendwave.rules.conditions import When
 from sendwave.rules.signals import SIGNALS
 from sendwave.rules.units import Frequency, LocalTime, LocalWindow
+from sendwave.rules.worth import Money
 
 TOP: Final = Path(__file__).parent.parent
 WORDS: Final[dict[Any, str]] = {
@@ -34,6 +35,7 @@ WORDS: Final[dict[Any, str]] = {
     LocalWindow: "daily window",
     LocalTime: "daily time",
     When: "condition",
+    Money: "amount",
     AwareDatetime: "instant with its zone",
     str: "text",
     int: "whole number",
@@ -47,6 +49,7 @@ HEADINGS: Final = {
     "lanes": "lanes.yaml: mailbox providers and routes",
     "score": "score.yaml: the scoring grid",
     "alerts": "alerts.yaml: when a score is worth a word",
+    "report": "report.yaml: what reports reckon with",
     "campaign": "A campaign file (`sendwave campaign create FILE`)",
 }
 INTRODUCTION: Final = """\
@@ -55,8 +58,8 @@ INTRODUCTION: Final = """\
 Drawn from the models by `python tools/policy_reference.py`; do not edit.
 
 Policy files are YAML 1.2 in the workspace's `policies/` folder, layered over the defaults that come with sendwave:
-`tiers.yaml`, `score.yaml` and `alerts.yaml` replace the shipped one whole, `types/*.yaml` type by type, `gates.yaml`
-set by set; `lanes.yaml` is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers
+`tiers.yaml`, `score.yaml`, `alerts.yaml` and `report.yaml` replace the shipped one whole, `types/*.yaml` type by type,
+`gates.yaml` set by set; `lanes.yaml` is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers
 your `tiers.yaml` does not have is left out. `sendwave check` shows every mistake of all files at once, each with its
 line and column.
 
@@ -69,6 +72,7 @@ Numbers carry their unit, and a bare one is refused:
 | frequency | `2 per 7d`, `6000 per 1m` | a window that rolls: the last 7 × 24 hours, not a calendar week |
 | daily window | `08:00-20:00 local`, `22:00-06:00 Europe/Paris` | each person's own clock, or one zone's |
 | daily time | `04:00 Europe/Paris` | skipped by the clocks: the next minute there is; shown twice: the first |
+| amount | `0.045 EUR` | with its currency (ISO 4217) |
 | condition | `{value: "<= 6"}`, `{status: [open, unresolved]}` | `value`, `channel`, `campaign` or an attribute |
 | key | `newsletter` | lower-case letters, digits and `_`, a letter first |
 

@@ -1,6 +1,6 @@
 """Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
 
-tiers.yaml, score.yaml and alerts.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml set by set;
+tiers.yaml, score.yaml, alerts.yaml and report.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml set by set;
 lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the user's
 tiers.yaml does not have is left out.
 """
@@ -27,6 +27,7 @@ from sendwave.rules.grid import Grid
 from sendwave.rules.policy import CampaignType, Contradiction, GatesFile, PolicySet
 from sendwave.rules.throttle import Lanes
 from sendwave.rules.tiers import Tiers
+from sendwave.rules.worth import Worth
 
 KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "type": CampaignType,
@@ -35,12 +36,13 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "lanes": Lanes,
     "score": Grid,
     "alerts": AlertsFile,
+    "report": Worth,
     "campaign": CampaignFile,
 }
 """What each kind of file is checked against: the policy files, and the file a campaign is created from."""
 
 EXAMPLES: Final = ("retail", "finance")
-_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml")
+_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml", "report.yaml")
 _FOLDERS: Final = ("types", "schema", "examples")
 _PACKAGE: Final = Path(__file__).parent.parent
 Read = TypeVar("Read", bound=BaseModel)
@@ -108,6 +110,7 @@ class _Layer:
 
     tiers: Tiers | None = None
     score: Grid | None = None
+    report: Worth | None = None
     alerts: dict[str, Alert] | None = None
     gates: dict[str, GateSet] = field(default_factory=dict)
     lanes: Lanes = field(default_factory=Lanes)
@@ -126,6 +129,7 @@ class _Layer:
         self._refuse_strangers(folder)
         self.tiers = self._one(folder, "tiers.yaml", Tiers)
         self.score = self._one(folder, "score.yaml", Grid)
+        self.report = self._one(folder, "report.yaml", Worth)
         if alerts := self._one(folder, "alerts.yaml", AlertsFile):
             self.alerts = alerts.alerts
         if gates := self._one(folder, "gates.yaml", GatesFile):
@@ -238,6 +242,7 @@ def _merged(base: _Layer, own: _Layer) -> PolicySet:
         gates=base.gates | own.gates,
         lanes=rules.laid_over(base.lanes, own.lanes),
         score=own.score or base.score,
+        report=own.report or base.report or Worth(),
         alerts=(base.alerts or {}) if own.alerts is None else own.alerts,
     )
 

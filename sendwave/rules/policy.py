@@ -21,6 +21,7 @@ from sendwave.rules.throttle import Lanes, Provider
 from sendwave.rules.tiers import Tiers
 from sendwave.rules.units import Key, Percent, Policy, parse_percent
 from sendwave.rules.waves import WavePlan
+from sendwave.rules.worth import Worth
 
 SERVICE = "service"
 """The purpose that needs no marketing consent, is never capped nor gated behind others."""
@@ -77,6 +78,7 @@ class PolicySet(Policy):
     lanes: Lanes
     alerts: dict[Key, Alert] = Field(default_factory=dict)
     score: Grid | None = None
+    report: Worth = Worth()
 
     def document(self) -> dict[str, Any]:
         """The canonical JSON document stored with each campaign at approval."""
@@ -86,10 +88,10 @@ class PolicySet(Policy):
     def version(self) -> str:
         """sha256 (hex) over the canonical document: comments and key order do not matter.
 
-        Alerts and the scoring grid are left out: they decide nothing about a campaign, and a new one must not make
-        plans stale. The grid has a version of its own, on every score.
+        Alerts, the scoring grid and what reports reckon with are left out: they decide nothing about a campaign, and a
+        new one must not make plans stale. The grid has a version of its own, on every score.
         """
-        sending = {key: part for key, part in self.document().items() if key not in ("alerts", "score")}
+        sending = {key: part for key, part in self.document().items() if key not in ("alerts", "score", "report")}
         text = json.dumps(sending, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
