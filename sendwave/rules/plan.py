@@ -83,15 +83,37 @@ def plan_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts:
     d = decided.c
     kept = [d[name] for name in ("contact", "contact_id", "tier", "tier_rank", "score", "provider", "excluded_by")]
     ranked = select(*kept, sequence.rank().label("rank")).where(d.excluded_by.is_(None)).subquery("ranked")
-    total = select(func.count().label("people")).select_from(decided).where(d.excluded_by.is_(None)).subquery("total")
-    ends = [end.label(f"end_{n}") for n, end in enumerate(waves.wave_ends(kind.waves.ramp, total.c.people), 1)]
-    ramp = select(*ends).subquery("ramp")
-    wave = waves.wave_number(ranked.c.rank, list(ramp.c))
+    within = select(d.tier_rank).where(d.excluded_by.is_(None)).subquery("within")
+    ramp, ends, cuts = _ramp(kind.waves, within, len(policy.tiers.keys))
+    wave = waves.wave_number(ranked.c.rank, ends, cuts)
     planned = select(*ranked.c, wave.label("wave")).select_from(ranked.join(ramp, true()))
     nowhere = (cast(null(), BigInteger).label("rank"), cast(null(), Integer).label("wave"))
     left_out = select(*kept, *nowhere).where(d.excluded_by.is_not(None))
     everybody = union_all(planned, left_out).subquery("everybody")
     return select(*(everybody.c[c.name] for c in PLAN.c))
+
+
+def _ramp(
+    plan: waves.WavePlan, within: Subquery, tiers: int
+) -> tuple[Subquery, list[ColumnElement[Any]], list[ColumnElement[Any]]]:
+    """One row with the last rank of each wave: those of the ramp, and those of the pilots."""
+    rank = within.c.tier_rank
+    sizes = [func.coalesce(func.sum(case((rank == n, 1), else_=0)), 0).label(f"tier_{n}") for n in range(1, tiers + 1)]
+    counted = sizes if plan.pilot is not None else []
+    total = select(func.count().label("people"), *counted).select_from(within).subquery("total")
+    people = total.c.people
+    ends = [end.label(f"end_{n}") for n, end in enumerate(waves.wave_ends(plan.ramp, people), 1)]
+    if plan.pilot is None:
+        ramp = select(*ends).subquery("ramp")
+        return ramp, list(ramp.c), []
+    pairs = waves.head_ends([total.c[size.name] for size in sizes], plan.pilot, people)
+    cuts = [cut.label(f"cut_{n}") for n, cut in enumerate((cut for pair in pairs for cut in pair), 1)]
+    raw = select(people, *ends, *cuts).subquery("cut")
+    heads = [(raw.c[f"cut_{n}"], raw.c[f"cut_{n + 1}"]) for n in range(1, len(cuts), 2)]
+    ramp = select(
+        *(waves.moved(raw.c[end.name], heads).label(end.name) for end in ends), *(raw.c[cut.name] for cut in cuts)
+    ).subquery("ramp")
+    return ramp, [ramp.c[end.name] for end in ends], [ramp.c[cut.name] for cut in cuts]
 
 
 def recheck_statement(

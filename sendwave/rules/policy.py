@@ -101,10 +101,18 @@ class PolicySet(Policy):
             raise NotFound(f"there is no campaign type {name!r}.{did_you_mean(name, self.types)}")
         return self.types[name]
 
-    def gates_of(self, kind: CampaignType) -> GateSet:
-        """The gate set a campaign type is judged by, with its own overrides applied."""
+    def gates_of(self, kind: CampaignType, limits: Mapping[str, Mapping[str, str]] | None = None) -> GateSet:
+        """The gate set a campaign type is judged by, with its own overrides applied.
+
+        `limits` ({signal: {"hold": "0.2%", "halt": "0.5%"}}) are those a person set for one campaign. Raises
+        ValidationError for a limit that is none, or a hold level above the halt level.
+        """
         chosen = self.gates[kind.gates.use]
-        return chosen.model_copy(update={"signals": {**chosen.signals, **kind.gates.signals}})
+        signals = {**chosen.signals, **kind.gates.signals}
+        for signal, told in (limits or {}).items():
+            if signal in signals:
+                signals[signal] = Gate.model_validate({**signals[signal].model_dump(), **told})
+        return chosen.model_copy(update={"signals": signals})
 
 
 class Contradiction(NamedTuple):

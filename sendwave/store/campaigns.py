@@ -47,6 +47,7 @@ class Campaign:
     created_at: datetime
     created_by: str
     approved_by: str | None
+    limits: Mapping[str, Mapping[str, str]] | None = None  # {signal: {hold, halt}} a person set for it alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class WaveRow:
     released_at: datetime | None = None
     sent_at: datetime | None = None
     cleared_at: datetime | None = None
+    pilot: str = ""  # the tier whose head it is; '' for an ordinary wave
 
 
 @dataclass(frozen=True, slots=True)

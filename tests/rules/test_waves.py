@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.rules import waves
-from sendwave.rules.columns import BigInteger, column, select, table
+from sendwave.rules import plan, waves
+from sendwave.rules.columns import BigInteger, column, func, select, table, true
+from sendwave.rules.waves import WavePlan
 
 
 @st.composite
@@ -87,3 +89,57 @@ def test_people_a_wave_needs_to_be_cleared(limit: float, share: float, people: i
 )
 def test_what_a_wave_can_tell(people: int, limit: float, share: float, multiple: float | None) -> None:
     assert waves.detectable(people, limit, share) == multiple
+
+
+@given(
+    ramps(),
+    st.lists(st.integers(0, 40_000), min_size=1, max_size=6),
+    st.sampled_from(["0.005", "0.03", "0.25", "0.9"]),
+)
+def test_pilots_partition_the_plan_and_never_move_a_tier(
+    ramp: tuple[Decimal, ...], tiers: list[int], pilot: str
+) -> None:
+    share = Decimal(pilot)
+    sizes = waves.sizes(ramp, sum(tiers), tiers=tiers, pilot=share)
+    assert sum(sizes) == sum(tiers)
+    assert all(sizes)
+    ends = set(accumulate(sizes))
+    for start, head in waves.heads(tiers, share):
+        assert {start, head} <= ends
+        assert not any(start < end < head for end in ends)
+        assert head - start >= waves.PILOT_LEAST
+
+
+def test_the_head_of_each_colder_tier_goes_alone() -> None:
+    ramp = [Decimal(share) for share in ("0.02", "0.28", "0.7")]
+    sizes = waves.sizes(ramp, 100_000, tiers=(20_000, 30_000, 300, 49_700), pilot=Decimal("0.03"))
+    assert waves.heads((20_000, 30_000, 300, 49_700), Decimal("0.03")) == [(20_000, 20_900), (50_300, 51_791)]
+    assert sizes == (2_000, 18_000, 900, 9_100, 20_300, 1_491, 48_209)
+
+
+@given(
+    ramps(),
+    st.lists(st.sampled_from([0, 1, 150, 399, 400, 1_003]), min_size=1, max_size=5),
+    st.sampled_from(["0.03", "0.5"]),
+)
+@settings(max_examples=40)
+def test_pilots_are_cut_by_the_expression_as_by_the_arithmetic(
+    ramp: tuple[Decimal, ...], tiers: list[int], pilot: str
+) -> None:
+    people = table("people", column("rank", BigInteger), column("tier_rank", BigInteger))
+    kind = WavePlan.model_validate({"ramp": ramp, "pilot": Decimal(pilot)})
+    one, ends, cuts = plan._ramp(kind, select(people.c.tier_rank).subquery("within"), len(tiers))
+    number = waves.wave_number(people.c.rank, ends, cuts).label("wave")
+    rows = [place for place, size in enumerate(tiers, 1) for _ in range(size)]
+    told = pa.table({"rank": pa.array(range(1, len(rows) + 1), pa.int64()), "tier_rank": pa.array(rows, pa.int64())})
+    statement = select(number, func.count().label("n")).select_from(people.join(one, true())).group_by(number)
+    with DuckdbEngine(threads=1).session({}, {"people": told}) as session:
+        found = {row["wave"]: row["n"] for row in session.read(statement).to_pylist()}
+    expected = waves.sizes(ramp, len(rows), tiers=tiers, pilot=Decimal(pilot))
+    assert tuple(found[n] for n in sorted(found)) == expected
+
+
+def test_a_pilot_is_a_part_of_its_tier() -> None:
+    for wrong in ("0%", "100%"):
+        with pytest.raises(ValidationError, match="a pilot is a part of its tier"):
+            WavePlan.model_validate({"ramp": ["100%"], "pilot": wrong})

@@ -6,7 +6,18 @@ Instants end in `_at` and are timezone-aware UTC; statuses are the words of `rul
 from __future__ import annotations
 
 from sendwave.store.tables.base import METADATA, Id, Instant
-from sendwave.store.tables.feedback import counters, event_keys, feeds, inbox, suppressions, tallies, verdicts
+from sendwave.store.tables.feedback import (
+    aggregates,
+    counted,
+    counters,
+    delays,
+    event_keys,
+    feeds,
+    inbox,
+    suppressions,
+    tallies,
+    verdicts,
+)
 from sendwave.store.tables.house import files, journal, leases, meta, policies
 from sendwave.store.tables.people import alerts, exchanges, notices, runs
 from sendwave.store.tables.sending import batches, campaigns, exclusions, freezes, holds, lanes, paces, waves
@@ -15,10 +26,13 @@ __all__ = [
     "METADATA",
     "Id",
     "Instant",
+    "aggregates",
     "alerts",
     "batches",
     "campaigns",
+    "counted",
     "counters",
+    "delays",
     "event_keys",
     "exchanges",
     "exclusions",

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Date,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
 
 from sendwave.store.tables.base import METADATA, Id, Instant
 
@@ -56,6 +69,40 @@ counters = Table(  # distinct events by minute of their own time, for charts and
     Column("tally", String(24), primary_key=True),
     Column("bucket_at", Instant, primary_key=True),
     Column("n", BigInteger, nullable=False),
+)
+
+counted = Table(  # which batches each write of tallies changed: the judge reads these again, and no others
+    "counted",
+    METADATA,
+    Column("id", Id, primary_key=True),
+    Column("batches", LargeBinary, nullable=False),  # int64 ids, end to end
+)
+
+aggregates = Table(  # what a provider tells per day and not per message: complaints of Gmail, of Signal Spam
+    "aggregates",
+    METADATA,
+    Column("source", String(64), primary_key=True),  # who says so
+    Column("signal", String(24), primary_key=True),
+    Column("provider", String(64), primary_key=True),
+    Column("sender", String(255), primary_key=True),  # domain of the From header it is about; '' for all
+    Column("route", String(64), primary_key=True),  # route whose IP address it is about; '' for all
+    Column("day", Date, primary_key=True),  # on which the mail was sent, UTC
+    Column("n", BigInteger),  # events of that day; NULL where only a rate is told
+    Column("rate", Float),  # events per message, 0 to 1; NULL where a count is told
+    Column("imported_at", Instant, nullable=False),
+    Column("by", String(120), nullable=False),
+    Index("ix_aggregates_provider", "provider", "day"),
+)
+
+delays = Table(  # how late the events of a finished campaign came: what delay curves are learnt from
+    "delays",
+    METADATA,
+    Column("campaign_id", Id, ForeignKey("campaigns.id"), primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("provider", String(64), primary_key=True),
+    Column("tally", String(24), primary_key=True),
+    Column("until", JSON, nullable=False),  # [[bin of the age its message was watched to, bin of its delay, events]]
+    Column("learnt_at", Instant, nullable=False),
 )
 
 suppressions = Table(

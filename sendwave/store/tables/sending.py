@@ -42,6 +42,7 @@ campaigns = Table(
     Column("started_at", Instant),
     Column("ended_at", Instant),
     Column("last_wave", Integer),  # shortened to; NULL means all
+    Column("limits", JSON(none_as_null=True)),  # {signal: {hold, halt}} a person set for this campaign alone
 )
 
 exclusions = Table(  # why people are not in the plan: counts per reason, tier and provider
@@ -62,6 +63,7 @@ waves = Table(
     Column("planned", BigInteger, nullable=False),
     Column("tiers", JSON, nullable=False),  # {tier: people}
     Column("providers", JSON, nullable=False),  # {provider: people}
+    Column("pilot", String(64), nullable=False, default=""),  # the tier whose head it is; '' for an ordinary wave
     Column("released_at", Instant),
     Column("sent_at", Instant),  # last batch settled: the soak starts here
     Column("cleared_at", Instant),
@@ -121,6 +123,7 @@ batches = Table(
     Column("payload", LargeBinary),  # Arrow IPC, zstd; NULL once settled
     Index("ix_batches_status", "status", "campaign_id", "wave", "position"),
     Index("ix_batches_campaign_id", "campaign_id", "wave", "provider"),
+    Index("ix_batches_settled_at", "campaign_id", "settled_at"),  # what the judge has not read yet
 )
 
 holds = Table(  # a set: work runs where no row without lifted_at covers it
