@@ -18,7 +18,7 @@ from sendwave.rules.gates import ALARM, CALM, CLEAR, FEED, Cell, Decision, GateS
 from sendwave.rules.lifecycle import Wave
 from sendwave.rules.maturity import CURVES, Curve
 from sendwave.rules.signals import SIGNALS
-from sendwave.rules.waves import WavePlan
+from sendwave.rules.waves import Inconclusive, WavePlan
 
 INCONCLUSIVE: Final = "inconclusive"
 """Reason of a stop at `soak_max`: the rate stayed above the hold level, a person decides."""
@@ -133,8 +133,9 @@ class Ruling:
                 return Stop(verdict.cell.signal, verdict)
         if self.suspensions and self._shut_share() >= self.facts.gates.halt_share:
             return next(iter(self.suspensions.values()))
-        stuck = [verdict for verdict in self._overdue() if not verdict.cell.provider]
-        if self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
+        stuck = [verdict for verdict in self._stopping() if not verdict.cell.provider]
+        waits = self.facts.plan.on_inconclusive is not Inconclusive.HOLD
+        if waits and self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
             stuck += [self.alarm.verdict] if self.now - self.facts.alarmed >= self.facts.plan.soak_max else []
         return Stop(INCONCLUSIVE, stuck[0]) if stuck and not self.suspensions else None
 
@@ -186,7 +187,7 @@ class Ruling:
             for probe in probes:
                 if probe.above >= ALARM:
                     found.setdefault(lane, Stop(probe.cell.signal, probe))
-        for verdict in self._overdue():
+        for verdict in self._stopping():
             if verdict.cell.provider:
                 found.setdefault(verdict.cell.provider, Stop(INCONCLUSIVE, verdict))
         return found
@@ -196,7 +197,19 @@ class Ruling:
         """Waves the next one may follow: soaked, and no enforced verdict in the way. Never while the feed is silent."""
         if self.blind is not None or any((feed.rate or 0) < CAUGHT_UP for feed in self.feeds if feed.cell.sent):
             return []
-        return [wave.number for wave in self.active if self._soaked(wave) and not self._in_the_way(wave)]
+        return [wave.number for wave in self.active if self._soaked(wave) and self._may_pass(wave)]
+
+    @cached_property
+    def undecided(self) -> dict[int, Verdict]:
+        """Waves whose longest soak is over and that a person must release, by number, with a verdict in the way."""
+        if self.facts.plan.on_inconclusive is not Inconclusive.HOLD or self.halt is not None:
+            return {}
+        found: dict[int, Verdict] = {}
+        for wave in self.active:
+            told = [verdict for verdict in self._overdue() if verdict.cell.wave in {0, wave.number}]
+            if told and self._late(wave):
+                found[wave.number] = told[0]
+        return found
 
     @property
     def complete(self) -> bool:
@@ -277,6 +290,16 @@ class Ruling:
     def _in_the_way(self, wave: WaveFacts) -> list[Verdict]:
         """Verdicts that keep a wave from being cleared."""
         return [v for v in self.enforced if v.cell.wave in {0, wave.number} and v.decision is not Decision.PASS]
+
+    def _may_pass(self, wave: WaveFacts) -> bool:
+        """Nothing in the way; or nothing but doubts that the policy lets pass after the longest soak."""
+        doubts = self._in_the_way(wave)
+        lenient = self.facts.plan.on_inconclusive is Inconclusive.RELEASE and self._late(wave)
+        return not doubts or (lenient and all(verdict.decision is Decision.HOLD for verdict in doubts))
+
+    def _stopping(self) -> list[Verdict]:
+        """Verdicts on hold for so long that the policy stops what they are about."""
+        return self._overdue() if self.facts.plan.on_inconclusive is Inconclusive.HALT else []
 
     def _overdue(self) -> list[Verdict]:
         """Verdicts still on hold when the longest soak is over; none while a silent feed tells nothing."""
