@@ -15,7 +15,17 @@ from pydantic import Field
 
 from sendwave.errors import Permanent
 from sendwave.esp import hooks, http, sns, words
-from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, RawReport, Receipt, Refusal, WebRequest
+from sendwave.esp.base import (
+    AdapterSettings,
+    Answers,
+    Capabilities,
+    Feed,
+    PerRecipient,
+    RawReport,
+    Receipt,
+    Refusal,
+    WebRequest,
+)
 from sendwave.esp.http import Client
 from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.mailing import Mailing, Piece
@@ -24,6 +34,7 @@ from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.units import Duration, parse_duration
 
 _CERTIFICATES: Final = r"https://messaging\.s3\.[a-z]{2}-[a-z]{3}\.scw\.cloud/\S+"
+_SUBSCRIBE: Final = r"https://sns\.mnq\.[a-z]{2}-[a-z]{3}\.scaleway\.com/\S*"
 _WORDS: Final = {
     "email_queued": words.ACCEPTED,
     "email_delivered": words.DELIVERED,
@@ -53,6 +64,7 @@ class Adapter(WebAdapter):
     name: ClassVar[str] = "scaleway"
     Settings: ClassVar[type[AdapterSettings]] = ScalewaySettings
     _settings: ScalewaySettings
+    answers: ClassVar[Answers] = Answers(repeated=200)  # SNS may deliver a message twice, and says so
 
     def __init__(self, settings: ScalewaySettings, *, home: Path, token_key: bytes) -> None:
         super().__init__(settings, home=home, token_key=token_key)
@@ -113,6 +125,14 @@ class Adapter(WebAdapter):
             return hooks.check_login(settings, request)
         tolerance, topic = settings.webhook_tolerance, settings.webhook_topic
         return sns.verify(request, now, certificates=self.certificates, topic=topic, tolerance=tolerance)
+
+    def nonce(self, request: WebRequest) -> str | None:
+        """See WebhookAdapter: the id of the message."""
+        return hooks.text(hooks.part({"body": hooks.read_json(request.body, of="SNS")}, "body"), "MessageId")
+
+    def confirmation(self, request: WebRequest) -> str | None:
+        """See WebhookAdapter."""
+        return sns.confirmation(request.body, _SUBSCRIBE)
 
     def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
         """In its envelope or without."""
