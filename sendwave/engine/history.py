@@ -7,6 +7,7 @@ is known and the file is imported again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Any, Final
 
 from sendwave.engine.landing import IDS, SEPARATOR, Landing
@@ -74,7 +75,17 @@ def merge_scores(landing: Landing) -> Outcome:
     }  # fmt: skip
     if unchanged == landed == before:
         return Outcome(landed, counts)
-    return Outcome(landed, counts, (("scores", landing.write("scores", "SELECT * FROM newest ORDER BY contact")),))
+    changes = landing.write("history", _CHANGES.format(now=landing.now_ts, day=landing.now.astimezone(UTC).date()))
+    scores = landing.write("scores", "SELECT * FROM newest ORDER BY contact")
+    return Outcome(landed, counts, (("history", changes), ("scores", scores)))
+
+
+_CHANGES: Final = """
+    SELECT contact, '{day}' AS scored_on, CAST({now} AS BIGINT) AS changed_ts,
+        a.score, a.tier, a.grid_version, b.score AS former_score, b.tier AS former_tier, b.grid_version AS former_grid
+    FROM newest AS a FULL JOIN scores AS b USING (contact) WHERE a.score IS DISTINCT FROM b.score
+    ORDER BY contact"""
+"""Columns of `rules.columns.HISTORY`; whoever the new scores leave out has none."""
 
 
 def prepare_interactions(landing: Landing) -> None:

@@ -89,19 +89,18 @@ def raise_alerts(
     """
     with db.read() as connection:
         inputs = files.live(connection, ["contacts", "scores"])
-        retired = [file for file in files.retired(connection, "scores") if (lake.root / file.path).is_file()]
         last = kept.evaluated(connection)
-    if not inputs["scores"] or inputs["scores"][-1].id == last:
-        return []
+        if not inputs["scores"] or inputs["scores"][-1].id == last:
+            return []
+        changes = files.live(connection, ["history"])["history"]
     newest = inputs["scores"][-1]
-    before = next((file for file in retired if file.id == last), retired[0] if retired else None)
     day = newest.registered_at.astimezone(UTC).date()
     reports = []
     for name, alert in policy.alerts.items():
-        earlier = _earlier(alert, before, retired, newest.registered_at)
+        earlier = _earlier(alert, changes, last, newest.registered_at)
         if not earlier:
-            break
-        paths = lake.paths(inputs) | {"scores_before": [lake.root / file.path for file in earlier]}
+            continue
+        paths = lake.paths({**inputs, "history": earlier})
         with engine.session(paths, {"told": _told(db, name, alert, day)}) as session:
             report, rows = _found(session, name, alert, policy, room=alert.daily_cap - _said(db, name, day))
         _say(db, name, alert, report, rows, day=day, now=now, by=by)
@@ -143,19 +142,17 @@ def deliver(
     return Delivered(sent, postponed, failed)
 
 
-def _earlier(alert: Alert, before: LakeFile | None, retired: Sequence[LakeFile], at: datetime) -> list[LakeFile]:
-    """What the newest scores are compared with: the run asked about last, or all of a drop's window.
+def _earlier(alert: Alert, changes: Sequence[LakeFile], last: int | None, at: datetime) -> list[LakeFile]:
+    """The changes that matter: those after the scores asked about last, or all of a drop's window.
 
-    The window begins with the scores that were in force then: the last run before it, too. Nothing on the first run.
+    Every change says what was in force before it. Nothing on the first run, which changes nobody's score.
     """
-    if before is None:
+    if last is None and len(changes) < 2:
         return []
-    if alert.within is None:
-        return [before]
-    since = at - alert.within
-    inside = [file for file in retired if file.registered_at > since]
-    outside = [file for file in retired if file.registered_at <= since]
-    return [*inside, *outside[:1]]
+    new = [file for file in changes if file.id > last] if last is not None else list(changes[-1:])
+    if alert.within is None or not new:
+        return new
+    return [file for file in changes if file.registered_at > at - alert.within]
 
 
 def _found(

@@ -240,7 +240,7 @@ def _register(
             registry.expect(known, _listed(connection, dataset), dataset)
         for outcome in outcomes:
             for dataset, written in outcome.files:
-                if outcome.replaces and dataset != IDS:
+                if outcome.replaces and dataset in seen and dataset != IDS:
                     registry.retire(connection, [file.id for file in seen[dataset]], now)
                 registry.register(
                     connection,

@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from sendwave import documents
-from sendwave.engine.base import Engine, Session
+from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
+from sendwave.engine.histograms import score_histogram
 from sendwave.errors import BadInput
 from sendwave.rules import distribution as rules
 from sendwave.rules.cutoffs import Histogram, by_shares, natural, remarks, resolved
@@ -137,7 +138,7 @@ def scored(db: Database, engine: Engine, lake: Lake, tiers: Tiers) -> Histogram:
     with db.read() as connection:
         listed = files.live(connection, ["contacts", "scores"])
     with engine.session(lake.paths(listed)) as session:
-        return _histogram(session, tiers)
+        return score_histogram(session, tiers)
 
 
 def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: datetime, by: str) -> int:
@@ -150,7 +151,7 @@ def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: d
     if not tiers.by_share or not listed["scores"] or "cuts" in listed["scores"][-1].details:
         return 0
     with engine.session(lake.paths(listed)) as session:
-        cuts = resolved(tiers, _histogram(session, tiers))
+        cuts = resolved(tiers, score_histogram(session, tiers))
         left = session.read(rules.unnamed()).to_pylist()[0]["contacts"]
         if not left:
             return 0
@@ -175,12 +176,3 @@ def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: d
         written.path.unlink(missing_ok=True)
         raise
     return int(left)
-
-
-def _histogram(session: Session, tiers: Tiers) -> Histogram:
-    extent = session.read(rules.extent(tiers)).to_pylist()[0]
-    width = None
-    if extent["distinct"] > rules.BINS:
-        width = (extent["high"] - extent["low"]) / rules.BINS
-    statement = rules.histogram(tiers, low=extent["low"] or 0.0, width=width)
-    return Histogram.of([(row["score"], row["contacts"]) for row in session.read(statement).to_pylist()])

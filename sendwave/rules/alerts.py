@@ -1,7 +1,8 @@
 """When somebody's score is worth a word to the person who looks after them.
 
 A rule compares the newest scores with earlier ones **of the same grid**: points of two grids are two currencies, and a
-new grid must not wake everybody up. A contact is told about once, then not again until the rule's rest is over.
+new grid must not wake everybody up. Earlier ones are read from the kept history: whose score did not change has crossed
+no line. A contact is told about once, then not again until the rule's rest is over.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pydantic import Field, model_validator
 
 from sendwave.rules.columns import (
     CONTACTS,
+    HISTORY,
     SCORES,
     BigInteger,
     ColumnElement,
     FromClause,
     Select,
+    Subquery,
     and_,
     case,
     column,
@@ -29,9 +32,6 @@ from sendwave.rules.columns import (
 )
 from sendwave.rules.tiers import Tiers, known_score, tier_key
 from sendwave.rules.units import Duration, Key, Policy, format_duration
-
-EARLIER: Final = table("scores_before", *(column(c.name, c.type) for c in SCORES.columns))
-"""Scores of one earlier run or of several, as many rows per contact."""
 
 TOLD: Final = table("told", column("contact", BigInteger))
 """Contacts the rule spoke about so lately that it rests."""
@@ -92,6 +92,7 @@ class AlertsFile(Policy):
 def raised(alert: Alert, tiers: Tiers) -> Select[Any]:
     """Whom the rule is about: contact, contact_id, owner, score, before, tier, comparable; no order.
 
+    `history` has the changes since the scores it was asked about last; for a drop, those of its whole window.
     `comparable` is false where only scores of another grid meet the condition. `before` is the score compared with.
     """
     earlier = _earlier(alert)
@@ -111,7 +112,7 @@ def raised(alert: Alert, tiers: Tiers) -> Select[Any]:
             case((known, false()), else_=met).label("comparable"),
             case((known, regraded), else_=false()).label("regraded"),
         )
-        .select_from(_people(alert, earlier))
+        .select_from(_people(earlier))
         .where(now.is_not(None), TOLD.c.contact.is_(None))
         .subquery("found")
     )
@@ -142,42 +143,39 @@ def _met(alert: Alert, now: ColumnElement[Any], before: ColumnElement[Any]) -> C
 
 
 def _earlier(alert: Alert) -> Any:
-    """Per contact the highest earlier score of today's grid, and of any other one; of those it may concern."""
-    score = known_score(EARLIER.c.score)
-    same = EARLIER.c.grid_version.is_not_distinct_from(SCORES.c.grid_version)
-    both = EARLIER.join(SCORES, SCORES.c.contact == EARLIER.c.contact)
-    return (
-        select(
-            EARLIER.c.contact,
-            func.max(case((same, score))).label("same"),
-            func.max(case((same, None), else_=score)).label("other"),
-        )
-        .select_from(both)
-        .where(_concerned(alert))
-        .group_by(EARLIER.c.contact)
-        .subquery("earlier")
-    )
+    """Per contact whose score changed, the highest one before of today's grid, and of any other one.
+
+    A line was crossed from the score before the first change, a drop began at any of them.
+    """
+    score = known_score(HISTORY.c.former_score)
+    same = HISTORY.c.former_grid.is_not_distinct_from(SCORES.c.grid_version)
+    changes: FromClause = HISTORY.join(SCORES, SCORES.c.contact == HISTORY.c.contact)
+    if alert.drops_by is None:
+        first = _first_change()
+        began = and_(first.c.contact == HISTORY.c.contact, first.c.changed_ts == HISTORY.c.changed_ts)
+        changes = changes.join(first, began)
+    highest = func.max(case((same, score))).label("same"), func.max(case((same, None), else_=score)).label("other")
+    asked = select(HISTORY.c.contact, *highest).select_from(changes).group_by(HISTORY.c.contact)
+    return _concerned(alert, asked, score).subquery("earlier")
 
 
-def _concerned(alert: Alert) -> ColumnElement[bool]:
-    """True for everybody who may meet the condition, and cheap: the window of a drop is many times the base."""
+def _first_change() -> Subquery:
+    when = func.min(HISTORY.c.changed_ts).label("changed_ts")
+    return select(HISTORY.c.contact, when).group_by(HISTORY.c.contact).subquery("first")
+
+
+def _concerned(alert: Alert, asked: Select[Any], before: ColumnElement[Any]) -> Select[Any]:
+    """Only those who may meet the condition: most changes are about nobody in particular."""
     now = known_score(SCORES.c.score)
     if alert.rises_to is not None:
-        return now >= alert.rises_to
+        return asked.where(now >= alert.rises_to)
     if alert.falls_below is not None:
-        return now < alert.falls_below
-    highest = func.max(known_score(EARLIER.c.score)).label("highest")
-    peaks = select(EARLIER.c.contact, highest).group_by(EARLIER.c.contact).subquery("peaks")
-    dropped = (
-        select(peaks.c.contact)
-        .select_from(peaks.join(SCORES, SCORES.c.contact == peaks.c.contact))
-        .where(peaks.c.highest - now >= alert.drops_by)
-    )
-    return EARLIER.c.contact.in_(dropped)
+        return asked.where(now < alert.falls_below)
+    return asked.having(func.max(before) - func.max(now) >= alert.drops_by)
 
 
-def _people(alert: Alert, earlier: Any) -> FromClause:
-    """Contacts with their scores; only a rise needs no earlier one."""
+def _people(earlier: Any) -> FromClause:
+    """Contacts whose score changed, with their scores."""
     known = SCORES.join(CONTACTS, CONTACTS.c.contact == SCORES.c.contact)
-    compared = known.join(earlier, earlier.c.contact == SCORES.c.contact, isouter=alert.rises_to is not None)
+    compared = known.join(earlier, earlier.c.contact == SCORES.c.contact)
     return compared.outerjoin(TOLD, TOLD.c.contact == SCORES.c.contact)

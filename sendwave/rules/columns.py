@@ -176,13 +176,19 @@ CLEAN: Final = _table("clean", contact=BigInteger, ts=BigInteger, slot=Integer)
 HISTORY: Final = _table(
     "history",
     contact=BigInteger,
-    scored_on=String,  # local date of the run, YYYY-MM-DD
-    score=Double,
-    tier=String,
+    scored_on=String,  # local date of the run or import, YYYY-MM-DD
+    changed_ts=BigInteger,  # when it came into force
+    score=Double,  # NULL for somebody whom imported scores left out
+    tier=String,  # NULL where imported scores came without one
+    grid_version=String,
     former_score=Double,  # NULL for somebody scored for the first time
     former_tier=String,
+    former_grid=String,
 )
-"""Changes of score alone: a contact's score on a date is that of their last row up to it."""
+"""Changes of score alone: a contact's score at an instant is that of their last row up to it.
+
+A file of it is registered before the scores it leads to: those with a higher number tell what came after them.
+"""
 
 EVENTS: Final = _table(
     "events",

@@ -24,7 +24,10 @@ TOO_BIG: Final = 0.5
 TOO_SMALL: Final = 0.01
 """Share below which a tier is hardly worth rules of its own."""
 TOO_FEW: Final = 1_000
-"""Contacts below which the rates of a tier are mostly chance: 3 complaints more or less are 0.3 %."""
+"""Contacts below which the rates of a tier are mostly chance: 3 complaints more or less are 0.3 %.
+
+Said only of bases that have so many for every tier: with fewer, no other cut would help.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def remarks(names: Sequence[str], volumes: Sequence[int]) -> Iterator[str]:
             yield f"{name} is empty"
         elif total and share < TOO_SMALL:
             yield f"{name} holds {share:.1%} of the scored base: too small to be worth rules of its own"
-        elif total and contacts < TOO_FEW:
+        elif contacts < TOO_FEW and total >= TOO_FEW * len(volumes):
             yield f"{name} holds {contacts:,} contacts: its rates will be mostly chance"
 
 

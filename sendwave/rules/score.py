@@ -189,15 +189,23 @@ def whole_statement(grid: Grid, as_of: int, interactions: FromClause, contacts: 
     return score_statement(grid, base, as_of)
 
 
-def history_statement(tiers: Tiers, day: str, new: FromClause, former: FromClause) -> Select[Any]:
-    """The columns of HISTORY for rows of (contact, score) in `new`, which changed on that local date."""
+def history_statement(
+    new: FromClause, former: FromClause, *, grid: Grid, tiers: Tiers, cuts: Tiers, day: str, changed_ts: int
+) -> Select[Any]:
+    """The columns of HISTORY for rows of (contact, score) in `new`, which changed on that local date.
+
+    `cuts` are `tiers` by score, for the scores of that day; `changed_ts` is in epoch seconds.
+    """
     none = cast(null(), String)
     told = [
         new.c.contact,
         literal(day, String).label("scored_on"),
+        literal(changed_ts, BigInteger).label("changed_ts"),
         cast(new.c.score, Double).label("score"),
-        tier_key(tiers, new.c.score, none).label("tier"),
+        tier_key(cuts, new.c.score, none).label("tier"),
+        literal(grid.version, String).label("grid_version"),
         known_score(former.c.score).label("former_score"),
         tier_key(tiers, former.c.score, former.c.tier).label("former_tier"),
+        former.c.grid_version.label("former_grid"),
     ]
     return select(*told).select_from(new.outerjoin(former, former.c.contact == new.c.contact))

@@ -48,6 +48,7 @@ class Desk:
     rules: dict[str, Any]
     ear: Ear = field(default_factory=Ear)
     slept: list[float] = field(default_factory=list)
+    former: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def policy(self) -> PolicySet:
@@ -57,7 +58,20 @@ class Desk:
         """A day passes and everybody is scored."""
         self.house.now += timedelta(days=days)
         rows = [{**bases.score(n, value), "grid_version": grid} for n, value in scores.items()]
+        self.house.land_file("history", bases.table("history", self._changes(rows)))
         self.house.land({"scores": bases.table("scores", rows)})
+        self.former = {row["contact"]: row for row in rows}
+
+    def _changes(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What a run notes: everybody whose score is another one."""
+        made = []
+        for row in rows:
+            former = self.former.get(row["contact"], {"score": None, "grid_version": None})
+            if row["contact"] not in self.former or former["score"] != row["score"]:
+                told = {"former_score": former["score"], "former_grid": former["grid_version"]}
+                changed_ts = int(self.house.now.timestamp())
+                made.append({"contact": row["contact"], "score": row["score"], "changed_ts": changed_ts, **told})
+        return made
 
     def ask(self) -> list[RuleReport]:
         house = self.house

@@ -311,6 +311,13 @@ def test_the_newest_score_counts_and_a_new_file_replaces_the_former(known: Desk)
     assert summary.rejects == {"score_not_a_number": 3}
     assert known.take("scores", "client;score\nB;1\n").counts == {"new": 1, "updated": 0, "unchanged": 0, "gone": 2}
     assert known.rows("scores", "contact", "score") == [(2, 1.0)]
+    assert known.rows("history", "scored_on", "contact", "former_score", "former_tier", "score", "tier") == [
+        ("2026-03-02", 1, 12.5, "hot", None, None),
+        ("2026-03-02", 1, None, None, 12.5, "hot"),
+        ("2026-03-02", 2, None, None, 1.0, None),
+        ("2026-03-02", 3, -3.0, None, None, None),
+        ("2026-03-02", 3, None, None, -3.0, None),
+    ]
 
 
 def test_interactions_are_added_once(known: Desk) -> None:

@@ -16,8 +16,10 @@ from sendwave.engine import clean, traces
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput
+from sendwave.flow.tiers import name_tiers
 from sendwave.rules.acts import recipe
 from sendwave.rules.grid import Grid
+from sendwave.rules.tiers import Tiers
 from sendwave.store import campaigns, cleaned, journal
 from sendwave.store import files as registry
 from sendwave.store.database import Database
@@ -103,6 +105,31 @@ def test_scores_replace_the_former_ones_and_history_keeps_the_changes(world: Sco
         (0, 2, "cold", "cold"),
     ]
     assert {row["scored_on"] for row in world.rows("history")} == {"2026-03-02"}
+    assert {row["changed_ts"] for row in world.rows("history")} == {int(now.timestamp())}
+    assert [(row["former_grid"], row["grid_version"]) for row in later] == [
+        (None, world.grid.version),
+        (world.grid.version, world.grid.version),
+    ]
+
+
+def test_history_names_the_tiers_of_a_base_cut_by_shares(world: ScoreWorld, now: datetime) -> None:
+    cut = Tiers.model_validate(
+        {"tiers": [{"key": "top", "label": "Top", "share": "25%"}, {"key": "rest", "label": "The rest"}]}
+    )
+    world.cut = cut
+    world.hear(*some_acts(now))
+    world.score()
+    assert {row["contact"]: row["tier"] for row in world.rows("history")} == {
+        1: "rest", 2: "rest", 3: "rest", 2_500_000: "top"
+    }  # fmt: skip
+    assert name_tiers(world.db, world.engine, world.lake, cut, now=now, by="zoe") == 4
+    named = {row["contact"]: row["tier"] for row in world.rows("scores")}
+    assert named == {row["contact"]: row["tier"] for row in world.rows("history")}
+    world.hear(*acts([(3, "purchase", ago(now, hours=1)), (3, "visit", ago(now, hours=1))]))
+    world.hear(*acts([(3, "simulator", ago(now, hours=n)) for n in (1, 2)]))
+    world.score()
+    (later,) = [row for row in world.rows("history") if row["contact"] == 3 and row["former_score"] is not None]
+    assert (later["former_tier"], later["tier"]) == ("rest", "top")
 
 
 def test_a_dry_run_leaves_the_scores_alone(world: ScoreWorld, now: datetime) -> None:

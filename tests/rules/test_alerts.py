@@ -26,6 +26,17 @@ def scores(rows: list[tuple[int, float | None, str | None]]) -> pa.Table:
     )
 
 
+def changes(now: list[tuple[int, float | None, str | None]], before: list[Any]) -> pa.Table:
+    """The history of contacts who had those scores, one after the other, up to now."""
+    noted = [
+        {"contact": n, "changed_ts": ts, "former_score": value, "former_grid": grid}
+        for ts, (n, value, grid) in enumerate(before)
+    ]
+    known = {n for n, *_ in before}
+    noted += [{"contact": n, "changed_ts": 0} for n, *_ in now if n not in known]
+    return bases.table("history", noted)
+
+
 def asked(
     engine: DuckdbEngine,
     alert: Alert,
@@ -35,7 +46,7 @@ def asked(
 ) -> list[dict[str, Any]]:
     contacts = {n for n, *_ in now}
     tables = bases.base(contacts=[bases.person(n, owner="anna") for n in sorted(contacts)])
-    tables |= {"scores": scores(now), "scores_before": scores(before)}
+    tables |= {"scores": scores(now), "history": changes(now, before)}
     tables["told"] = pa.table({"contact": pa.array(told, pa.int64())})
     rows = bases.read(engine, alerts.raised(alert, bases.policy().tiers), tables)
     counted = {

@@ -164,7 +164,8 @@ def test_equal_scores_are_counted_together() -> None:
     [
         ([60_000, 40_000], ["a holds 60% of the scored base: too big to say much, part it"]),
         ([500, 99_500], ["a holds 0.5% of the scored base: too small", "b holds 100%"]),
-        ([400, 500], ["a holds 400 contacts: its rates will be mostly chance", "b holds 56%"]),
+        ([900, 1_200], ["a holds 900 contacts: its rates will be mostly chance", "b holds 57%"]),
+        ([26, 27], ["b holds 51%"]),  # a small base has no better cut
         ([0, 50_000, 50_000], ["a is empty"]),
         ([50_000, 50_000], []),
         ([0, 0], []),

@@ -43,7 +43,7 @@ class Landed:
         path = self.lake.new(dataset, "test")
         pq.write_table(rows, path)
         with self.db.write() as conn:
-            if dataset not in ("sends", "returns"):
+            if dataset not in ("sends", "returns", "history"):
                 files.retire(conn, [file.id for file in files.live(conn, [dataset])[dataset]], self.now)
             return files.register(
                 conn,

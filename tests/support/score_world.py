@@ -16,6 +16,7 @@ from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow import score as flow
 from sendwave.rules.grid import Grid
 from sendwave.rules.policy import PolicySet
+from sendwave.rules.tiers import Tiers
 from sendwave.store import files as registry
 from sendwave.store.database import Database
 
@@ -31,11 +32,13 @@ class ScoreWorld:
     now: datetime
     people: dict[int, int | None] = field(default_factory=dict)
     acts: list[Act] = field(default_factory=list)
+    cut: Tiers | None = None  # other tiers than those of the tests' policy
 
     @property
     def policy(self) -> PolicySet:
         """The tests' policy with this grid."""
-        return policy().model_copy(update={"score": self.grid})
+        others = {} if self.cut is None else {"tiers": self.cut}
+        return policy().model_copy(update={"score": self.grid, **others})
 
     def land(self, dataset: str, rows: Any, **details: Any) -> int:
         """A table as a registered file of the lake."""

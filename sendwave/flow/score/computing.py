@@ -15,10 +15,12 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sendwave.engine.base import Written
+from sendwave.engine.histograms import score_histogram
 from sendwave.engine.writing import writing
 from sendwave.flow.score.people import Job, Kept, People, schema_of
 from sendwave.rules import score as rules
 from sendwave.rules.columns import HISTORY, SCORES, alike, or_, select
+from sendwave.rules.cutoffs import resolved
 from sendwave.rules.tiers import Tiers
 
 _FORMER: Final = alike("former", SCORES)
@@ -75,12 +77,20 @@ def discard(files: Iterable[Written]) -> None:
         file.path.unlink(missing_ok=True)
 
 
-def history(job: Job, tiers: Tiers, day: str, changed: pa.Table) -> Written:
-    """Rows (contact, score) that changed, as a file of `history`, not yet registered. Raises FullDisk."""
-    tables = {"new": changed} | ({} if job.former else {"former": schema_of(SCORES).empty_table()})
+def history(job: Job, tiers: Tiers, day: str, changed_ts: int, computed: Computed) -> Written:
+    """The rows that changed as a file of `history`, not yet registered; `changed_ts` (epoch seconds). Raises FullDisk.
+
+    Tiers by share are those of this very run's scores.
+    """
+    tables = {"new": computed.changed} | ({} if job.former else {"former": schema_of(SCORES).empty_table()})
+    inputs = {"former": job.paths(job.former), "contacts": job.paths(job.contacts), "scores": [computed.scores.path]}
     with (
         writing(job.lake.new("history", f"history-{day}"), schema_of(HISTORY)) as writer,
-        job.engine.session({"former": job.paths(job.former)}, tables) as session,
+        job.engine.session(inputs, tables) as session,
     ):
-        writer.write(session.stream(rules.history_statement(tiers, day, _NEW, _FORMER)))
+        cuts = resolved(tiers, score_histogram(session, tiers)) if tiers.by_share else tiers
+        told = rules.history_statement(
+            _NEW, _FORMER, grid=job.grid, tiers=tiers, cuts=cuts, day=day, changed_ts=changed_ts
+        )
+        writer.write(session.stream(told))
         return writer.finish()

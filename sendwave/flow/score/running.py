@@ -183,7 +183,8 @@ class _Run:
         with _Made() as made:
             found = self._there(made) if self.elsewhere else self._here(made, full=full)
             made(found.computed.scores)
-            history = made(computing.history(self.job, self.policy.tiers, self._day, found.computed.changed))
+            changed_ts = int(self.now.timestamp())
+            history = made(computing.history(self.job, self.policy.tiers, self._day, changed_ts, found.computed))
             summary = self._summary(found)
             if not dry_run:
                 self._register(summary, found, history)
@@ -245,7 +246,7 @@ class _Run:
         job, scores, traced = self.job, found.computed.scores, found.computed.traced
         details = {"grid": summary.grid_version, "as_of": job.as_of, "mode": summary.mode}
         seen = job.seen(found.through) if found.through is not None else {}
-        files = [("scores", scores, "", details | seen), ("history", history, self._day, details)]
+        files = [("history", history, self._day, details), ("scores", scores, "", details | seen)]
         files += [("traces", file, str(first), job.details(job.settled)) for first, file in traced]
         with self.db.write() as connection:
             registry.claim(connection)
