@@ -13,7 +13,7 @@ from sendwave.clock import SystemClock
 if TYPE_CHECKING:
     from sendwave.workspace import Workspace
 
-KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores", "sends")
+KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores", "sends", "experiments")
 
 
 @click.command("import")

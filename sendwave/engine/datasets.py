@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 LANDED: Final = (
     "contacts", "consents", "interactions", "scores", "sends", "returns", "events", "plan", "ids",
-    "clean", "traces", "history",
+    "clean", "traces", "history", "experiments",
 )  # fmt: skip
 """Datasets that live as Parquet files; suppressions live in the store."""
 

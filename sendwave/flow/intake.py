@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sendwave.engine import history, people
+from sendwave.engine import experiments, history, people
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.engine.landing import IDS, Landing, land
@@ -41,6 +41,7 @@ _NEEDS: Final = {
     "scores": ("scores", "ids"),
     "interactions": ("interactions", "ids"),
     "sends": ("sends", "ids"),
+    "experiments": ("experiments", "ids"),
 }
 
 _PREPARE: Final[Mapping[str, Callable[[Landing], None]]] = {
@@ -50,6 +51,7 @@ _PREPARE: Final[Mapping[str, Callable[[Landing], None]]] = {
     "scores": history.prepare_scores,
     "interactions": history.prepare_interactions,
     "sends": history.prepare_sends,
+    "experiments": experiments.prepare_experiments,
 }
 
 _MERGE: Final[Mapping[str, Callable[[Landing], Outcome]]] = {
@@ -58,6 +60,7 @@ _MERGE: Final[Mapping[str, Callable[[Landing], Outcome]]] = {
     "scores": history.merge_scores,
     "interactions": history.merge_interactions,
     "sends": history.merge_sends,
+    "experiments": experiments.merge_experiments,
 }
 
 

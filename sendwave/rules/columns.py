@@ -49,6 +49,7 @@ __all__ = [
     "CTE",
     "DATASETS",
     "EVENTS",
+    "EXPERIMENTS",
     "HISTORY",
     "INTERACTIONS",
     "PLAN",
@@ -211,6 +212,21 @@ EVENTS: Final = _table(
 )
 """De-duplicated feedback: one row per (batch, position, tally), except clicks and opens with their own time."""
 
+EXPERIMENTS: Final = _table(
+    "experiments",
+    experiment=String,
+    contact=BigInteger,  # NULL for somebody who is no contact of the base
+    contact_id=String,
+    arm=String,
+    control=Boolean,  # the arm that got nothing
+    tier=String,
+    assigned_ts=BigInteger,
+    visited=Boolean,  # NULL where nobody said
+    converted=Boolean,
+    revenue=Double,
+)
+"""Randomised experiments run elsewhere, a row per person; further columns follow as `attr_<name>` (VARCHAR)."""
+
 PLAN: Final = _table(
     "plan",
     contact=BigInteger,
@@ -238,6 +254,7 @@ DATASETS: Final = {
         CLEAN,
         HISTORY,
         EVENTS,
+        EXPERIMENTS,
         PLAN,
     )
 }

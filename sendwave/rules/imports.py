@@ -117,6 +117,22 @@ KINDS: Final[Mapping[str, Kind]] = {
             "tier": "palier segment tranche",
         },
     ),
+    "experiments": _kind(
+        "experiment arm",
+        {
+            "experiment": "experience test essai campaign campagne campaign_name nom_campagne",
+            "contact_id": _CONTACT,
+            "arm": "group groupe segment bras variant variante treatment traitement cell cellule",
+            "control": "is_control temoin groupe_temoin",
+            "tier": "palier tranche",
+            "visited": "visit visits visite visite_site clicked",
+            "converted": "conversion conversions converti bought purchased achat",
+            "revenue": "spend spent amount montant value valeur chiffre_d_affaires ca depense",
+            "sent_at": f"sent_ts assigned_at date_envoi date_d_envoi envoye_le {_DATE}",
+            "converted_at": "purchased_at date_achat date_d_achat date_conversion",
+        },
+        extras=True,
+    ),
 }
 
 STATUSES: Final[Mapping[str, str]] = {
@@ -140,6 +156,13 @@ CHANNELS: Final[Mapping[str, str]] = {
     }.items()
     for word in words.split()
 }
+
+CONTROLS: Final = (
+    "control", "controle", "control_group", "groupe_controle", "temoin", "groupe_temoin", "holdout", "hold_out", "none",
+    "no_email", "no_e_mail", "no_mail", "no_mailing", "no_sms", "no_push", "no_message", "no_contact", "aucun",
+    "sans_envoi", "sans_email", "sans_e_mail", "pas_d_envoi", "0",
+)  # fmt: skip
+"""Words, as `word` spells them, for the arm of an experiment that got nothing."""
 
 YES: Final = tuple(word for word, status in STATUSES.items() if status == "granted")
 
