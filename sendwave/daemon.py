@@ -171,16 +171,30 @@ class Daemon:
         """
         with self.workspace.only_daemon(self.clock.now()):
             self.start_up(self.clock.now())
+            web = self._web()
             with _signals(self._stop):
                 scheduler = self._scheduler()
                 scheduler.start()
                 try:
                     self._wait(until_idle=until_idle, until=until)
                 finally:
+                    if web is not None:
+                        web.stop()  # what it took is durable; the next run digests it
                     self.dispatcher.stop()  # batches only claimed go back, those in hand are finished
                     scheduler.shutdown(wait=True)
                     self.dispatcher.close()
                     _LOG.info("stopped", holder=self.holder)
+
+    def _web(self) -> Any:
+        """The web side, answering; None where the settings ask for none. Raises BadInput when it cannot listen."""
+        settings = self.workspace.settings.web
+        if settings is None:
+            return None
+        from sendwave.web.server import Server  # half a second and 20 MB, for those who want it
+
+        web = Server(self.workspace, settings, clock=self.clock)
+        web.start()
+        return web
 
     def _scheduler(self) -> Any:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a tick longer than its period is no news

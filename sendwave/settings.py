@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
 
 from sendwave import documents
 from sendwave.documents import Document, Loc, Mistake
 from sendwave.errors import BadInput, NotFound, did_you_mean
-from sendwave.rules.units import check_zone
+from sendwave.rules.units import Duration, check_zone, parse_duration
 
 FILE: Final = "sendwave.yaml"
 OVERRIDES: Final[Mapping[str, str]] = {
@@ -28,6 +29,7 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _STORE: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://")
 _SQLITE: Final = "sqlite:///"
 _SIZE: Final = re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?\s?(?:[KMGT]i?B)")
+_LISTEN: Final = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
 RouteSettings = TypeVar("RouteSettings", bound=BaseModel)
 
 DOORS: Final[Mapping[str, tuple[str, str]]] = {
@@ -49,6 +51,12 @@ def _size(value: Any) -> str:
     if not _SIZE.fullmatch(text):
         raise ValueError(f"{text!r} is no amount of memory: write for instance 2GB or 512MB")
     return text
+
+
+def size_bytes(written: str) -> int:
+    """Bytes of an amount such as 512MB (1000 each step) or 2GiB (1024)."""
+    number, unit = re.fullmatch(r"([0-9.]+)\s?([KMGT]i?)B", written).groups()  # type: ignore[union-attr]  # `_size` saw it
+    return int(float(number) * (1024 if unit.endswith("i") else 1000) ** ("KMGT".index(unit[0]) + 1))
 
 
 def _engine_url(value: str) -> str:
@@ -73,6 +81,74 @@ class EngineSettings(BaseModel):
     )
 
 
+def _listen(value: str) -> str:
+    place = _LISTEN.fullmatch(value)
+    if place is None or int(place["port"]) > 65_535:
+        raise ValueError(f"{value!r} is no place to listen at: write HOST:PORT, for instance 127.0.0.1:8484")
+    return value
+
+
+def _public_url(value: str) -> str:
+    told = urlsplit(value)
+    private = told.hostname in {"localhost", "127.0.0.1", "::1"}
+    if told.scheme not in ({"http", "https"} if private else {"https"}) or not told.hostname:
+        raise ValueError("write the https:// address under which the internet reaches this daemon, without a query")
+    if told.query or told.fragment:
+        raise ValueError("a public_url ends with its path: no question mark, no #")
+    return value.rstrip("/")
+
+
+class WebSettings(BaseModel):
+    """Where the daemon is reached over HTTP. TLS is the work of a proxy in front of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        default="127.0.0.1:8484", description="HOST:PORT; port 0 takes any that is free."
+    )
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
+        default=None,
+        description="How the world reaches it, https://…: unsubscribe links are made of it, some ESPs sign it.",
+    )
+    max_body: Annotated[str, BeforeValidator(_size)] = Field(
+        default="16MiB", description="A longer report is refused; 1,000 events are about half a megabyte."
+    )
+
+    @property
+    def max_bytes(self) -> int:
+        """`max_body` in bytes."""
+        return size_bytes(self.max_body)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen at."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def unsubscribe_url(self) -> str | None:
+        """One-click unsubscribe URL with {token} (RFC 8058), for campaigns that name none."""
+        return f"{self.public_url}/u/{{token}}" if self.public_url else None
+
+
+class RetentionSettings(BaseModel):
+    """How long what is no longer needed is kept; a daily job removes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reports: Duration = Field(
+        default=parse_duration("30d"),
+        description="Raw reports of ESPs: within it `sendwave feedback reprocess` can read them again.",
+    )
+    event_keys: Duration = Field(
+        default=parse_duration("45d"),
+        description="Keys of events without our token: within it an event told again counts once.",
+    )
+    replaced_files: Duration = Field(
+        default=parse_duration("7d"), description="Files of the lake that newer ones replaced."
+    )
+
+
 class Settings(BaseModel):
     """One workspace. Paths are relative to its folder in the file, absolute here."""
 
@@ -87,6 +163,10 @@ class Settings(BaseModel):
     policies: Path = Field(default=Path("policies"), description="Folder of the policy files.")
     time_zone: str = Field(default="UTC", description="IANA zone of people whose own is not known, and of bare dates.")
     engine: EngineSettings = EngineSettings()
+    web: WebSettings | None = Field(
+        default=None, description="The daemon's web side: webhooks, one-click unsubscribe. Without it nothing listens."
+    )
+    retention: RetentionSettings = RetentionSettings()
     routes: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="By name: `esp`, then what that ESP's adapter asks for."
     )

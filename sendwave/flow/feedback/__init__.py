@@ -9,6 +9,7 @@ says who must not be written to again; here they are asked for.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -21,10 +22,11 @@ from sendwave.errors import SendwaveError, StaleTransition
 from sendwave.esp.base import EspAdapter, RawReport
 from sendwave.flow.feedback.counting import Digest, Digestion
 from sendwave.flow.feedback.reading import read
+from sendwave.flow.feedback.unsubscribing import Subscriber, unsubscribe, whose
 from sendwave.store import inbox
 from sendwave.store.database import Database
 
-__all__ = ["Digest", "collect", "digest", "receive"]
+__all__ = ["Digest", "Subscriber", "collect", "digest", "receive", "receive_all", "unsubscribe", "whose"]
 
 LIMIT: Final = 2_000
 """Reports read at once."""
@@ -42,6 +44,17 @@ def receive(db: Database, route: str, reports: Sequence[RawReport], now: datetim
     """Make reports durable. When this returns, their source may be told to forget them."""
     with db.write() as conn:
         stored = inbox.put(conn, route, reports, now)
+    faults.point("feedback_stored")
+    return stored
+
+
+def receive_all(db: Database, told: Sequence[tuple[str, RawReport]], now: datetime) -> int:
+    """As `receive`, for (route, report) pairs of several feeds in one commit; all or none."""
+    by_route: dict[str, list[RawReport]] = defaultdict(list)
+    for route, report in told:
+        by_route[route].append(report)
+    with db.write() as conn:
+        stored = sum(inbox.put(conn, route, reports, now) for route, reports in by_route.items())
     faults.point("feedback_stored")
     return stored
 
