@@ -81,6 +81,7 @@ class Daemon:
             threads=self.threads,
             factory=self.workspace.adapter,
             time_zone=self.workspace.settings.time_zone,
+            unsubscribe=self.workspace.settings.unsubscribe_url,
         )
 
     # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────────

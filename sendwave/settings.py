@@ -125,11 +125,6 @@ class WebSettings(BaseModel):
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
-    @property
-    def unsubscribe_url(self) -> str | None:
-        """One-click unsubscribe URL with {token} (RFC 8058), for campaigns that name none."""
-        return f"{self.public_url}/u/{{token}}" if self.public_url else None
-
 
 class RetentionSettings(BaseModel):
     """How long what is no longer needed is kept; a daily job removes it."""
@@ -183,6 +178,11 @@ class Settings(BaseModel):
     def _known_zone(cls, value: str) -> str:
         check_zone(value)
         return value
+
+    @property
+    def unsubscribe_url(self) -> str | None:
+        """Our own one-click unsubscribe URL with {token} (RFC 8058); None without a web side the world can reach."""
+        return f"{self.web.public_url}/u/{{token}}" if self.web is not None and self.web.public_url else None
 
     def route(self, name: str, model: type[RouteSettings]) -> RouteSettings:
         """One route's settings as its adapter's model.

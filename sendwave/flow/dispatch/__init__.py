@@ -67,13 +67,15 @@ class Dispatcher:
         factory: Callable[[str], EspAdapter] | None = None,
         time_zone: str = "UTC",
         at_once: int = AT_ONCE,
+        unsubscribe: str | None = None,
     ) -> None:
         """`holder` names this node; `factory` makes a further adapter of a route where several threads want one.
 
         `time_zone` (IANA) is that of contacts who have none. With 0 threads the caller's does everything.
+        `unsubscribe` is the URL with {token} of campaigns that name none of their own.
         """
         self._db, self._holder = db, holder
-        self._pacer = Pacer(holder, time_zone, at_once)
+        self._pacer = Pacer(holder, time_zone, at_once, unsubscribe)
         self._packer = Packer(db, engine, lake, token_key)
         self._routes = {
             route: Lending(adapter, threads, partial(factory, route) if factory is not None else None)

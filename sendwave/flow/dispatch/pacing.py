@@ -24,14 +24,16 @@ class Job:
     policy: PolicySet
     kind: CampaignType
     factors: Mapping[str, float]  # provider -> what its pace is multiplied by
+    unsubscribe: str | None = None  # our own one-click URL with {token}, for campaigns that name none
 
     @property
     def message(self) -> Message:
-        """What is sent, merge fields apart."""
+        """What is sent, merge fields apart. Service mail is no list one could leave."""
         told = self.campaign.settings
+        way_out = told.unsubscribe or (None if self.kind.is_service else self.unsubscribe)
         return Message(
             *(self.campaign.name, self.campaign.type, told.sender, told.subject, told.content),
-            *(told.reply_to, told.unsubscribe, told.provider_template),
+            *(told.reply_to, way_out, told.provider_template),
         )
 
     def limits(self, group: batches.Group) -> dict[str, throttle.Limit]:
@@ -52,6 +54,7 @@ class Pacer:
     holder: str
     zone: str  # IANA; of contacts who have none
     at_once: int  # batches per route and importance
+    unsubscribe: str | None = None  # as in Job
     _policies: dict[str, PolicySet] = field(default_factory=dict)
 
     def jobs(self, conn: Connection, campaign_ids: Iterable[int]) -> dict[int, Job]:
@@ -64,7 +67,7 @@ class Pacer:
                 self._policies[version] = policies.pinned(conn, version)
             policy = self._policies[version]
             factors = {lane.provider: lane.throttle for lane in campaigns.lanes(conn, campaign_id)}
-            found[campaign_id] = Job(campaign, policy, policy.types[campaign.type], factors)
+            found[campaign_id] = Job(campaign, policy, policy.types[campaign.type], factors, self.unsubscribe)
         return found
 
     def claim(
