@@ -66,10 +66,10 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "fr": {
         "title": "Se désabonner",
         "ask": "Vous ne souhaitez plus recevoir de messages de {sender} ?",
-        "these": "Plus de messages de ce type",
+        "these": "Ne plus recevoir de messages de ce type",
         "these_note": "Les autres messages que vous avez acceptés continueront d’arriver.",
-        "all": "Plus aucun message",
-        "all_note": "D’aucune sorte, à partir d’aujourd’hui.",
+        "all": "Ne plus recevoir aucun message",
+        "all_note": "Aucun, de quelque sorte que ce soit, dès aujourd’hui.",
         "done": "Vous êtes désabonné(e)",
         "done_these": "{sender} ne vous enverra plus de messages de ce type.",
         "done_all": "{sender} ne vous enverra plus de messages.",
