@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sendwave.cli import overrule
 from sendwave.cli.groups import Group
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
 from sendwave.clock import SystemClock
@@ -41,6 +42,7 @@ def create(workspace: Workspace, file: Path, by: str, as_json: bool) -> None:
         routes=tuple(workspace.settings.routes),
         by=by,
         now=SystemClock().now(),
+        unsubscribe=workspace.settings.unsubscribe_url,
     )
     if as_json:
         emit_json({"id": made.name, "type": made.type, "status": made.status})
@@ -139,21 +141,6 @@ def pause(workspace: Workspace, id: str, reason: str, by: str, as_json: bool) ->
 
     steer.pause(workspace.db, id, reason=reason, by=by, now=SystemClock().now())
     _done(as_json, id, "paused", f"sendwave campaign resume {id}")
-
-
-@campaign.command()
-@in_workspace
-@click.argument("id")
-@click.option("--provider", default=None, help="Resume one suspended lane only.")
-@click.option("--reason", default="", help="Why; required after a gate halted it.")
-@by_option
-@json_option
-def resume(workspace: Workspace, id: str, provider: str | None, reason: str, by: str, as_json: bool) -> None:
-    """Go on with exactly the people who are left. Gates then judge only what is sent from now on."""
-    from sendwave.flow import steer
-
-    steer.resume(workspace.db, id, provider=provider, reason=reason, by=by, now=SystemClock().now())
-    _done(as_json, id, "resumed", "sendwave run goes on")
 
 
 @campaign.command()
@@ -304,5 +291,8 @@ def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:
     for line in document.get("would_change", ()):
         click.echo(f"  → {line}")
 
+
+for _name, _command in overrule.COMMANDS.items():
+    campaign.add_command(_command, _name)
 
 COMMANDS: Final = {"campaign": campaign, "explain": explain}

@@ -7,6 +7,7 @@ from the same facts and the same ordered reasons, so a preview cannot drift from
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from sendwave.rules import eligibility, pressure, sequence, shares, tiers, waves
@@ -33,6 +34,7 @@ from sendwave.rules.columns import (
     false,
     first_reason,
     func,
+    literal,
     null,
     select,
     true,
@@ -164,6 +166,37 @@ def recheck_statement(
     order = (f.rank,) if best_first else (shares.piece(f.draw, shares.SHUFFLE), f.rank)
     go = first_reason(asked).label("excluded_by")
     return select(*(f[name] for name in told), go, *(f[name] for name in attributes)).order_by(f.provider, *order)
+
+
+def left_statement(campaign_id: int, wave: int, last_wave: int | None) -> Select[Any]:
+    """One number, `people`: those of the plan from that wave on (up to `last_wave`) who were not written to yet."""
+    return select(func.count().label("people")).select_from(PLAN).where(_left(campaign_id, wave, last_wave))
+
+
+def ramp_statement(campaign_id: int, wave: int, sizes: Sequence[int], last_wave: int | None) -> Select[Any]:
+    """The plan again, with those `left_statement` counts cut into waves of these sizes, best first, after `wave`.
+
+    Whoever was written to keeps their wave. People after `last_wave`, whom nobody is to write to any more, share the
+    wave after those.
+    """
+    left = _left(campaign_id, wave, last_wave)
+    asked = select(*PLAN.c, case((left, 1), else_=0).label("left")).subquery("asked")
+    a = asked.c
+    turn = func.row_number().over(partition_by=a.left, order_by=a.rank.asc().nulls_last()).label("turn")
+    told = select(*a, turn).subquery("told").c
+    ends = [literal(end, BigInteger) for end in accumulate(sizes)]
+    number = literal(wave, Integer) + waves.wave_number(told.turn, ends)
+    ways: list[tuple[ColumnElement[bool], Any]] = [(told.left == 1, number)]
+    if last_wave is not None:
+        ways.append((told.wave > last_wave, literal(wave + len(sizes) + 1, Integer)))
+    moved = cast(case(*ways, else_=told.wave), Integer).label("wave")
+    return select(*(moved if c.name == "wave" else told[c.name] for c in PLAN.c))
+
+
+def _left(campaign_id: int, wave: int, last_wave: int | None) -> ColumnElement[bool]:
+    p = PLAN.c
+    asked = [p.excluded_by.is_(None), p.wave >= wave, ~_written_to(campaign_id, p.contact)]
+    return and_(*asked, *([] if last_wave is None else [p.wave <= last_wave]))
 
 
 def handover_statement(kind: CampaignType) -> Select[Any]:

@@ -104,14 +104,15 @@ class PolicySet(Policy):
     def gates_of(self, kind: CampaignType, limits: Mapping[str, Mapping[str, str]] | None = None) -> GateSet:
         """The gate set a campaign type is judged by, with its own overrides applied.
 
-        `limits` ({signal: {"hold": "0.2%", "halt": "0.5%"}}) are those a person set for one campaign. Raises
+        `limits` ({signal: {"hold": "0.2%", "halt": "0.5%", "since": …}}) are those a person set for one campaign. Raises
         ValidationError for a limit that is none, or a hold level above the halt level.
         """
         chosen = self.gates[kind.gates.use]
         signals = {**chosen.signals, **kind.gates.signals}
         for signal, told in (limits or {}).items():
             if signal in signals:
-                signals[signal] = Gate.model_validate({**signals[signal].model_dump(), **told})
+                levels = {level: told[level] for level in ("hold", "halt") if level in told}
+                signals[signal] = Gate.model_validate({**signals[signal].model_dump(), **levels})
         return chosen.model_copy(update={"signals": signals})
 
 

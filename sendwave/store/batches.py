@@ -42,7 +42,7 @@ from sendwave.store.tables import batches, campaigns, lanes, waves
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
-    "cohorts", "counts", "groups", "hand", "lost", "outcomes", "owed", "ready", "recall", "recallable",
+    "cohorts", "counts", "groups", "hand", "leaving", "lost", "outcomes", "owed", "ready", "recall", "recallable",
     "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
 ]  # fmt: skip
 
@@ -244,6 +244,13 @@ def unsettled(conn: Connection, campaign_id: int, wave: int) -> bool:
         of.campaign_id == campaign_id, of.wave == wave, of.status.not_in(SETTLED), of.origins.is_(None), ~_suspended()
     )  # fmt: skip
     return conn.execute(select(of.id).where(*waiting).limit(1)).first() is not None
+
+
+def leaving(conn: Connection, campaign_id: int) -> bool:
+    """Whether anybody of a campaign is frozen but neither sent nor given back: their fate is not settled yet."""
+    of = batches.c
+    waits = or_(of.status.not_in(SETTLED), and_(of.status == Batch.RECALLED, of.returned_at.is_(None)))
+    return conn.execute(select(of.id).where(of.campaign_id == campaign_id, waits).limit(1)).first() is not None
 
 
 def settled_at(conn: Connection, campaign_id: int, wave: int) -> datetime | None:

@@ -47,7 +47,7 @@ class Campaign:
     created_at: datetime
     created_by: str
     approved_by: str | None
-    limits: Mapping[str, Mapping[str, str]] | None = None  # {signal: {hold, halt}} a person set for it alone
+    limits: Mapping[str, Mapping[str, str]] | None = None  # {signal: {hold, halt, since}} a person set for it alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,17 @@ def store_plan(
     )
 
 
+def recut(
+    conn: Connection, campaign_id: int, rows: Sequence[WaveRow], *, plan_file: int, last_wave: int | None
+) -> None:
+    """Replace the waves from the first of `rows` on, with the plan's file they were counted from."""
+    table = tables.waves
+    conn.execute(delete(table).where(table.c.campaign_id == campaign_id, table.c.number >= rows[0].number))
+    _insert(conn, table, [{"campaign_id": campaign_id, **_columns(wave)} for wave in rows])
+    values = {"plan_file": plan_file, "last_wave": last_wave}
+    conn.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(values))
+
+
 def transition(
     conn: Connection,
     campaign_id: int,
@@ -319,6 +330,11 @@ def judge_from(conn: Connection, campaign_id: int, instant: datetime) -> None:
     """A person overruled the gates: in every lane only mail sent after `instant` is judged."""
     table = tables.lanes
     conn.execute(update(table).where(table.c.campaign_id == campaign_id).values(judged_from=instant))
+
+
+def set_limits(conn: Connection, campaign_id: int, limits: Mapping[str, Mapping[str, str]]) -> None:
+    """Keep the limits a person set for this campaign alone; an empty mapping is none."""
+    conn.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(limits=dict(limits) or None))
 
 
 def start_due(conn: Connection, *, by: str, now: datetime) -> list[Campaign]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,10 @@ class Reading:
     halt_limit: float | None
     sentence: str
     next_look: float | None  # seconds after `at`
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values; the instant as ISO 8601 text."""
+        return {**asdict(self), "limit": self.limit, "at": self.at.isoformat()}
 
     @property
     def limit(self) -> float | None:

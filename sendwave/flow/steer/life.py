@@ -1,4 +1,4 @@
-"""People steer a campaign: create, approve, pause, resume, shorten, cancel.
+"""A campaign begins, waits and ends as people say: create, approve, pause, shorten, cancel.
 
 Each is one transaction: the checks, the transitions of campaign, waves and lanes, the holds and the journal rows stand
 or fall together. What is ready but not handed over of stopped waves is recalled afterwards by release.
@@ -10,11 +10,10 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sendwave.errors import BadInput, NotAllowed, NotFound, StaleTransition, did_you_mean
+from sendwave.errors import BadInput, NotAllowed, StaleTransition, did_you_mean
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.holds import Kind
-from sendwave.rules.lifecycle import FINAL, Lane, Wave
-from sendwave.rules.lifecycle import Campaign as Status
+from sendwave.rules.lifecycle import FINAL, Wave
 from sendwave.rules.policy import Channel, PolicySet
 from sendwave.store import campaigns, holds, policies
 from sendwave.store.campaigns import Campaign
@@ -25,17 +24,27 @@ PAUSED: Final = "paused"
 
 
 def create(
-    db: Database, policy: PolicySet, file: CampaignFile, *, routes: Collection[str], by: str, now: datetime
+    db: Database,
+    policy: PolicySet,
+    file: CampaignFile,
+    *,
+    routes: Collection[str],
+    by: str,
+    now: datetime,
+    unsubscribe: str | None = None,
 ) -> Campaign:
-    """A draft from its file. Raises BadInput with everything wrong in it at once, or when the name is taken."""
-    findings = _wrong(policy, file, routes)
+    """A draft from its file. `unsubscribe` is the URL that stands in where the file names none.
+
+    Raises BadInput with everything wrong in it at once, or when the name is taken.
+    """
+    findings = _wrong(policy, file, routes, unsubscribe)
     if findings:
         raise BadInput(f"campaign {file.name!r} was not created", findings)
     with db.write() as conn:
         return campaigns.create(conn, file, policy.types[file.type].channel.value, by=by, now=now)
 
 
-def _wrong(policy: PolicySet, file: CampaignFile, routes: Collection[str]) -> tuple[str, ...]:
+def _wrong(policy: PolicySet, file: CampaignFile, routes: Collection[str], unsubscribe: str | None) -> tuple[str, ...]:
     found = []
     kind = policy.types.get(file.type)
     if kind is None:
@@ -43,18 +52,18 @@ def _wrong(policy: PolicySet, file: CampaignFile, routes: Collection[str]) -> tu
     if file.route not in routes:
         hint = did_you_mean(file.route, routes) or " Name one in sendwave.yaml."
         found.append(f"route: no route {file.route!r} in sendwave.yaml.{hint}")
-    if kind is not None and kind.channel is Channel.EMAIL and not kind.is_service and _no_way_out(file):
+    if kind is not None and kind.channel is Channel.EMAIL and not kind.is_service and _no_way_out(file, unsubscribe):
         found.append(
             "unsubscribe: marketing mail needs a one-click unsubscribe URL with {token} (RFC 8058), "
-            "or a provider_template that carries its own"
+            "or a provider_template that carries its own; with web.public_url in sendwave.yaml ours is used"
         )
     if file.content is not None and file.provider_template is not None:
         found.append("content: give `content` or `provider_template`, not both: only one can be sent")
     return tuple(found)
 
 
-def _no_way_out(file: CampaignFile) -> bool:
-    return file.unsubscribe is None and file.provider_template is None
+def _no_way_out(file: CampaignFile, unsubscribe: str | None) -> bool:
+    return (file.unsubscribe or unsubscribe or file.provider_template) is None
 
 
 def approve(
@@ -100,68 +109,6 @@ def pause(db: Database, name: str, *, reason: str = "", by: str, now: datetime) 
         found = campaigns.get(conn, name)
         campaigns.transition(conn, found.id, "pause", by=by, now=now, reason=reason)
         holds.place(conn, kind=Kind.PAUSE, reason=PAUSED, detail=reason, campaign_id=found.id, by=by, now=now)
-
-
-def resume(db: Database, name: str, *, provider: str | None = None, reason: str = "", by: str, now: datetime) -> None:
-    """Go on with exactly the people who are left.
-
-    After a pause the pause is lifted. After a halt a person overrules the gates, which takes a `reason`: halted waves
-    wait for their release again, suspended lanes reopen, and only mail sent from now on is judged. With `provider`,
-    only that suspended lane goes on. Raises NotFound, NotAllowed, and BadInput when a needed reason is missing.
-    """
-    with db.write() as conn:
-        found = campaigns.get(conn, name)
-        if found.status in FINAL:
-            raise NotAllowed(f"campaign {found.name} is {found.status}: nothing follows; create a new one")
-        if provider is not None:
-            _resume_lane(conn, found, provider, reason=reason, by=by, now=now)
-        elif found.status == Status.HALTED:
-            _resume_halted(conn, found, reason=reason, by=by, now=now)
-        else:
-            _resume_paused(conn, found, reason=reason, by=by, now=now)
-
-
-def _resume_paused(conn: Connection, found: Campaign, *, reason: str, by: str, now: datetime) -> None:
-    suspended = _suspended(conn, found.id)
-    if found.status != Status.PAUSED and suspended:
-        raise NotAllowed(
-            f"campaign {found.name} is {found.status}; suspended in it: {', '.join(suspended)}. "
-            f"`sendwave campaign resume {found.name} --provider {suspended[0]}` reopens a lane"
-        )
-    event = "rearm" if found.status == Status.PAUSED and found.started_at is None else "resume"
-    campaigns.transition(conn, found.id, event, by=by, now=now, reason=reason)
-    holds.lift_kinds(conn, (Kind.PAUSE,), campaign_id=found.id, by=by, now=now)
-
-
-def _resume_halted(conn: Connection, found: Campaign, *, reason: str, by: str, now: datetime) -> None:
-    _need(reason, found.name)
-    paused = any(hold.kind == Kind.PAUSE and hold.campaign_id for hold in holds.open_holds(conn, found.id))
-    campaigns.transition(conn, found.id, "keep_paused" if paused else "resume", by=by, now=now, reason=reason)
-    holds.lift_kinds(conn, (Kind.HALT,), campaign_id=found.id, by=by, now=now)
-    campaigns.transition_waves(conn, found.id, "resume", by=by, now=now, reason=reason, only={Wave.HALTED})
-    for lane in _suspended(conn, found.id):
-        campaigns.transition_lane(conn, found.id, lane, "reopen", by=by, now=now, reason=reason)
-    campaigns.judge_from(conn, found.id, now)
-
-
-def _resume_lane(conn: Connection, found: Campaign, provider: str, *, reason: str, by: str, now: datetime) -> None:
-    known = {lane.provider: lane.status for lane in campaigns.lanes(conn, found.id)}
-    if provider not in known:
-        raise NotFound(f"campaign {found.name} has no lane {provider!r}.{did_you_mean(provider, known)}")
-    if known[provider] == Lane.OPEN:
-        raise NotAllowed(f"lane {provider} of campaign {found.name} is open: there is nothing to resume in it")
-    _need(reason, found.name)
-    campaigns.transition_lane(conn, found.id, provider, "reopen", by=by, now=now, reason=reason, judged_from=now)
-    holds.lift_kinds(conn, (Kind.HALT, Kind.PAUSE), campaign_id=found.id, provider=provider, by=by, now=now)
-
-
-def _need(reason: str, name: str) -> None:
-    if not reason.strip():
-        raise BadInput(f"a gate stopped campaign {name}: to overrule it say why (--reason), for the journal")
-
-
-def _suspended(conn: Connection, campaign_id: int) -> list[str]:
-    return [lane.provider for lane in campaigns.lanes(conn, campaign_id) if lane.status == Lane.SUSPENDED]
 
 
 def shorten(db: Database, name: str, last_wave: int, *, reason: str = "", by: str, now: datetime) -> None:

@@ -42,7 +42,7 @@ campaigns = Table(
     Column("started_at", Instant),
     Column("ended_at", Instant),
     Column("last_wave", Integer),  # shortened to; NULL means all
-    Column("limits", JSON(none_as_null=True)),  # {signal: {hold, halt}} a person set for this campaign alone
+    Column("limits", JSON(none_as_null=True)),  # {signal: {hold, halt, since}} a person set for this campaign alone
 )
 
 exclusions = Table(  # why people are not in the plan: counts per reason, tier and provider
