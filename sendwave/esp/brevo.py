@@ -15,11 +15,12 @@ from pydantic import Field
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Receipt
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import Mailing, Piece
+from sendwave.esp.mailing import Mailing, Piece, is_plain
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Event, EventType
 
+_PARTS: Final = {"subject": "subject", "text": "textContent", "html": "htmlContent"}
 _CUSTOM: Final = "X-Mailin-custom"  # comes back in events under the same name
 _STOPPED: Final = frozenset({"not_enough_credits", "account_under_validation", "account_suspended"})
 _KEY_LIFE: Final = timedelta(minutes=15)  # their changelog; their guide says 30
@@ -93,14 +94,21 @@ class Adapter(WebAdapter):
         document: dict[str, Any] = {
             "sender": {"email": address, "name": name} if name else {"email": address},
             "tags": mailing.tags,
-            "messageVersions": [_version(piece) for piece in mailing.pieces],
         }
         if mailing.reply_to:
             document["replyTo"] = {"email": mailing.reply_to[1]}
         if mailing.template:
             document["templateId"] = int(mailing.template) if mailing.template.isdigit() else mailing.template
-        else:  # asked for even where every version has its own
-            document |= _content(mailing.pieces[0])
+            document["messageVersions"] = [_version(piece) | {"params": piece.fields} for piece in mailing.pieces]
+        else:
+            shared, values = mailing.shared(lambda name: f"{{{{params.{name}}}}}", "{{", "{%", "{#")
+            document |= {_PARTS[part]: text for part, text in shared.items()}
+            plain = [is_plain(row) for row in values]
+            bodies = values if all(plain) else mailing.bodies(_PARTS)  # in full: they could escape values once more
+            document["messageVersions"] = [
+                _version(piece) | ({"params": row} if short else body)
+                for piece, row, short, body in zip(mailing.pieces, values, plain, bodies, strict=True)
+            ]
         if self._settings.idempotency:
             document["headers"] = {"idempotencyKey": str(uuid.uuid5(uuid.NAMESPACE_OID, mailing.submission.key))}
         return document
@@ -130,13 +138,4 @@ class Adapter(WebAdapter):
 
 
 def _version(piece: Piece) -> dict[str, Any]:
-    headers = {**piece.list_headers, _CUSTOM: piece.token}
-    version: dict[str, Any] = {"to": [{"email": piece.address}], "headers": headers}
-    return version | (_content(piece) if piece.rendered else {"params": piece.fields})
-
-
-def _content(piece: Piece) -> dict[str, str]:
-    assert piece.rendered is not None  # for mypy: only called with own content
-    found = {"subject": piece.rendered.subject}
-    found |= {"textContent": piece.rendered.text} if piece.rendered.text else {}
-    return found | ({"htmlContent": piece.rendered.html} if piece.rendered.html else {})
+    return {"to": [{"email": piece.address}], "headers": {**piece.list_headers, _CUSTOM: piece.token}}

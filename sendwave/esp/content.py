@@ -8,8 +8,7 @@ everybody else is written to). Fields are escaped in body.html, and nothing a fi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +17,15 @@ from jinja2 import FileSystemLoader, Template, TemplateError, TemplateNotFound, 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sendwave.errors import BadInput
+from sendwave.esp.merging import Merge, take_apart, unbroken
 
 BODIES: Final = ("body.txt", "body.html")
 OWN_FIELDS: Final = frozenset({"email", "token", "unsubscribe_url", "campaign"})
 """Fields every message has, whatever the contact base knows."""
 
 _SUBJECT: Final = "subject"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+PARTS: Final = (_SUBJECT, "text", "html")
+"""Parts of a message by name; a body the folder does not have is left out."""
 
 
 class FieldMissing(Exception):
@@ -42,7 +43,7 @@ class Rendered:
 
 def one_line(value: str) -> str:
     """The value without line breaks and control characters: safe in a header (RFC 5322 §2.2)."""
-    return _CONTROL.sub(" ", value).strip()
+    return unbroken(value).strip()
 
 
 def _required(value: Any) -> Any:
@@ -69,6 +70,12 @@ class Content:
         if findings := check_content(folder, None, subject=subject):
             raise BadInput(f"the content in {folder} cannot be used: {findings[0]}", findings)
         environment = _environment(folder)
+        sources = {_SUBJECT: (subject, None)} | {
+            part: ((folder / name).read_text("utf-8"), name)
+            for part, name in zip(PARTS[1:], BODIES, strict=True)
+            if (folder / name).is_file()
+        }
+        self._patterns = {part: take_apart(environment, *told) for part, told in sources.items()}
         self._subject = environment.from_string(subject)
         self._text, self._html = (_body(environment, folder, name) for name in BODIES)
         self._globals = dict(environment.globals)
@@ -92,6 +99,10 @@ class Content:
             raise
         except Exception as wrong:  # a template can fail in any way, and that must not stop a batch
             raise BadInput(f"the template cannot be filled: {wrong}") from wrong
+
+    def merge(self, columns: Mapping[str, Sequence[Any]], count: int) -> Merge:
+        """The messages of `count` people at once: `columns` are their fields, a value for each; never raises."""
+        return Merge(self._patterns, columns, count)
 
 
 def _filled(template: Template, known: dict[str, Any]) -> str:

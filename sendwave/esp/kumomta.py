@@ -108,19 +108,18 @@ class Adapter(WebAdapter):
             headers |= {"List-Unsubscribe": "<{{ sw_link }}>", "List-Unsubscribe-Post": ONE_CLICK}
         content: dict[str, Any] = {
             "from": {"email": address, "name": name} if name else {"email": address},
-            "subject": "{{ sw_subject }}",
             "headers": headers,
         }
         if mailing.reply_to:
             content["reply_to"] = {"email": mailing.reply_to[1]}
-        if first.rendered is not None:  # minijinja, told that what we give is no text to escape
-            bodies = {"text": first.rendered.text, "html": first.rendered.html}
-            content |= {f"{part}_body": f"{{{{ sw_{part} | safe }}}}" for part, body in bodies.items() if body}
+        # minijinja, told that what we give is no text to escape
+        shared, values = mailing.shared(lambda name: f"{{{{ {name} | safe }}}}", "{{", "{%", "{#")
+        content |= {"subject" if part == "subject" else f"{part}_body": text for part, text in shared.items()}
         domain = self._settings.bounce_domain or address.rpartition("@")[2]
         return {
             "envelope_sender": f"bounces@{domain}",
             "content": content,
-            "recipients": [_recipient(piece) for piece in mailing.pieces],
+            "recipients": [_recipient(piece, row) for piece, row in zip(mailing.pieces, values, strict=True)],
         }
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
@@ -149,12 +148,9 @@ class Adapter(WebAdapter):
         )
 
 
-def _recipient(piece: Piece) -> dict[str, Any]:
-    values = {"sw_token": piece.token, "sw_link": piece.link}
-    if piece.rendered is not None:
-        rendered = {"subject": piece.rendered.subject, "text": piece.rendered.text, "html": piece.rendered.html}
-        values |= {f"sw_{part}": body for part, body in rendered.items() if body}
-    return {"email": piece.address, "substitutions": values, "metadata": {TOKEN: piece.token}}
+def _recipient(piece: Piece, values: dict[str, str]) -> dict[str, Any]:
+    given = {"sw_token": piece.token, "sw_link": piece.link, **values}
+    return {"email": piece.address, "substitutions": given, "metadata": {TOKEN: piece.token}}
 
 
 def _token(told: dict[str, Any], meta: dict[str, Any]) -> str | None:

@@ -65,7 +65,9 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        answer = client.post("/v1/bulk-email", [_message(mailing, piece) for piece in mailing.pieces])
+        bodies = mailing.bodies({"subject": "subject", "text": "text", "html": "html"})
+        messages = [_message(mailing, piece) | body for piece, body in zip(mailing.pieces, bodies, strict=True)]
+        answer = client.post("/v1/bulk-email", messages)
         if not 200 <= answer.status < 300:
             reason = hooks.text(hooks.part({"answer": answer.document}, "answer"), "message") or ""
             now = mailing.submission.now
@@ -124,8 +126,7 @@ def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
         message["reply_to"] = {"email": mailing.reply_to[1]}
     if piece.link:
         message["list_unsubscribe"] = f"<{piece.link}>"  # they add the one-click header
-    if piece.rendered is None:
-        data = [{"email": piece.address, "data": piece.fields}]
-        return message | {"template_id": mailing.template, "personalization": data}
-    bodies = {"text": piece.rendered.text, "html": piece.rendered.html}
-    return message | {"subject": piece.rendered.subject} | {key: body for key, body in bodies.items() if body}
+    if mailing.template:
+        message["template_id"] = mailing.template
+        message["personalization"] = [{"email": piece.address, "data": piece.fields}]
+    return message

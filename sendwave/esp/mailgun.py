@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing, skeleton
+from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -53,7 +53,7 @@ class Adapter(WebAdapter):
 
     name: ClassVar[str] = "mailgun"
     Settings: ClassVar[type[AdapterSettings]] = MailgunSettings
-    answers: ClassVar[Answers] = Answers(not_ours=406)  # anything else is tried again for 8 h
+    answers: ClassVar[Answers] = Answers(not_ours=406, repeated=406)  # anything else comes again for 8 h
     _settings: MailgunSettings
 
     @property
@@ -88,10 +88,15 @@ class Adapter(WebAdapter):
         told = hooks.part({"body": document}, "body", "signature")
         stamp, given = hooks.text(told, "timestamp") or "", hooks.text(told, "signature") or ""
         if not hooks.same(given, hooks.hmac_hex(key, f"{stamp}{hooks.text(told, 'token') or ''}".encode())):
-            return Refusal("the signature is missing or wrong", status=406)
+            return Refusal("the signature is missing or wrong")  # 401: time to mend a wrong key
         return hooks.check_age(stamp, now, self._settings.webhook_tolerance) or hooks.check_login(
             self._settings, request, signed=True
         )
+
+    def nonce(self, request: WebRequest) -> str | None:
+        """Its token: a request that brings one again is to be refused, says "Securing webhooks"."""
+        document = hooks.read_json(request.body, of="Mailgun")
+        return hooks.text(hooks.part({"body": document}, "body", "signature"), "token")
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         data = hooks.part(told, "event-data")
@@ -151,22 +156,10 @@ def _form(mailing: Mailing) -> dict[str, Any]:
         for row, piece in zip(values, pieces, strict=True):
             row.update({name: piece.fields.get(name, "") for name in names})
     else:
-        form |= _content(mailing, values)
-    form["recipient-variables"] = json.dumps(
-        {piece.address: row for piece, row in zip(pieces, values, strict=True)}, ensure_ascii=False, default=str
-    )
-    return form
-
-
-def _content(mailing: Mailing, values: list[dict[str, Any]]) -> dict[str, str]:
-    """Subject and bodies with marks; each person's values go into `values`."""
-    form: dict[str, str] = {}
-    for part in ("subject", "text", "html"):
-        texts = [getattr(piece.rendered, part) for piece in mailing.pieces]
-        if texts[0] is None:
-            continue
-        found = skeleton(texts, lambda name: f"%recipient.{name}%", f"sw{part[0]}", "%recipient")
-        form[part] = found.shared
-        for row, given in zip(values, found.values, strict=True):
-            row.update(zip(found.names, given, strict=True))
+        shared, marks = mailing.shared(lambda name: f"%recipient.{name}%", "%recipient")
+        form |= shared
+        for row, given in zip(values, marks, strict=True):
+            row.update(given)
+    by_address = {piece.address: row for piece, row in zip(pieces, values, strict=True)}
+    form["recipient-variables"] = http.written(by_address).decode()
     return form

@@ -1,26 +1,30 @@
 """The people of a batch, ready for an ESP that takes structured messages instead of mails.
 
-Own content is rendered here for each person. An ESP that takes one content for all and a few values for each gets a
-`skeleton`: the lines everybody shares, and a mark where lines differ.
+Own content is filled in for everybody at once. An ESP that takes one content for all and a few values for each gets
+`Mailing.shared`: the text everybody shares with marks, and each person's values.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sendwave.errors import BadInput, Permanent
 from sendwave.esp.base import PerRecipient, Submission
-from sendwave.esp.content import Content, FieldMissing, Rendered, one_line, stamp
+from sendwave.esp.content import OWN_FIELDS, PARTS, Content, FieldMissing, Rendered, one_line, stamp
 from sendwave.esp.letters import BadAddress, envelope_address, named_address
+from sendwave.esp.merging import Merge
 from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
 TOKEN: Final = "sendwave_token"
 """Name our token travels by in metadata, custom arguments and tags; Postmark allows 20 characters."""
+
+_MARKUP: Final = re.compile(r"[&<>\"'`]")
 
 ONE_CLICK: Final = "List-Unsubscribe=One-Click"
 """Value of List-Unsubscribe-Post (RFC 8058 §3.1)."""
@@ -28,23 +32,38 @@ ONE_CLICK: Final = "List-Unsubscribe=One-Click"
 _BAD: Final = (Permanence.UNKNOWN, Cause.OTHER)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
-    """One person of the batch. `rendered` is None with a template of the ESP's."""
+    """One person of the batch."""
 
     index: int  # position in the submission
     address: str
     token: str
-    link: str  # their own unsubscribe link, "" without one
-    fields: dict[str, Any]  # what is known of them, and what every message has
-    rendered: Rendered | None
+    link: str  # their own unsubscribe link on one line, "" without one
+    columns: Mapping[str, Sequence[Any]]  # everybody's fields
+    row: int  # this person's place in them
+    merge: Merge | None  # everybody's content; None with a template of the ESP's
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is known of this person, and what every message has."""
+        found = {name: values[self.row] for name, values in self.columns.items()}
+        return {name: v for name, v in found.items() if (v is not None and v != "") or name in OWN_FIELDS}
+
+    @property
+    def rendered(self) -> Rendered | None:
+        """Their message in full; None with a template of the ESP's."""
+        if self.merge is None:
+            return None
+        found = [self.merge.texts(part)[self.row] if part in self.merge.patterns else None for part in PARTS]
+        return Rendered(one_line(found[0] or ""), found[1], found[2])
 
     @property
     def list_headers(self) -> dict[str, str]:
         """The one-click pair of RFC 8058, which Gmail and Yahoo ask of bulk senders; empty without a link."""
         if not self.link:
             return {}
-        return {"List-Unsubscribe": f"<{one_line(self.link)}>", "List-Unsubscribe-Post": ONE_CLICK}
+        return {"List-Unsubscribe": f"<{self.link}>", "List-Unsubscribe-Post": ONE_CLICK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,30 @@ class Mailing:
     template: str | None  # the ESP's, then `rendered` is None everywhere
     pieces: Sequence[Piece]
     refused: Sequence[PerRecipient]
+
+    def shared(
+        self, mark: Callable[[str], str], *risky: str, prefix: str = "sw", by_mark: bool = False
+    ) -> tuple[dict[str, str], list[dict[str, str]]]:
+        """Own content for an ESP that fills in values: its parts with marks, and each person's values by name.
+
+        `mark("swh0")` is what the ESP replaces by the value swh0, and with `by_mark` that value's name; `risky` is
+        what it would take for a mark.
+        """
+        merge = self.pieces[0].merge
+        parts, columns = merge.skeletons(mark, prefix, risky) if merge is not None else ({}, {})
+        return parts, self._rows([mark(name) if by_mark else name for name in columns], list(columns.values()))
+
+    def bodies(self, names: Mapping[str, str]) -> list[dict[str, str]]:
+        """Own content in full for each person, its parts under the names the ESP has for them; empty parts left out."""
+        merge = self.pieces[0].merge
+        parts = [part for part in merge.patterns if any(merge.texts(part))] if merge is not None else []
+        return self._rows([names[part] for part in parts], [merge.texts(part) for part in parts] if merge else [])
+
+    def _rows(self, names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+        if not columns:
+            return [{} for _ in self.pieces]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return rows if len(rows) == len(self.pieces) else [rows[piece.row] for piece in self.pieces]
 
     @property
     def tags(self) -> list[str]:
@@ -87,6 +130,11 @@ class Mailing:
         )
 
 
+def is_plain(values: Mapping[str, str]) -> bool:
+    """Whether these values can be filled in by an ESP that may escape them or not: nobody could tell."""
+    return _MARKUP.search("\0".join(values.values())) is None
+
+
 class Desk:
     """Takes batches apart; compiles content once, and again when its files change. Safe for several threads."""
 
@@ -96,23 +144,24 @@ class Desk:
         self._lock = threading.Lock()
 
     def open(self, submission: Submission) -> Mailing:
-        """Render everybody. Raises Permanent for a sender, content or template that cannot be used."""
+        """Fill in everybody's content. Raises Permanent for a sender, content or template that cannot be used."""
         message = submission.message
         sender = named_address("sender", message.sender)
         reply_to = named_address("reply_to", message.reply_to) if message.reply_to else None
         content = None if message.provider_template else self._content(message.content, message.subject)
         empty = Mailing(submission, sender, reply_to, message.provider_template, (), ())
-        pieces: list[Piece] = []
-        refused: list[PerRecipient] = []
-        for index in range(len(submission.recipients)):
-            try:
-                pieces.append(_piece(submission, index, content))
-            except BadAddress as wrong:
-                refused.append(empty.answer(index, EventType.BOUNCE, str(wrong), (Permanence.HARD, Cause.UNKNOWN_USER)))
-            except FieldMissing as missing:
-                refused.append(empty.answer(index, EventType.FAIL, f"no message could be made: {missing}", _BAD))
-            except BadInput as wrong:
-                refused.append(empty.answer(index, EventType.FAIL, f"no message could be made: {wrong}", _BAD))
+        addresses, refused = _addressed(empty)
+        columns = _columns(submission, addresses)
+        merge = content.merge(columns, len(addresses)) if content else None
+        failures = merge.failures if merge else {}
+        told = zip(addresses, columns["email"], columns["token"], columns["unsubscribe_url"], strict=True)
+        pieces = [
+            Piece(index, address, token, link, columns, row, merge)
+            for row, (index, address, token, link) in enumerate(told)
+            if row not in failures
+        ]
+        for row, wrong in failures.items():
+            refused.append(empty.answer(list(addresses)[row], EventType.FAIL, _not_made(wrong), _BAD))
         return Mailing(submission, sender, reply_to, message.provider_template, pieces, refused)
 
     def _content(self, folder: str | None, subject: str) -> Content:
@@ -130,56 +179,37 @@ class Desk:
             return cached[1]
 
 
-def _piece(submission: Submission, index: int, content: Content | None) -> Piece:
+def _addressed(mailing: Mailing) -> tuple[dict[int, str], list[PerRecipient]]:
+    """Addresses of those who have a usable one, by position, and what is said of the others."""
+    addresses: dict[int, str] = {}
+    refused: list[PerRecipient] = []
+    for index, written in enumerate(mailing.submission.recipients.addresses):
+        try:
+            addresses[index] = envelope_address(written)[0]
+        except BadAddress as wrong:
+            refused.append(mailing.answer(index, EventType.BOUNCE, str(wrong), (Permanence.HARD, Cause.UNKNOWN_USER)))
+    return addresses, refused
+
+
+def _columns(submission: Submission, addresses: Mapping[int, str]) -> dict[str, Sequence[Any]]:
+    """The fields of those people: what is known of them, and what every message has."""
     people, message = submission.recipients, submission.message
-    address, token = envelope_address(people.addresses[index])[0], people.tokens[index]
-    link = (message.unsubscribe or "").replace("{token}", token)
-    known = {
-        name: values[index]
-        for name, values in people.fields.items()
-        if values[index] is not None and values[index] != ""
+    everybody = len(addresses) == len(people)
+
+    def chosen(values: Sequence[Any]) -> Sequence[Any]:
+        return values if everybody else [values[index] for index in addresses]
+
+    tokens = chosen(people.tokens)
+    pattern = one_line(message.unsubscribe or "")
+    return {name: chosen(values) for name, values in people.fields.items()} | {
+        "email": list(addresses.values()),
+        "token": tokens,
+        "unsubscribe_url": [pattern.replace("{token}", token) for token in tokens],
+        "campaign": [message.campaign] * len(tokens),
     }
-    known.update(email=address, token=token, unsubscribe_url=link, campaign=message.campaign)
-    return Piece(index, address, token, link, known, content.render(known) if content else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Skeleton:
-    """One text for all: `shared` with marks, and for each person the values of the marks."""
-
-    shared: str
-    names: Sequence[str]
-    values: Sequence[Sequence[str]]  # a row per person, in the order of `names`
-
-
-def skeleton(texts: Sequence[str], mark: Callable[[str], str], prefix: str, risky: str) -> Skeleton:
-    """What all texts share, line by line. `mark("x0")` is written where the value x0 goes.
-
-    A shared line that contains `risky`, which the ESP would take for a mark, is given as a value too. Texts of unequal
-    length share their beginning and their end.
-    """
-    rows = [text.splitlines(keepends=True) for text in texts]
-    if len({len(row) for row in rows}) == 1:
-        columns = list(zip(*rows, strict=True))
-    else:
-        head = _agreeing(rows)
-        tail = _agreeing([row[head:][::-1] for row in rows])
-        rows = [[*row[:head], "".join(row[head : len(row) - tail]), *row[len(row) - tail :]] for row in rows]
-        columns = list(zip(*rows, strict=True))
-    shared: list[str] = []
-    names: list[str] = []
-    values: list[Sequence[str]] = []
-    for column in columns:
-        if risky not in column[0] and column.count(column[0]) == len(column):
-            shared.append(column[0])
-            continue
-        names.append(f"{prefix}{len(names)}")
-        shared.append(mark(names[-1]))
-        values.append(column)
-    people = list(zip(*values, strict=True)) if values else [()] * len(texts)
-    return Skeleton("".join(shared), names, people)
-
-
-def _agreeing(rows: Sequence[Sequence[str]]) -> int:
-    """How many lines from the start are the same in all of them."""
-    return next((n for n, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1), min(map(len, rows)))
+def _not_made(wrong: Exception) -> str:
+    if isinstance(wrong, FieldMissing):
+        return f"no message could be made: {wrong}"
+    return f"no message could be made: the template cannot be filled: {wrong}"

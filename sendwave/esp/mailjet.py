@@ -5,7 +5,7 @@ dev.mailjet.com: "Send API v3.1", "Webhooks" (event properties and their error s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -15,11 +15,12 @@ from sendwave.errors import Permanent
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Receipt
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import Mailing, Piece
+from sendwave.esp.mailing import Mailing, Piece, is_plain
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
+_PARTS: Final = {"subject": "Subject", "text": "TextPart", "html": "HTMLPart"}
 _WORDS: Final = {
     "sent": words.DELIVERED,  # the mailbox provider took it
     "open": words.OPEN,
@@ -80,8 +81,7 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers={}, auth=(self._key(), password), timeout=timeout)
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        document = {"Messages": [self._message(mailing, piece) for piece in mailing.pieces]}
-        answer = client.post("/v3.1/send", document)
+        answer = client.post("/v3.1/send", self._document(mailing))
         told = hooks.rows(answer.document, "Messages")
         if answer.status >= 500 or answer.status in {401, 403, 429} or len(told) != len(mailing.pieces):
             if 200 <= answer.status < 300:
@@ -89,28 +89,29 @@ class Adapter(WebAdapter):
             http.refuse(answer, mailing.submission.now)
         return _receipt(mailing, told)
 
-    def _message(self, mailing: Mailing, piece: Piece) -> dict[str, Any]:
+    def _document(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
-        message: dict[str, Any] = {
+        everybody: dict[str, Any] = {
             "From": {"Email": address, "Name": name} if name else {"Email": address},
-            "To": [{"Email": piece.address}],
-            "CustomID": piece.token,
             "CustomCampaign": mailing.tags[0],
-            "Headers": piece.list_headers,
         }
         if self._settings.deduplicate:
-            message["DeduplicateCampaign"] = True
+            everybody["DeduplicateCampaign"] = True
         if mailing.reply_to:
-            message["ReplyTo"] = {"Email": mailing.reply_to[1]}
-        if piece.rendered is None:
-            template = mailing.template or ""
-            return message | {
-                "TemplateID": int(template) if template.isdigit() else template,
-                "TemplateLanguage": True,
-                "Variables": piece.fields,
-            }
-        bodies = {"TextPart": piece.rendered.text, "HTMLPart": piece.rendered.html}
-        return message | {"Subject": piece.rendered.subject} | {key: body for key, body in bodies.items() if body}
+            everybody["ReplyTo"] = {"Email": mailing.reply_to[1]}
+        if mailing.template:
+            number = int(mailing.template) if mailing.template.isdigit() else mailing.template
+            everybody |= {"TemplateID": number, "TemplateLanguage": True}
+            messages = [_message(piece) | {"Variables": piece.fields} for piece in mailing.pieces]
+            return {"Globals": everybody, "Messages": messages}
+        shared, values = mailing.shared(lambda name: f'{{{{var:{name}:""}}}}', "{{", "{%", "{#")
+        if all(map(is_plain, values)):
+            everybody |= {_PARTS[part]: text for part, text in shared.items()} | {"TemplateLanguage": True}
+            personal: Sequence[dict[str, Any]] = [{"Variables": row} for row in values]
+        else:  # in full: they could escape values once more
+            personal = mailing.bodies(_PARTS)
+        told = zip(mailing.pieces, personal, strict=True)
+        return {"Globals": everybody, "Messages": [_message(piece) | row for piece, row in told]}
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         said = told.get("event")
@@ -142,6 +143,10 @@ def _meaning(word: Word, told: dict[str, Any]) -> Word:
     if told.get("blocked") is True and error in _OWN_LIST - {""}:
         return words.SUPPRESSED
     return Word(EventType.BOUNCE, Permanence.HARD if hard else Permanence.SOFT, cause)
+
+
+def _message(piece: Piece) -> dict[str, Any]:
+    return {"To": [{"Email": piece.address}], "CustomID": piece.token, "Headers": piece.list_headers}
 
 
 def _receipt(mailing: Mailing, told: list[dict[str, Any]]) -> Receipt:

@@ -17,9 +17,19 @@ from pydantic import Field, SecretStr
 
 from sendwave.errors import BadInput, Permanent, Transient
 from sendwave.esp import hooks, http, words
-from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, RawReport, Receipt, Refusal, WebRequest
+from sendwave.esp.base import (
+    AdapterSettings,
+    Answers,
+    Capabilities,
+    Feed,
+    PerRecipient,
+    RawReport,
+    Receipt,
+    Refusal,
+    WebRequest,
+)
 from sendwave.esp.http import Answer, Client
-from sendwave.esp.mailing import TOKEN, Mailing, skeleton
+from sendwave.esp.mailing import TOKEN, Mailing
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -62,7 +72,9 @@ class MandrillSettings(hooks.WebhookSettings):
     batch_size: int = Field(1000, ge=1, le=10_000)
     subaccount: str | None = None
     webhook_secret: SecretStr | None = Field(None, description="The webhook's authentication key.")
-    webhook_url: str | None = Field(None, description="The webhook's URL exactly as Mandrill has it: it is signed too.")
+    webhook_url: str | None = Field(
+        None, description="The webhook's URL as Mandrill has it, for it is signed too; else made from web.public_url."
+    )
 
 
 class Adapter(WebAdapter):
@@ -71,6 +83,7 @@ class Adapter(WebAdapter):
     name: ClassVar[str] = "mandrill"
     Settings: ClassVar[type[AdapterSettings]] = MandrillSettings
     _settings: MandrillSettings
+    answers: ClassVar[Answers] = Answers(form=True)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -111,7 +124,8 @@ class Adapter(WebAdapter):
             message["headers"] = {"Reply-To": mailing.reply_to[1]}
         values: list[dict[str, Any]] = [dict(piece.fields) if mailing.template else {} for piece in pieces]
         if not mailing.template:
-            message |= _content(mailing, values)
+            shared, values = mailing.shared(lambda name: f"*|{name}|*", "*|", prefix="SW")
+            message |= shared
         message["merge_vars"] = [
             {"rcpt": piece.address, "vars": [{"name": name, "content": value} for name, value in row.items()]}
             for piece, row in zip(pieces, values, strict=True)
@@ -120,10 +134,10 @@ class Adapter(WebAdapter):
 
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:  # noqa: ARG002  # no instant in it
         """HMAC-SHA1 in base64 of the URL and the sorted form fields."""
-        key, url = hooks.secret(self._settings.webhook_secret), self._settings.webhook_url
+        key, url = hooks.secret(self._settings.webhook_secret), self._settings.webhook_url or request.url
         if key is None:
             return hooks.check_login(self._settings, request)
-        if url is None:
+        if not url:
             return Refusal("webhook_url is not set, and Mandrill signs it too", unset=True)
         try:
             fields = parse_qsl(request.body.decode(), keep_blank_values=True)
@@ -182,19 +196,6 @@ def _refuse(answer: Answer, now: datetime) -> None:
         if name and name != "GeneralError":
             raise Permanent(f"Mandrill refuses the batch (key, template or settings): {reason}")
     http.refuse(answer, now, what=reason)
-
-
-def _content(mailing: Mailing, values: list[dict[str, Any]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in ("subject", "text", "html"):
-        texts = [getattr(piece.rendered, part) for piece in mailing.pieces]
-        if texts[0] is None:
-            continue
-        shape = skeleton(texts, lambda name: f"*|{name}|*", f"SW{part[0].upper()}", "*|")
-        found[part] = shape.shared
-        for row, given in zip(values, shape.values, strict=True):
-            row.update(zip(shape.names, given, strict=True))
-    return found
 
 
 def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:

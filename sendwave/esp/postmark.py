@@ -86,7 +86,11 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        messages = [self._message(mailing, piece) for piece in mailing.pieces]
+        bodies = mailing.bodies({"subject": "Subject", "text": "TextBody", "html": "HtmlBody"})
+        shared = self._shared(mailing)
+        messages = [
+            {**shared, **_message(mailing, piece), **body} for piece, body in zip(mailing.pieces, bodies, strict=True)
+        ]
         if mailing.template:
             answer = client.post("/email/batchWithTemplates", {"Messages": messages})
         else:
@@ -103,24 +107,19 @@ class Adapter(WebAdapter):
             return Receipt(unknown=[piece.index for piece in mailing.pieces])
         return _receipt(mailing, results)
 
-    def _message(self, mailing: Mailing, piece: Piece) -> dict[str, Any]:
+    def _shared(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
         message: dict[str, Any] = {
             "From": f'"{name}" <{address}>' if name else address,
-            "To": piece.address,
             "MessageStream": self._settings.stream,
             "Tag": mailing.tags[0],
-            "Metadata": {TOKEN: piece.token},
-            "Headers": [{"Name": key, "Value": value} for key, value in piece.list_headers.items()],
         }
         if mailing.reply_to:
             message["ReplyTo"] = mailing.reply_to[1]
-        if piece.rendered is None:
-            template = mailing.template or ""
-            which = {"TemplateId": int(template)} if template.isdigit() else {"TemplateAlias": template}
-            return message | which | {"TemplateModel": piece.fields}
-        bodies = {"TextBody": piece.rendered.text, "HtmlBody": piece.rendered.html}
-        return message | {"Subject": piece.rendered.subject} | {key: body for key, body in bodies.items() if body}
+        if mailing.template:
+            number = mailing.template.isdigit()
+            message |= {"TemplateId": int(mailing.template)} if number else {"TemplateAlias": mailing.template}
+        return message
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         record = told.get("RecordType")
@@ -148,6 +147,15 @@ class Adapter(WebAdapter):
             about=hooks.text(told, "Description", "SuppressionReason"),
             url=hooks.text(told, "OriginalLink"),
         )
+
+
+def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "To": piece.address,
+        "Metadata": {TOKEN: piece.token},
+        "Headers": [{"Name": key, "Value": value} for key, value in piece.list_headers.items()],
+    }
+    return message | {"TemplateModel": piece.fields} if mailing.template else message
 
 
 def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:

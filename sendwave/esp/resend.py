@@ -75,7 +75,8 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        messages = [_message(mailing, piece) for piece in mailing.pieces]
+        bodies = mailing.bodies({"subject": "subject", "text": "text", "html": "html"})
+        messages = [_message(mailing, piece) | body for piece, body in zip(mailing.pieces, bodies, strict=True)]
         key = {"Idempotency-Key": mailing.submission.key[:256]}
         answer = client.post("/emails/batch", messages, headers=key)
         if not 200 <= answer.status < 300:
@@ -151,10 +152,9 @@ def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
     }
     if mailing.reply_to:
         message["reply_to"] = mailing.reply_to[1]
-    if piece.rendered is None:
-        return message | {"template": {"id": mailing.template, "variables": piece.fields}}
-    bodies = {"text": piece.rendered.text, "html": piece.rendered.html}
-    return message | {"subject": piece.rendered.subject} | {key: body for key, body in bodies.items() if body}
+    if mailing.template:
+        message["template"] = {"id": mailing.template, "variables": piece.fields}
+    return message
 
 
 def _tag(tags: Any) -> str | None:

@@ -6,7 +6,7 @@ docs.sendgrid.com: "Mail Send", "Event Webhook Reference", "Event Webhook Securi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -15,7 +15,7 @@ from pydantic import Field
 from sendwave.esp import hooks, http, signatures
 from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Answer, Client
-from sendwave.esp.mailing import TOKEN, Mailing, Piece, skeleton
+from sendwave.esp.mailing import TOKEN, Mailing, Piece
 from sendwave.esp.web import WebAdapter
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.units import Duration, parse_duration
@@ -116,23 +116,24 @@ class Adapter(WebAdapter):
             document["asm"] = {"group_id": settings.asm_group}
         if mailing.template:
             document["template_id"] = mailing.template
-            values = [{"dynamic_template_data": piece.fields} for piece in pieces]
+            values: Sequence[dict[str, Any]] = [piece.fields for piece in pieces]
         else:
-            shared, marks = _content(pieces)
-            document |= shared
-            fits = [sum(len(value.encode()) for value in row.values()) <= _SUBSTITUTIONS for row in marks]
+            shared, marks = mailing.shared(lambda name: f"-{name}-", "-sw", by_mark=True)
+            document |= _content(shared)
+            long = {n for n, row in enumerate(marks) if _is_long(row)}
             text = f"what is personal in the message is longer than SendGrid's {_SUBSTITUTIONS} bytes"
             meaning = (Permanence.UNKNOWN, Cause.OTHER)
-            refused = [
-                mailing.answer(p.index, EventType.FAIL, text, meaning)
-                for p, ok in zip(pieces, fits, strict=True)
-                if not ok
-            ]
-            values = [{"substitutions": row} for row, ok in zip(marks, fits, strict=True) if ok]
-            pieces = [piece for piece, ok in zip(pieces, fits, strict=True) if ok]
+            refused = [mailing.answer(pieces[n].index, EventType.FAIL, text, meaning) for n in sorted(long)]
+            values = [row for n, row in enumerate(marks) if n not in long]
+            pieces = [piece for n, piece in enumerate(pieces) if n not in long]
+        given = "dynamic_template_data" if mailing.template else "substitutions"
         document["personalizations"] = [
-            {"to": [{"email": piece.address}], "custom_args": {TOKEN: piece.token}, "headers": piece.list_headers}
-            | value
+            {
+                "to": [{"email": piece.address}],
+                "custom_args": {TOKEN: piece.token},
+                "headers": piece.list_headers,
+                given: value,
+            }
             for piece, value in zip(pieces, values, strict=True)
         ]
         return document, pieces, refused
@@ -149,6 +150,10 @@ class Adapter(WebAdapter):
         return hooks.check_age(stamp, now, self._settings.webhook_tolerance) or hooks.check_login(
             self._settings, request, signed=True
         )
+
+    def nonce(self, request: WebRequest) -> str | None:
+        """Its signature has a random part, and covers the instant of the request."""
+        return request.headers.get("x-twilio-email-event-webhook-signature")
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         word = told.get("event")
@@ -181,21 +186,14 @@ def _address(mailbox: tuple[str, str]) -> dict[str, str]:
     return {"email": address, "name": name} if name else {"email": address}
 
 
-def _content(pieces: list[Piece]) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Subject and bodies with marks, and each person's substitutions."""
-    values: list[dict[str, str]] = [{} for _ in pieces]
-    shared: dict[str, str] = {}
-    for part in ("subject", "text", "html"):
-        texts = [getattr(piece.rendered, part) for piece in pieces]
-        if texts[0] is None:
-            continue
-        found = skeleton(texts, lambda name: f"-{name}-", f"sw{part[0]}", "-sw")
-        shared[part] = found.shared
-        for row, given in zip(values, found.values, strict=True):
-            row.update(zip((f"-{name}-" for name in found.names), given, strict=True))
-    kinds = (("text/plain", "text"), ("text/html", "html"))
-    content = [{"type": kind, "value": shared[part]} for kind, part in kinds if shared.get(part)]
-    return {"subject": shared["subject"], "content": content}, values
+def _content(shared: dict[str, str]) -> dict[str, Any]:
+    kinds = {"text": "text/plain", "html": "text/html"}
+    bodies = [{"type": kind, "value": shared[part]} for part, kind in kinds.items() if shared.get(part)]
+    return {"subject": shared["subject"], "content": bodies}
+
+
+def _is_long(row: dict[str, str]) -> bool:
+    return sum(map(len, row.values())) > _SUBSTITUTIONS // 4 and len("".join(row.values()).encode()) > _SUBSTITUTIONS
 
 
 def _bad_addresses(answer: Answer, errors: list[dict[str, Any]]) -> dict[int, str]:

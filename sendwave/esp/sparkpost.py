@@ -126,25 +126,23 @@ def _document(mailing: Mailing) -> dict[str, Any]:
     document: dict[str, Any] = {
         "campaign_id": mailing.tags[0][:64],
         "options": {"transactional": False},
-        "recipients": [_recipient(piece) for piece in mailing.pieces],
     }
     if mailing.template:
-        return document | {"content": {"template_id": mailing.template}}
+        people = [_recipient(piece, piece.fields) for piece in mailing.pieces]
+        return document | {"content": {"template_id": mailing.template}, "recipients": people}
+    shared, values = mailing.shared(lambda name: f"{{{{{{{name}}}}}}}", "{{")
     first = mailing.pieces[0]
     content: dict[str, Any] = {"from": {"email": address, "name": name} if name else {"email": address}}
-    content["subject"] = "{{{sw_subject}}}"
-    if first.rendered is not None:
-        content |= {part: f"{{{{{{sw_{part}}}}}}}" for part in ("text", "html") if getattr(first.rendered, part)}
+    content |= shared
     if mailing.reply_to:
         content["reply_to"] = mailing.reply_to[1]
     if first.link:
         content["headers"] = {"List-Unsubscribe": "<{{{sw_link}}}>", "List-Unsubscribe-Post": ONE_CLICK}
-    return document | {"content": content}
+    people = [
+        _recipient(piece, {"sw_link": piece.link} | row) for piece, row in zip(mailing.pieces, values, strict=True)
+    ]
+    return document | {"content": content, "recipients": people}
 
 
-def _recipient(piece: Piece) -> dict[str, Any]:
-    values: dict[str, Any] = piece.fields
-    if piece.rendered is not None:
-        rendered = {"subject": piece.rendered.subject, "text": piece.rendered.text, "html": piece.rendered.html}
-        values = {"sw_link": piece.link} | {f"sw_{part}": text for part, text in rendered.items() if text}
+def _recipient(piece: Piece, values: dict[str, Any]) -> dict[str, Any]:
     return {"address": {"email": piece.address}, "metadata": {TOKEN: piece.token}, "substitution_data": values}
