@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "normalise": ("sendwave.cli.feedback", "what sendwave makes of an ESP's webhook request"),
     "classify": ("sendwave.cli.feedback", "what sendwave makes of bounce and complaint mails"),
     "gates": ("sendwave.cli.gates", "try the rules that stop a campaign on a recorded or simulated one"),
+    "esp-simulator": ("sendwave.cli.simulator", "rehearse on a local server that speaks a real provider's protocol"),
     "run": ("sendwave.cli.daemon", "the daemon: send what is approved, listen, judge, stop"),
 }
 
