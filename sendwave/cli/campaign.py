@@ -98,13 +98,24 @@ def plan(workspace: Workspace, id: str, dry_run: bool, by: str, as_json: bool) -
     click.echo("dry run: nothing stored" if dry_run else f"Next: sendwave campaign approve {id}")
 
 
+def _told(power: dict[str, Any]) -> str:
+    """What a wave can tell of one signal."""
+    multiple = "none" if power["detects"] is None else f"{power['detects']:g}"
+    return f"{power['signal']} {multiple}" + ("" if power["clears"] else " (too few to clear)")
+
+
 def _print_plan(document: dict[str, Any]) -> None:
     click.echo(f"{number(document['planned'])} of {number(document['total'])} contacts are in the plan")
     waves = [
-        (w["number"], w["planned"], ", ".join(f"{tier} {number(n)}" for tier, n in w["tiers"].items()))
+        (
+            w["number"],
+            w["planned"],
+            ("pilot of " if w["pilot"] else "") + ", ".join(f"{tier} {number(n)}" for tier, n in w["tiers"].items()),
+            ", ".join(_told(power) for power in w["power"]),
+        )
         for w in document["waves"]
     ]
-    table("Waves", ("wave", "people", "tiers"), waves, right=(0, 1))
+    table("Waves", ("wave", "people", "tiers", "would stop a rate of … times the limit"), waves, right=(0, 1))
     left = sorted(document["excluded"].items(), key=lambda item: -item[1])
     table("Left out", ("reason", "people"), left, right=(1,))
     for warning in document["warnings"]:

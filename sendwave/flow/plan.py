@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
@@ -20,9 +21,11 @@ from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed
 from sendwave.rules import lifecycle
-from sendwave.rules.gates import Mode
+from sendwave.rules.maturity import CURVES, Curve
 from sendwave.rules.plan import INPUTS, counts_statement, doubles_statement, plan_statement
 from sendwave.rules.policy import CampaignType, PolicySet
+from sendwave.rules.power import Power, powers, warnings
+from sendwave.rules.waves import heads
 from sendwave.store import campaigns, files, policies, suppressions
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Database
@@ -51,6 +54,7 @@ class PlanSummary:
     waves: tuple[WaveRow, ...]
     warnings: tuple[str, ...]
     dry_run: bool
+    powers: tuple[Power, ...] = ()  # what each wave can tell, by wave and signal
 
     @property
     def excluded(self) -> dict[str, int]:
@@ -60,7 +64,14 @@ class PlanSummary:
     def document(self) -> dict[str, Any]:
         """Plain JSON values; keys are stable."""
         waves = [
-            {"number": w.number, "planned": w.planned, "tiers": dict(w.tiers), "providers": dict(w.providers)}
+            {
+                "number": w.number,
+                "planned": w.planned,
+                "pilot": w.pilot or None,
+                "tiers": dict(w.tiers),
+                "providers": dict(w.providers),
+                "power": [power.document() for power in self.powers if power.wave == w.number],
+            }
             for w in self.waves
         ]
         return {
@@ -117,7 +128,7 @@ def plan(
         written = session.write(statement, lake.new("plan", campaign.name))
     kept = False
     try:
-        summary = _summary(policy, kind, campaign, _counted(engine, written), dry_run=dry_run)
+        summary = _summary(policy, kind, campaign, _counted(engine, written), curves=CURVES, dry_run=dry_run)
         if not dry_run:
             with db.write() as conn:
                 file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
@@ -205,54 +216,60 @@ def _store(
 
 
 def _summary(
-    policy: PolicySet, kind: CampaignType, campaign: Campaign, rows: Sequence[Mapping[str, Any]], *, dry_run: bool
+    policy: PolicySet,
+    kind: CampaignType,
+    campaign: Campaign,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    curves: Mapping[str, Curve],
+    dry_run: bool,
 ) -> PlanSummary:
     inside = [row for row in rows if row["excluded_by"] is None]
     planned = sum(row["people"] for row in inside)
     exclusions = _summed(
         ((row["excluded_by"], row["tier"] or ""), row["people"]) for row in rows if row["excluded_by"] is not None
     )
-    waves = _waves(inside)
+    tiers = _ordered(_summed((row["tier"] or "", row["people"]) for row in inside), policy)
+    waves = _waves(inside, _pilots(tiers, kind))
+    gates, mute = policy.gates_of(kind), policy.lanes.mute
+    told = powers({w.number: w.providers for w in waves}, gates, kind.waves, mute=mute, curves=curves)
     return PlanSummary(
         campaign=campaign.name,
         policy_version=policy.version,
         total=sum(row["people"] for row in rows),
         planned=planned,
         exclusions=dict(sorted(exclusions.items())),
-        tiers=_ordered(_summed((row["tier"] or "", row["people"]) for row in inside), policy),
+        tiers=tiers,
         providers=dict(_summed((row["provider"], row["people"]) for row in inside).most_common()),
         waves=waves,
-        warnings=tuple(_warnings(policy, kind, waves)),
+        warnings=("nobody is in the plan",) if not waves else tuple(warnings(told, gates, kind.waves)),
         dry_run=dry_run,
+        powers=tuple(told),
     )
 
 
-def _waves(inside: Sequence[Mapping[str, Any]]) -> tuple[WaveRow, ...]:
-    return tuple(
-        WaveRow(
+def _pilots(tiers: Mapping[str, int], kind: CampaignType) -> dict[tuple[int, int], str]:
+    """The tier each pilot is the head of, by (people before it, people up to its end)."""
+    before = dict(zip(accumulate(tiers.values(), initial=0), tiers, strict=False))
+    return {(start, end): before[start] for start, end in heads(list(tiers.values()), kind.waves.pilot)}
+
+
+def _waves(inside: Sequence[Mapping[str, Any]], pilots: Mapping[tuple[int, int], str]) -> tuple[WaveRow, ...]:
+    found, before = [], 0
+    for number in sorted({row["wave"] for row in inside}):
+        rows = [row for row in inside if row["wave"] == number]
+        people = sum(row["people"] for row in rows)
+        row = WaveRow(
             number=number,
             status=lifecycle.Wave.WAITING,
-            planned=sum(row["people"] for row in inside if row["wave"] == number),
-            tiers=dict(_summed((row["tier"] or "", row["people"]) for row in inside if row["wave"] == number)),
-            providers=dict(_summed((row["provider"], row["people"]) for row in inside if row["wave"] == number)),
+            planned=people,
+            tiers=dict(_summed((row["tier"] or "", row["people"]) for row in rows)),
+            providers=dict(_summed((row["provider"], row["people"]) for row in rows)),
+            pilot=pilots.get((before, before + people), ""),
         )
-        for number in sorted({row["wave"] for row in inside})
-    )
-
-
-def _warnings(policy: PolicySet, kind: CampaignType, waves: Sequence[WaveRow]) -> Iterable[str]:
-    """What a person should know before approving."""
-    if not waves:
-        yield "nobody is in the plan"
-    gates = {name: gate.min_sample for name, gate in policy.gates_of(kind).signals.items() if gate.mode is Mode.ENFORCE}
-    for wave in waves:
-        blunt = sorted(name for name, least in gates.items() if wave.planned < least)
-        if blunt:
-            least = max(gates[name] for name in blunt)
-            yield (
-                f"wave {wave.number} has {wave.planned:,} people, fewer than the sample of up to {least:,} that "
-                f"{', '.join(blunt)} must see before a halt: there these gates can only hold"
-            )
+        found.append(row)
+        before += people
+    return tuple(found)
 
 
 def _summed(pairs: Iterable[tuple[_Key, int]]) -> Counter[_Key]:

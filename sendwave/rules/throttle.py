@@ -44,6 +44,11 @@ class Lanes(Policy):
     providers: dict[Key, Provider] = Field(default_factory=dict, description="By key, the name of the lane.")
     routes: dict[str, Route] = Field(default_factory=dict, description="By name, that of a route of sendwave.yaml.")
 
+    @property
+    def mute(self) -> frozenset[str]:
+        """Providers that report no complaint per message: they leave both sides of the complaint rate."""
+        return frozenset(key for key, provider in self.providers.items() if not provider.feedback_loop)
+
 
 DEFERRAL_WAITS: Final = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4))
 """Between the tries of people an ESP deferred at hand-over; after the last one they count as refused.

@@ -157,9 +157,31 @@ def test_nobody_in_the_plan_is_a_warning(lake_of: Landed) -> None:
 def test_waves_too_small_for_a_gate_are_a_warning(spring: Landed) -> None:
     warnings = spring.plan(POLICY).warnings
     assert len(warnings) == 3
-    assert "wave 1 has 1 people" in warnings[0]
-    assert "hard_bounce" in warnings[0]
-    assert "100" in warnings[0]
+    assert warnings[0].startswith("wave 1 cannot carry a hard bounce gate: of 1 people who could show it, not even ten")
+
+
+def test_the_head_of_a_colder_tier_is_a_pilot(lake_of: Landed) -> None:
+    cold = {"cold": {"share": "100%"}}
+    kind = {"tiers": {"hot": {"share": "100%"}, **cold}, "waves": {"ramp": ["100%"], "pilot": "3%"}}
+    lake_of.land(
+        bases.base(
+            contacts=[bases.person(n) for n in range(1, 1_001)],
+            consents=[bases.consent(n) for n in range(1, 1_001)],
+            scores=[
+                bases.score(n, 90 if n <= 400 else 10, tier="hot" if n <= 400 else "cold") for n in range(1, 1_001)
+            ],
+        )
+    )
+    lake_of.campaign()
+    summary = lake_of.plan(bases.policy(control="0%", caps=[], **kind))
+    assert [(w.planned, w.pilot, dict(w.tiers)) for w in summary.waves] == [
+        (400, "", {"hot": 400}),
+        (200, "cold", {"cold": 200}),
+        (400, "", {"cold": 400}),
+    ]
+    assert [w["pilot"] for w in summary.document()["waves"]] == [None, "cold", None]
+    with lake_of.db.read() as conn:
+        assert [w.pilot for w in campaigns.waves(conn, lake_of.read().id)] == ["", "cold", ""]
 
 
 def test_doubles_in_the_lake_are_refused_whole(spring: Landed) -> None:
