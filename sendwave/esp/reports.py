@@ -1,4 +1,6 @@
-"""Bounce and complaint mails understood: delivery status notifications (RFC 3464) and feedback reports (RFC 5965).
+"""Bounce and complaint mails understood.
+
+Delivery status notifications (RFC 3464), feedback reports (RFC 5965), and what servers without either say in words.
 
 Whom a report is about is asked of, in this order: the signed VERP address it was sent to, our token in the headers it
 returns, the returned Message-ID, and last the recipient it names. A VERP address or token whose signature is wrong is a
@@ -9,31 +11,32 @@ from __future__ import annotations
 
 import email
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.message import Message
-from email.utils import parsedate_to_datetime
-from typing import Final
+from email.utils import getaddresses, parsedate_to_datetime
+from typing import Final, TypeGuard
 
 from sendwave.errors import BadInput
+from sendwave.esp import prose, statuses, writers
 from sendwave.esp.letters import TOKEN_HEADER
+from sendwave.esp.prose import Prose
+from sendwave.esp.statuses import Status, address, field, words
 from sendwave.rules.bounces import Reply, classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.token import verify
 
 _VERP: Final = re.compile(r"\bb-([0-9a-f]{40})@", re.IGNORECASE)
 _MESSAGE_ID: Final = re.compile(r"<([0-9a-f]{40})@", re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"[^\s<>;,\"()]+@[^\s<>;,\"()]+")
+_UNSUBSCRIBE: Final = re.compile(r"\bunsubscribe-([0-9a-f]{40})\b", re.IGNORECASE)
 _ENVELOPE: Final = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
 _DEEPEST: Final = 200  # parts of a mail that are looked at
+_RETURNED: Final = frozenset({"message/rfc822", "message/global", "message/partial"})
+_HEADERS: Final = ("text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header", "message/global-headers")
+_STATUS: Final = ("message/delivery-status", "message/global-delivery-status")
 
-# RFC 3464 §2.3.3. `relayed` and `expanded` promise no delivery, and nobody asked for them: counted as unknown.
-_ACTIONS: Final = {
-    "failed": EventType.BOUNCE,
-    "delayed": EventType.DEFERRED,
-    "delivered": EventType.DELIVERED,
-}
 # RFC 5965 §7.3 and the IANA registry of feedback report types; opt-out-list is RFC 5965's "opt-out" for all lists.
 _FEEDBACK: Final = {
     "abuse": EventType.COMPLAINT,
@@ -41,12 +44,6 @@ _FEEDBACK: Final = {
     "opt-out": EventType.UNSUBSCRIBE,
     "opt-out-list": EventType.UNSUBSCRIBE,
 }
-_AUTO_SUBJECT: Final = re.compile(
-    r"\s*(auto(matic)?[ :-]|out of (the )?office|r[ée]ponse automatique|absence|absent|je suis absent|abwesenheit|"
-    r"automatische antwort|risposta automatica|respuesta autom)",
-    re.IGNORECASE,
-)
-_DAEMON: Final = re.compile(r"mailer-daemon|postmaster|mail delivery (sub)?system|<>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,8 @@ class _Forged(Exception):
 def parse(body: bytes, *, token_key: bytes | None, received_at: datetime) -> Sequence[Event]:
     """The events in one mail; none for auto-replies (RFC 3834), people's answers and forgeries.
 
-    Without `token_key` no signature is checked and no token believed. A mail that is a bounce in no known form gives
-    one event: a bounce if its text holds an SMTP reply, else `unknown`.
+    Without `token_key` no signature is checked and no token believed. A mail that tells of failure without saying why
+    is a bounce of unknown permanence.
 
     Raises:
         BadInput: these bytes are no mail.
@@ -78,70 +75,100 @@ def parse(body: bytes, *, token_key: bytes | None, received_at: datetime) -> Seq
         mail = email.message_from_bytes(body)
         if not mail.keys():
             raise BadInput("this is no mail: it has no header")
-        return tuple(_events(mail, token_key, received_at))
+        found = tuple(_events(mail, token_key, received_at))
     except _Forged:
         return ()
-    except (RecursionError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as broken:
+    except (RecursionError, LookupError, ValueError, TypeError, AttributeError, AssertionError, MessageError) as broken:
         raise BadInput(f"this mail cannot be read: {type(broken).__name__}: {broken}") from broken
+    return tuple({(event.type, event.recipient): event for event in reversed(found)}.values())[::-1]
 
 
 def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> Iterator[Event]:
     parts = _parts(mail)
     kinds = {part.get_content_type(): part for part in reversed(parts)}
-    returned = _returned(kinds)
+    said = prose.read((words(part), part.get_content_subtype() == "html") for part in _texts(parts))
+    returned = _returned(kinds) or said.returned
     about = _About(
         token=_token(mail, returned, token_key),
-        message_id=_text(returned, "Message-ID"),
-        event_id=_text(mail, "Message-ID"),
+        message_id=field(returned, "Message-ID"),
+        event_id=field(mail, "Message-ID"),
         at=_date(mail.get("Date"), received_at),
         received_at=received_at,
     )
-    status, feedback = kinds.get("message/delivery-status"), kinds.get("message/feedback-report")
-    if feedback is not None:
+    feedback = kinds.get("message/feedback-report")
+    if _is_wrapped(returned, kinds):
+        yield from _events(returned, token_key, received_at)
+    elif feedback is not None:
         yield _complaint(_fields(feedback), returned, about)
-    elif status is not None:
-        yield from _bounces(status, about)
     elif _is_junk_report(mail, returned):
-        yield _event(EventType.COMPLAINT, about, recipient=_address(_text(returned, "X-HmXmrOriginalRecipient")))
-    elif not _is_auto_reply(mail):
-        yield from _free_form(mail, parts, about)
+        yield _event(EventType.COMPLAINT, about, recipient=address(field(returned, "X-HmXmrOriginalRecipient")))
+    elif (asked := _UNSUBSCRIBE.search(field(mail, "Subject") or "")) is not None:
+        token = _ours(asked[1], token_key)
+        yield _event(EventType.UNSUBSCRIBE, replace(about, token=token), recipient=address(field(mail, "From")))
+    elif found := [status for kind in _STATUS if kind in kinds for status in statuses.read(kinds[kind])]:
+        told = _recipients(mail, said, returned)
+        yield from (_bounce(status, told, about) for status in found)
+    elif not writers.is_auto_reply(mail, kinds.get("message/disposition-notification")):
+        yield from _free_form(mail, said, returned, about)
+
+
+def _is_wrapped(returned: Message | None, kinds: Container[str]) -> TypeGuard[Message]:
+    """Whether a gateway put the whole report into a mail of its own."""
+    report = returned is not None and returned.get_content_type() == "multipart/report"
+    return report and not any(kind in kinds for kind in (*_STATUS, "message/feedback-report"))
 
 
 def _parts(mail: Message) -> list[Message]:
-    found = []
-    for part in mail.walk():
+    """The mail's parts, those of mails within it left out."""
+    found: list[Message] = []
+    waiting = [mail]
+    while waiting and len(found) < _DEEPEST:
+        part = waiting.pop()
         found.append(part)
-        if len(found) >= _DEEPEST:
-            break
+        if part.get_content_maintype() == "multipart":
+            payload = part.get_payload()
+            waiting += (
+                [one for one in reversed(payload) if isinstance(one, Message)] if isinstance(payload, list) else []
+            )
     return found
+
+
+def _texts(parts: Sequence[Message]) -> Iterator[Message]:
+    """What is written for people; HTML only where nothing plain is."""
+    plain = [part for part in parts if part.get_content_type() == "text/plain"]
+    others = [
+        part for part in parts if part.get_content_maintype() == "text" and part.get_content_type() not in _HEADERS
+    ]
+    filled = [part for part in plain if words(part, 2_000).strip()]
+    yield from (filled or others)[:10]
 
 
 def _returned(kinds: dict[str, Message]) -> Message | None:
     """The returned mail, or its headers alone."""
-    if (whole := kinds.get("message/rfc822")) is not None:
-        payload = whole.get_payload()
-        return payload[0] if isinstance(payload, list) and payload and isinstance(payload[0], Message) else None
-    if (headers := kinds.get("text/rfc822-headers") or kinds.get("message/rfc822-headers")) is not None:
-        return email.message_from_string(_words(headers).lstrip())
+    for kind in _RETURNED:
+        if (whole := kinds.get(kind)) is not None:
+            payload = whole.get_payload()
+            if isinstance(payload, list) and payload and isinstance(payload[0], Message):
+                return payload[0]
+    for kind in _HEADERS:
+        if (headers := kinds.get(kind)) is not None:
+            return email.message_from_string(words(headers).lstrip())
     return None
-
-
-def _text(mail: Message | None, name: str) -> str | None:
-    value = mail.get(name) if mail is not None else None
-    return " ".join(str(value).split()) or None if value is not None else None
 
 
 # ── whom it is about ─────────────────────────────────────────────────────────────────────────────────────────────────
 def _token(mail: Message, returned: Message | None, token_key: bytes | None) -> str | None:
     """The first token found, verified. Raises _Forged when the first one found is not ours."""
-    for candidate in _candidates(mail, returned):
-        token = candidate.lower()
-        if token_key is None:
-            return None
-        if verify(token_key, token) is None:
-            raise _Forged(token)
-        return token
-    return None
+    return next((_ours(candidate, token_key) for candidate in _candidates(mail, returned)), None)
+
+
+def _ours(token: str, token_key: bytes | None) -> str | None:
+    """The token, None where no key says whether it is ours. Raises _Forged."""
+    if token_key is None:
+        return None
+    if verify(token_key, token.lower()) is None:
+        raise _Forged(token)
+    return token.lower()
 
 
 def _candidates(mail: Message, returned: Message | None) -> Iterator[str]:
@@ -150,70 +177,66 @@ def _candidates(mail: Message, returned: Message | None) -> Iterator[str]:
             yield from _VERP.findall(str(value))
     if returned is None:
         return
-    if token := _text(returned, TOKEN_HEADER):
+    if token := field(returned, TOKEN_HEADER):
         yield token
     for name, pattern in (("Return-Path", _VERP), ("Message-ID", _MESSAGE_ID)):
         for value in returned.get_all(name) or ():
             yield from pattern.findall(str(value))
 
 
+def _recipients(mail: Message, said: Prose, returned: Message | None) -> list[prose.Said]:
+    """Whom the words are about; the returned mail's To where they name nobody."""
+    named = [one for one in re.split(r"[\s,;]+", field(mail, "X-Failed-Recipients") or "") if "@" in one]  # Exim, Gmail
+    senders = [(mail, name) for name in ("From", "Reply-To", *_ENVELOPE)]
+    senders += [(returned, name) for name in ("From", "Sender", "Return-Path", "Reply-To") if returned is not None]
+    ours = [one for _, one in getaddresses([field(whose, name) or "" for whose, name in senders])]
+    found = prose.recipients(said, [clean for one in named if (clean := address(one))], ours)
+    if not found:
+        to = [one for _, one in getaddresses([field(returned, "To") or ""]) if "@" in one]
+        found = prose.recipients(said, to, ()) if len(to) == 1 else []
+    return found
+
+
 # ── RFC 3464 ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _blocks(part: Message) -> list[Message]:
-    """The field groups of a delivery-status part, however it was encoded: the message's own first, then recipients'."""
-    payload = part.get_payload()
-    blocks = [block for block in payload if isinstance(block, Message)] if isinstance(payload, list) else []
-    coded = (_text(part, "Content-Transfer-Encoding") or "").lower()
-    if blocks and coded not in {"base64", "quoted-printable"}:
-        return blocks
-    flat = Message()  # encoded against RFC 2046 §5.2.1, or no group was recognised: read it as text
-    flat["Content-Transfer-Encoding"] = coded
-    flat.set_payload("\n\n".join(str(block) for block in blocks).strip() if blocks else _words(part))
-    text = _words(flat).replace("\r\n", "\n").strip()
-    return [email.message_from_string(group.strip()) for group in re.split(r"\n\s*\n", text)]
-
-
-def _bounces(status: Message, about: _About) -> Iterator[Event]:
-    blocks = _blocks(status)
-    for block in blocks:
-        if any(name in block for name in ("Final-Recipient", "Original-Recipient", "Action")):
-            yield _bounce(block, blocks[0], about)
-
-
-def _bounce(block: Message, whole: Message, about: _About) -> Event:
-    action = (_text(block, "Action") or "").lower().partition(" ")[0]
-    reply = _reply(block)
-    kind = _ACTIONS.get(action, EventType.UNKNOWN)
-    if not action and reply.enhanced:
-        kind = {"2": EventType.DELIVERED, "4": EventType.DEFERRED, "5": EventType.BOUNCE}[reply.enhanced[0]]
-    permanence, cause = classify(*reply)
+def _bounce(status: Status, told: Sequence[prose.Said], about: _About) -> Event:
+    kind, reply = status.kind, status.reply
+    named = {(one.recipient or "").lower(): one for one in told}
+    here = named.get((status.recipient or "").lower()) or (told[0] if len(told) == 1 else None)
+    permanence, cause = _meaning(reply, here.texts if here else ())
     if kind is EventType.BOUNCE and permanence is Permanence.SOFT and cause is Cause.OTHER:
         later = reply.enhanced is not None and reply.enhanced[0] == "4"
         cause = Cause.EXPIRED if later else cause  # "failed" after 4.x.x: the relay gave up waiting
     if kind is EventType.DEFERRED:
         permanence = Permanence.SOFT
-    told = kind in {EventType.BOUNCE, EventType.DEFERRED}
-    when = _text(block, "Last-Attempt-Date") or _text(whole, "Last-Attempt-Date")
+    counts = kind in {EventType.BOUNCE, EventType.DEFERRED}
+    recipient = status.recipient if "@" in (status.recipient or "") else None
     return _event(
         kind,
         about,
-        recipient=_address(_text(block, "Original-Recipient")) or _address(_text(block, "Final-Recipient")),
-        permanence=permanence if told else Permanence.UNKNOWN,
-        cause=cause if told else None,
+        recipient=recipient or (here.recipient if here else status.recipient),
+        permanence=permanence if counts else Permanence.UNKNOWN,
+        cause=cause if counts else None,
         enhanced_code=reply.enhanced,
-        description=reply.text or f"Action: {action}",
-        at=_date(when, about.at),
+        description=reply.text or (here.texts[0][:500] if here and here.texts else f"Action: {status.action}"),
+        at=_date(status.attempted, about.at),
     )
 
 
-def _reply(block: Message) -> Reply:
-    """Status and Diagnostic-Code together; the diagnostic's own code wins over a Status that says nothing (x.0.0)."""
-    diagnostic = take_apart((_text(block, "Diagnostic-Code") or "").partition(";")[2])
-    if not diagnostic.text:
-        diagnostic = take_apart(_text(block, "Diagnostic-Code") or "")
-    stated = take_apart(_text(block, "Status") or "").enhanced
-    if diagnostic.enhanced and (stated is None or stated.endswith(".0.0")):
-        stated = diagnostic.enhanced
-    return Reply(diagnostic.code, stated, diagnostic.text)
+def _meaning(reply: Reply, texts: Sequence[str]) -> tuple[Permanence, Cause]:
+    """Of a reply, and where that leaves something open, of the words said with it, the most particular first."""
+    permanence, cause = classify(*reply)
+    for text in texts:
+        if cause is not Cause.OTHER and permanence is not Permanence.UNKNOWN:
+            break
+        other = take_apart(text)
+        agrees = reply.enhanced is None or other.enhanced is None or reply.enhanced[0] == other.enhanced[0]
+        read = classify(reply.code or (other.code if agrees else None), reply.enhanced or other.enhanced, text)
+        if cause is Cause.OTHER and read[1] is not Cause.OTHER:
+            cause = read[1]
+            permanence = read[0] if permanence is not Permanence.SOFT or read[0] is Permanence.UNKNOWN else permanence
+        elif permanence is Permanence.UNKNOWN:
+            permanence = read[0]
+    return permanence, cause
 
 
 # ── RFC 5965 ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,18 +244,18 @@ def _fields(part: Message) -> Message:
     payload = part.get_payload()
     if isinstance(payload, list) and payload and isinstance(payload[0], Message) and payload[0].keys():
         return payload[0]
-    return email.message_from_string(_words(part).strip())
+    return email.message_from_string(words(part).strip())
 
 
 def _complaint(fields: Message, returned: Message | None, about: _About) -> Event:
-    word = (_text(fields, "Feedback-Type") or "").lower()
-    recipient = _text(fields, "Original-Rcpt-To") or _text(fields, "Removal-Recipient") or _text(returned, "To")
-    when = _text(fields, "Arrival-Date") or _text(fields, "Received-Date")
+    word = (field(fields, "Feedback-Type") or "").lower()
+    recipient = field(fields, "Original-Rcpt-To") or field(fields, "Removal-Recipient") or field(returned, "To")
+    when = field(fields, "Arrival-Date") or field(fields, "Received-Date")
     return _event(
         _FEEDBACK.get(word, EventType.UNKNOWN),
         about,
-        recipient=_address(recipient),
-        description=f"Feedback-Type: {word}, from {_text(fields, 'User-Agent') or 'an unnamed reporter'}",
+        recipient=address(recipient),
+        description=f"Feedback-Type: {word}, from {field(fields, 'User-Agent') or 'an unnamed reporter'}",
         # The mail's arrival is when it was received, not when somebody complained; the report's own date is nearer.
         at=about.at if about.at != about.received_at else _date(when, about.received_at),
     )
@@ -241,71 +264,54 @@ def _complaint(fields: Message, returned: Message | None, about: _About) -> Even
 def _is_junk_report(mail: Message, returned: Message | None) -> bool:
     """Microsoft's JMRP sends the mail back from staff@hotmail.com, with no feedback-report part."""
     return returned is not None and (
-        "staff@hotmail.com" in (_text(mail, "From") or "").lower() or "X-HmXmrOriginalRecipient" in returned
+        "staff@hotmail.com" in (field(mail, "From") or "").lower() or "X-HmXmrOriginalRecipient" in returned
     )
 
 
 # ── everything else ──────────────────────────────────────────────────────────────────────────────────────────────────
-def _is_auto_reply(mail: Message) -> bool:
-    submitted = (_text(mail, "Auto-Submitted") or "no").lower()
-    if submitted.startswith("auto-replied") and not _DAEMON.search(_text(mail, "From") or ""):
-        return True
-    marks = ("X-Autoreply", "X-Autorespond", "X-Auto-Reply-From", "X-Vacation")
-    return (
-        any(mark in mail for mark in marks)
-        or (_text(mail, "Precedence") or "").lower() == "auto_reply"
-        or bool(_AUTO_SUBJECT.match(_text(mail, "Subject") or ""))
-    )
-
-
-def _free_form(mail: Message, parts: Sequence[Message], about: _About) -> Iterator[Event]:
-    """A bounce in nobody's format, from servers older than RFC 3464: its first SMTP reply decides."""
-    if not (_DAEMON.search(_text(mail, "From") or "<>") or (_text(mail, "Return-Path") or "") == "<>"):
-        return  # a person answered
-    text = "\n".join(_words(part) for part in parts if part.get_content_maintype() == "text")
-    line = next((line for line in text.splitlines() if re.search(r"\b[45]\d\d[ -]|\b[45]\.\d\.\d", line)), "")
-    failed = mail.get("X-Failed-Recipients")  # Exim and Gmail
-    recipient = _address(str(failed)) if failed else _address(line)
-    if not line:
-        if about.token or recipient:
-            yield _event(EventType.UNKNOWN, about, recipient=recipient, description=_text(mail, "Subject") or "")
+def _free_form(mail: Message, said: Prose, returned: Message | None, about: _About) -> Iterator[Event]:
+    """A bounce in nobody's format: one event for each it names, one without a recipient where it names none."""
+    subject = writers.subject(mail)
+    failed = prose.is_failure(said.text) or "X-Failed-Recipients" in mail
+    if not writers.is_server(mail) and (writers.is_answer(mail) or not (prose.is_failure(subject) and failed)):
+        return  # a person wrote it
+    told = _recipients(mail, said, returned)
+    if not (failed or prose.is_failure(subject) or any(take_apart(line).code for line in said.lines)):
+        if about.token or told:
+            yield _event(EventType.UNKNOWN, about, recipient=told[0].recipient if told else None, description=subject)
         return
-    reply = take_apart(line)
-    permanence, cause = classify(*reply)
-    yield _event(
-        EventType.BOUNCE,
+    kind = EventType.DEFERRED if prose.is_delay(subject, said.text) else EventType.BOUNCE
+    everything = prose.Said(None, (" ".join(said.text.split()),))
+    for one in told or [everything]:
+        yield _worded(kind, one, subject, about)
+
+
+def _worded(kind: EventType, one: prose.Said, subject: str, about: _About) -> Event:
+    replies = [reply for reply in map(take_apart, one.texts) if reply.code or reply.enhanced]
+    reply = replies[0] if replies else Reply(None, None, "")
+    permanence, cause = _meaning(reply, (*one.texts, subject))
+    if kind is EventType.DEFERRED:
+        permanence = Permanence.SOFT
+    description = reply.text or (one.texts[0] if one.texts else subject)
+    return _event(
+        kind,
         about,
-        recipient=recipient,
+        recipient=one.recipient,
         permanence=permanence,
         cause=cause,
         enhanced_code=reply.enhanced,
-        description=reply.text,
+        description=description[:500],
     )
 
 
-def _words(part: Message) -> str:
-    """A part's text, whatever its encoding claims to be."""
-    payload = part.get_payload(decode=True)
-    if isinstance(payload, bytes):
-        return payload.decode("utf-8", "replace")
-    inner = part.get_payload()
-    return "\n\n".join(str(block) for block in inner) if isinstance(inner, list) else str(inner or "")
-
-
-def _address(value: str | None) -> str | None:
-    """The address in `rfc822; a@b.example` or `Name <a@b.example>`."""
-    found = _ADDRESS.search(value.partition(";")[2] or value) if value else None
-    return found[0] if found else None
-
-
-def _date(value: object, otherwise: datetime) -> datetime:
-    """A date header as UTC, never in the future of `otherwise`: clocks out there are wrong."""
+def _date(written: str | None, default: datetime) -> datetime:
+    """An RFC 5322 date as UTC; `default` for nonsense, and never later than it."""
     try:
-        found = parsedate_to_datetime(str(value)) if value is not None else otherwise
+        found = parsedate_to_datetime(str(written)) if written else default
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return otherwise
-    return min(found, otherwise)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return default
+    return min(found, default)
 
 
 def _event(

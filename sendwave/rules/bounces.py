@@ -18,9 +18,19 @@ from sendwave.rules.events import Cause, Permanence
 from sendwave.rules.units import Policy
 
 _CODE: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
-_REPLY: Final = re.compile(r"(?<![\d.])([245]\d\d)(?:[ \-]+(?:#?(([245])\.\d{1,3}\.\d{1,3})\b)?|$)")
-_ADDRESS: Final = re.compile(r"[\w.+=%'/-]+@[\w.-]+\w")
+# Three digits that are an SMTP reply code, not the start of a telephone number.
+_REPLY: Final = re.compile(
+    r"(?<![\d.])(2[1-5]\d|4[2-57]\d|5[0-7]\d)(?!-\d{3,})(?:[ \-]+(?:#?(([245])\.\d{1,3}\.\d{1,3})\b)?|$)"
+)
 _LONGEST: Final = 2_000  # characters of a reply that are read; RFC 5321 §4.5.3.1.5 allows 512 a line
+# What differs from one reply to the next and says nothing of why. spam.lover@shop.example is a name, not a verdict.
+_PARTICULAR: Final = (
+    (re.compile(r"[\w.+=%'/&-]{1,128}@[\w.-]{1,255}\w"), "<address>"),
+    (re.compile(r"https?://\S+"), "<link>"),
+    (re.compile(r"(?<![\w.-])(?!resolver\.)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){2,10}(?![\w.-])(?<=[a-z])"), "<host>"),
+    (re.compile(r"(?<![\w.])\d{1,3}(\.\d{1,3}){3}(?!\w)"), "<ip>"),
+    (re.compile(r"\b(?=\w*\d)\w{12,}\b"), "0"),
+)
 
 
 class Reply(NamedTuple):
@@ -50,6 +60,8 @@ class Wording(Meaning):
     @classmethod
     def _compiles(cls, value: str) -> str:
         re.compile(value)
+        if re.search(r"(?<!\\)[A-Z]", value):
+            raise ValueError("write it in lower case: so is the text it is matched with")
         return value
 
 
@@ -70,7 +82,7 @@ def _load() -> Table:
 
 
 TABLE: Final = _load()
-_SOURCES: Final = [[(re.compile(w.pattern, re.IGNORECASE), w) for w in part] for part in (TABLE.text, TABLE.wording)]
+_SOURCES: Final = [[(re.compile(w.pattern), w) for w in part] for part in (TABLE.text, TABLE.wording)]
 
 
 def take_apart(reply: str) -> Reply:
@@ -88,17 +100,22 @@ def _code_in(text: str, classes: str) -> str | None:
     return found[1] if found else None
 
 
-@lru_cache(maxsize=4096)
 def classify(code: int | None = None, enhanced: str | None = None, text: str = "") -> tuple[Permanence, Cause]:
     """How lasting and why. Any part may be missing; what nobody knows is (unknown, other), 4xx always soft.
 
     `code` is the SMTP reply code, `enhanced` the RFC 3463 code, `text` the words. A 4xx or 4.x.x answer is never
     hard: the server itself says that later may do.
     """
-    if enhanced and not _CODE.fullmatch(enhanced):
-        enhanced = None
+    words = text[:_LONGEST].lower()
+    for pattern, name in _PARTICULAR:
+        words = pattern.sub(name, words)
+    return _classify(code, enhanced if enhanced and _CODE.fullmatch(enhanced) else None, words)
+
+
+@lru_cache(maxsize=4096)
+def _classify(code: int | None, enhanced: str | None, words: str) -> tuple[Permanence, Cause]:
+    """Remembered: servers say the same to everybody, names and numbers apart."""
     later = code // 100 == 4 if code else bool(enhanced and enhanced[0] == "4")
-    words = _ADDRESS.sub("<address>", text[:_LONGEST])  # spam.lover@shop.example is a name, not a verdict
     found = _meaning(code, enhanced, words, later=later)
     if found is None:
         return (Permanence.SOFT if later else Permanence.UNKNOWN), Cause.OTHER
