@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +17,17 @@ from numpy.typing import NDArray
 LENGTH: Final = 40
 _VERSION: Final = 1
 _TAG: Final = 10
-_SHAPE: Final = re.compile(f"[0-9a-fA-F]{{{LENGTH}}}")
+_NOBODYS: Final = "-" * LENGTH
+"""Stands in for what has not the length of a token."""
+
+_DIGITS: Final = np.full(128, 255, dtype=np.uint8)
+"""Value of each ASCII character as a hexadecimal digit, 255 for the others."""
+_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = _DIGITS[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = range(16)
+
+
+def _keyed(key: bytes) -> hashlib.blake2b:
+    """A hash that has read the key: copying it costs half of making another."""
+    return hashlib.blake2b(digest_size=_TAG, key=key, person=b"sendwave-token-1")
 
 
 def _tag(key: bytes, body: bytes) -> bytes:
@@ -47,13 +56,18 @@ def verify(key: bytes, token: str) -> tuple[int, int] | None:
 
 def verify_all(key: bytes, tokens: Sequence[str]) -> NDArray[np.int64]:
     """As `verify` for many: one row (batch, position) each, (-1, -1) for what we did not sign."""
-    found = np.full((len(tokens), 2), -1, dtype=np.int64)
-    shaped = [index for index, token in enumerate(tokens) if _SHAPE.fullmatch(token)]
-    raw, size = bytes.fromhex("".join([tokens[index] for index in shaped])), LENGTH // 2
-    tags = b"".join([_tag(key, raw[at : at + size - _TAG]) for at in range(0, len(raw), size)])
-    rows = np.frombuffer(raw, dtype=np.uint8).reshape(-1, size).astype(np.int64)
-    ours = (rows[:, 0] == _VERSION) & (rows[:, -_TAG:] == np.frombuffer(tags, np.uint8).reshape(-1, _TAG)).all(axis=1)
+    written = "".join([token if len(token) == LENGTH and token.isascii() else _NOBODYS for token in tokens])
+    digits = _DIGITS[np.frombuffer(written.encode("ascii"), dtype=np.uint8)].reshape(-1, LENGTH)
+    size = LENGTH // 2
+    rows = (digits[:, 0::2] << 4) | (digits[:, 1::2] & 15)
+    raw, fresh = rows[:, : size - _TAG].tobytes(), _keyed(key)
+    tags = []
+    for at in range(0, len(raw), size - _TAG):
+        tag = fresh.copy()
+        tag.update(raw[at : at + size - _TAG])
+        tags.append(tag.digest())
+    shaped = (digits < 16).all(axis=1) & (rows[:, 0] == _VERSION)
+    ours = shaped & (rows[:, -_TAG:] == np.frombuffer(b"".join(tags), np.uint8).reshape(-1, _TAG)).all(axis=1)
     powers = 256 ** np.arange(5, -1, -1, dtype=np.int64)
     named = np.stack([rows[:, 1:7] @ powers, rows[:, 7:10] @ powers[3:]], axis=1)
-    found[np.array(shaped, dtype=np.int64)[ours]] = named[ours]
-    return found
+    return np.where(ours[:, None], named, -1)
