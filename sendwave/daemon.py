@@ -22,7 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import alerts, dispatch, feedback, judge, release, score, tiers
+from sendwave.flow import alerts, crm, dispatch, feedback, judge, release, score, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
@@ -39,6 +39,7 @@ PERIODS: Final = {
     "policies": (5.0, 5.0),
     "score": (30.0, 30.0),
     "alerts": (20.0, 20.0),
+    "crm": (30.0, 30.0),
 }
 """Seconds between two ticks of a stage, while a campaign is being sent and while none is.
 
@@ -82,6 +83,9 @@ class Daemon:
             factory=self.workspace.adapter,
             time_zone=self.workspace.settings.time_zone,
             unsubscribe=self.workspace.settings.unsubscribe_url,
+        )
+        self.crms = crm.Turns(
+            self.workspace.db, self.workspace.engine, self.workspace.lake, self.workspace.crm, self.workspace.rejects
         )
 
     # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,6 +147,15 @@ class Daemon:
         alerts.raise_alerts(house.db, house.engine, house.lake, policy, now=now)
         alerts.deliver(house.db, house.channels, now=now, sleep=self.clock.sleep)
 
+    def crm(self, now: datetime) -> None:
+        """Bring in what CRMs have and hand new scores over, as their settings say."""
+        house = self.workspace
+        if not house.crms:
+            return
+        policy = self._policy or house.policy
+        tiers.name_tiers(house.db, house.engine, house.lake, policy.tiers, now=now, by="daemon")
+        self.crms.take(policy, house.crms, house.landing(policy, now, "daemon"), now=now)
+
     @property
     def _batch_sizes(self) -> dict[str, int]:
         return {route: adapter.capabilities.batch_size for route, adapter in self.workspace.adapters.items()}
@@ -162,7 +175,7 @@ class Daemon:
     # ── wall clock ────────────────────────────────────────────────────────────────────────────────────────────────
     def start_up(self, now: datetime) -> None:
         """Put right what a crash left: claimed batches go back, handed ones without an answer are unknown."""
-        found = dispatch.reconcile(self.workspace.db, self.holder, now=now)
+        found = dispatch.reconcile(self.workspace.db, self.holder, now, self.workspace.adapters)
         _LOG.info("started", holder=self.holder, reconciled=found)
 
     def run(self, *, until_idle: bool = False, until: datetime | None = None) -> None:
@@ -182,6 +195,7 @@ class Daemon:
                     if web is not None:
                         web.stop()  # what it took is durable; the next run digests it
                     self.dispatcher.stop()  # batches only claimed go back, those in hand are finished
+                    self.crms.stop()
                     scheduler.shutdown(wait=True)
                     self.dispatcher.close()
                     _LOG.info("stopped", holder=self.holder)

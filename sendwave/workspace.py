@@ -6,20 +6,21 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from sendwave import crm, esp, notify, settings
-from sendwave.crm.base import Crm
+from sendwave.crm.base import Crm, CrmSettings
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, Busy, NotFound, did_you_mean
 from sendwave.esp import content
 from sendwave.esp.base import EspAdapter
 from sendwave.flow import alerts, policies
+from sendwave.flow.crm import Land
 from sendwave.notify.base import Channel
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
@@ -120,10 +121,41 @@ class Workspace:
         opened: Crm = kind(self.settings.door("crm", name, kind.Settings), home=self.home)
         return opened
 
+    @cached_property
+    def crms(self) -> dict[str, CrmSettings]:
+        """What the settings say of each CRM. Raises NotFound, BadInput with the place."""
+        named = self.settings.crm.items()
+        return {name: self.settings.door("crm", name, crm.find(told["system"]).Settings) for name, told in named}
+
+    def landing(self, policy: PolicySet, now: datetime, by: str) -> Land:
+        """How files that a CRM delivers are imported."""
+        from sendwave.flow import intake
+
+        def land(kind: str, paths: Sequence[Path], mapping: Mapping[str, str]) -> intake.ImportSummary:
+            return intake.import_files(
+                self.db,
+                self.engine,
+                self.lake,
+                kind,
+                paths,
+                lanes=policy.lanes,
+                mapping=mapping,
+                rejects_dir=self.rejects,
+                time_zone=self.settings.time_zone,
+                now=now,
+                by=by,
+            )
+
+        return land
+
+    @property
+    def rejects(self) -> Path:
+        """Where reports of refused lines and records go."""
+        return self.home / "rejects"
+
     def check_doors(self) -> None:
         """Look at the settings of CRMs and at the channels alerts name. Raises NotFound, BadInput with the place."""
-        for name, told in self.settings.crm.items():
-            self.settings.door("crm", name, crm.find(told["system"]).Settings)
+        _ = self.crms
         alerts.check_channels(self.policy, self.channels)
 
     def check_content(self, campaign: CampaignFile) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -34,28 +32,13 @@ def pull(workspace: Workspace, name: str | None, by: str, as_json: bool) -> int:
     Exit code 1 when some of it could not land.
     """
     from sendwave.flow import crm as flow
-    from sendwave.flow import intake
 
     name = _chosen(workspace, name)
     now = SystemClock().now()
-
-    def land(kind: str, paths: Sequence[Path], mapping: Mapping[str, str]) -> intake.ImportSummary:
-        return intake.import_files(
-            workspace.db,
-            workspace.engine,
-            workspace.lake,
-            kind,
-            paths,
-            lanes=workspace.policy.lanes,
-            mapping=mapping,
-            rejects_dir=workspace.home / "rejects",
-            time_zone=workspace.settings.time_zone,
-            now=now,
-            by=by,
-        )
-
     with closing(workspace.crm(name)) as opened:
-        report = flow.pull(workspace.db, opened, land, name=name, now=now, by=by)
+        report = flow.pull(
+            workspace.db, opened, workspace.landing(workspace.policy, now, by), name=name, now=now, by=by
+        )
     if as_json:
         emit_json(report.document())
         return 0 if report.clean else 1
@@ -87,7 +70,7 @@ def push(workspace: Workspace, name: str | None, by: str, as_json: bool) -> int:
             name=name,
             now=SystemClock().now(),
             by=by,
-            reports=workspace.home / "rejects",
+            reports=workspace.rejects,
         )
     if as_json:
         emit_json(report.document())

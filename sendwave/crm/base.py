@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from sendwave.rules.units import Duration
 
 
 class CrmSettings(BaseModel):
@@ -17,6 +19,20 @@ class CrmSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     system: str
+    pull_every: Duration | None = Field(
+        default=None,
+        description="How often the daemon brings in what is new; without it `sendwave crm pull` alone does.",
+    )
+    push_scores: bool = Field(
+        default=False, description="Whether the daemon hands new scores over; else `sendwave crm push` alone does."
+    )
+
+    @field_validator("pull_every")
+    @classmethod
+    def _not_always(cls, every: timedelta | None) -> timedelta | None:
+        if every is not None and not timedelta(minutes=1) <= every <= timedelta(days=7):
+            raise ValueError("pull_every is at least 1m, so that a CRM is not asked all the time, and at most 7d")
+        return every
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +103,5 @@ class Crm(Protocol):
         ...
 
     def close(self) -> None:
-        """Give connections back."""
+        """Give connections back. Another thread may call it: what is under way then ends soon, with Transient."""
         ...

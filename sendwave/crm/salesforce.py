@@ -10,7 +10,6 @@ REST API Developer Guide (INVALID_SESSION_ID, REQUEST_LIMIT_EXCEEDED).
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import re
 import shutil
@@ -248,7 +247,14 @@ class _Org:
 
         self.settings = settings
         self._session = requests.Session()
-        limited = functools.partial(self._session.request, timeout=settings.timeout)
+        self._closed = False
+        asked = self._session.request
+
+        def limited(*given: Any, **told: Any) -> Any:
+            if self._closed:  # a job may take an hour: whoever stops us does not wait for it
+                raise Transient("stopped while Salesforce was at work: the next exchange asks again")
+            return asked(*given, **{"timeout": settings.timeout, **told})
+
         self._session.request = limited  # type: ignore[method-assign]  # simple-salesforce would wait for ever
         self._bulk: Any = None
 
@@ -272,6 +278,7 @@ class _Org:
         return self._asked(put)
 
     def close(self) -> None:
+        self._closed = True
         self._session.close()
 
     def _refused(self, bulk: Any, job: Mapping[str, Any]) -> Iterator[Refusal]:

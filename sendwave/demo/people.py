@@ -8,7 +8,7 @@ common French first and last names put together at random. Nobody here exists, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,7 +159,8 @@ def _suppressions(draw: np.random.Generator, path: Path, emails: NDArray[Any], n
 def _scores(draw: np.random.Generator, path: Path, ids: NDArray[Any], now: datetime) -> NDArray[Any]:
     score = np.round(100 * draw.beta(1.2, 1.3, len(ids)) - 4).astype(int)
     scored = draw.random(len(ids)) >= 0.002
-    stamp = now.replace(hour=4, minute=0, second=0, microsecond=0).isoformat()
+    night = now.replace(hour=4, minute=0, second=0, microsecond=0)
+    stamp = (night if night <= now else night - timedelta(days=1)).isoformat()
     _write(path, contact_id=ids[scored], score=score[scored], scored_at=np.full(int(scored.sum()), stamp))
     return score
 

@@ -132,3 +132,38 @@ def test_an_esp_that_is_down_at_the_start_is_waited_for(shell: Shell) -> None:
     written = Counter(person for arrival in arrivals(shell.home / "esp") for person in arrival.written_to)
     assert set(written.values()) == {1}
     assert min(arrival.at for arrival in arrivals(shell.home / "esp")) >= back
+
+
+CRM = """\
+crm:
+  erp: {system: files, folder: exchange, quiet: 0s, pull_every: 5m, push_scores: true}
+  dead: {system: salesforce, url: "http://127.0.0.1:9", client_id: a, client_secret: b, pull_every: 5m}
+"""
+
+
+def test_crms_are_read_and_written_of_its_own_accord_and_one_that_fails_holds_nobody_up(
+    house: Workspace, said: Any
+) -> None:
+    with (house.home / "sendwave.yaml").open("a") as file:
+        file.write(CRM)
+    folder = house.home / "exchange"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in/contacts.csv").write_text("contact_id,email\nA,a@example.com\n")
+    (folder / "in/scores.csv").write_text("contact_id,score\nA,70\n")
+    clock = VirtualClock(SystemClock().now())  # the files were written now
+    workspace = Workspace.open(house.home, {})
+    daemon = Daemon(workspace, clock)
+    for _ in range(3):
+        daemon._guarded("crm")()
+        clock.sleep(30)
+    workspace.close()
+    (out,) = (folder / "out").iterdir()
+    assert out.read_text().splitlines()[1].startswith('"A",70,')
+    assert len(list((folder / "done").iterdir())) == 2
+    lines = [line for line in said() if "crm" in line]
+    assert [(line["event"], line["crm"]) for line in lines] == [
+        ("crm_pulled", "erp"),
+        ("crm_pushed", "erp"),
+        ("crm_failed", "dead"),
+    ]
+    assert lines[-1]["reason"] == "Salesforce could not be reached: ConnectionError"

@@ -57,6 +57,8 @@ exchanges = Table(  # how far each CRM was read, and what it was last given
     Column("pushed_file", BigInteger, ForeignKey("files.id")),  # the scores it has
     Column("pushed_at", Instant),
     Column("refused", JSON, nullable=False, default=list),  # contact ids it did not take, to be offered again
+    Column("next_pull", Instant),  # when the daemon may next read it; while it does, when it is taken for dead
+    Column("next_push", Instant),  # the same for writing
 )
 
 runs = Table(  # calendar jobs: the unique key makes a date run once, whatever the clock or another node does
