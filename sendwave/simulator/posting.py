@@ -47,6 +47,10 @@ class Posting:
         """Where webhooks go."""
         return self._url
 
+    def lead_to(self, url: str) -> None:
+        """Webhooks go there from now on."""
+        self._url = url
+
     def mend(self, scenario: Scenario) -> None:
         """Another scenario from now on."""
         self._hooks, self._seed = scenario.webhooks, scenario.seed

@@ -35,6 +35,7 @@ from sendwave.simulator.service import Service
 
 _LOG: Final = log.get("esp-simulator")
 _TICK: Final = 0.05  # seconds between looks at what is due
+_POLL: Final = 0.01  # seconds until a server notices that it was told to end
 _SILENCE: Final = 120.0  # seconds a call is kept waiting for an answer that never comes
 _HOOK_TIMEOUT: Final = 10.0  # seconds
 _POSTERS: Final = 8
@@ -56,10 +57,12 @@ class Server:
         clock: Clock | None = None,
         extra: Extra | None = None,
         deliver: Deliver | None = None,
+        posts: bool = True,
     ) -> None:
         """Port 0 takes any free one. `extra` may answer what is no call of the provider's API (a queue's).
 
-        `deliver` brings what is told where it belongs and gives the status back; left out, it is posted.
+        `deliver` brings what is told where it belongs and gives the status back; left out, it is posted. Without
+        `posts` nothing leaves by itself: ask `service.posting` what is due.
         """
         self.service, self._host, self._clock = service, host, clock or SystemClock()
         self._deliver = deliver
@@ -68,7 +71,7 @@ class Server:
         self._port = port
         self._listen()
         self._threads = [threading.Thread(target=self._watch, daemon=True)]
-        if service.posting.url or deliver is not None:
+        if posts and (service.posting.url or deliver is not None):
             self._threads.append(threading.Thread(target=self._post_due, daemon=True))
 
     @property
@@ -111,7 +114,7 @@ class Server:
         except OSError as taken:
             raise Busy(f"cannot listen on {self._host}:{self._port}: {taken}") from taken
         self._port = self._http.server_address[1]
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": _TICK}, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": _POLL}, daemon=True).start()
 
     def _deafen(self) -> None:
         """Refuse connections, and drop those that are open."""

@@ -17,12 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
-from http_esps import SPOKEN
+from http_esps import HOOK, KEYS
 
 from sendwave import esp
 from sendwave.esp import sns
 from sendwave.esp.base import WebRequest
 from sendwave.esp.hooks import hmac_hex
+from sendwave.simulator.base import Act, Mail, Post
+from sendwave.simulator.providers import find
 
 NOW = datetime.fromisoformat("2026-03-02T09:00:00+00:00")
 KEY = b"0123456789abcdef" * 2
@@ -68,12 +70,16 @@ def mailersend(body: bytes, _: datetime) -> tuple[Any, WebRequest]:
 
 
 def resend(body: bytes, at: datetime) -> tuple[Any, WebRequest]:
-    return made("resend", webhook_secret="whsec_c2VjcmV0"), WebRequest(body, SPOKEN["resend"].sign(body, at))
+    return signed_by("resend", find("resend").signed(body, "msg_1", str(int(at.timestamp()))))
 
 
 def mandrill(body: bytes, at: datetime) -> tuple[Any, WebRequest]:
-    settings = SPOKEN["mandrill"].settings
-    return made("mandrill", **settings), WebRequest(body, SPOKEN["mandrill"].sign(body, at))
+    return signed_by("mandrill", find("mandrill").signed(body, HOOK))
+
+
+def signed_by(name: str, post: Post) -> tuple[Any, WebRequest]:
+    settings = find(name)(KEYS).route("http://127.0.0.1", HOOK)
+    return made(name, **settings), WebRequest(post.body, {n.lower(): v for n, v in post.headers.items()})
 
 
 SCHEMES = [sendgrid, postal, mailersend, resend, mandrill]
@@ -110,8 +116,10 @@ def test_an_old_request_is_refused_and_one_from_the_future(scheme: Scheme, age: 
 
 
 def test_mailgun_signs_inside_the_body() -> None:
-    adapter = made("mailgun", webhook_secret="secret")
-    genuine = SPOKEN["mailgun"].bounce("0" * 40, "anne@orange.example", NOW)
+    mailgun = find("mailgun")(KEYS)
+    adapter = made("mailgun", **mailgun.route("http://127.0.0.1", HOOK))
+    told = mailgun.tell(Act(Mail("anne@orange.example", id="1"), "hard_bounce", NOW, "1-0"))
+    genuine = json.loads(mailgun.wrap([told], HOOK, NOW).body)
     assert adapter.verify(WebRequest(json.dumps(genuine).encode()), NOW) is None
     stale = adapter.verify(WebRequest(json.dumps(genuine).encode()), NOW + timedelta(days=2))
     assert stale is not None

@@ -119,7 +119,11 @@ class Speaker(Provider):
         del url
         event = dict(told[0])
         name, stamp = f"msg_{event.pop('_id')}", str(int(now.timestamp()))
-        body = json.dumps(event, ensure_ascii=False).encode()
+        return self.signed(json.dumps(event, ensure_ascii=False).encode(), name, stamp)
+
+    @staticmethod
+    def signed(body: bytes, name: str, stamp: str) -> Post:
+        """A body signed under that message id and instant (epoch seconds)."""
         given = base64.b64encode(hmac.digest(SECRET.encode(), f"{name}.{stamp}.".encode() + body, "sha256")).decode()
         return Post(body, headers={"svix-id": name, "svix-timestamp": stamp, "svix-signature": f"v1,{given}"})
 
