@@ -127,7 +127,7 @@ class Adapter(WebAdapter):
         yield words.event(
             words.look_up(_WORDS, plain),
             received_at,
-            at=told.get("ts_epoch"),  # the others are in the account's time zone
+            at=_first(told, "ts_epoch", "ts_event", "ts"),  # the later ones are in the account's time zone
             said=said,
             token=hooks.text(told, _CUSTOM),
             recipient=hooks.text(told, "email"),
@@ -135,6 +135,10 @@ class Adapter(WebAdapter):
             reply=hooks.text(told, "reason"),
             url=hooks.text(told, "link"),
         )
+
+
+def _first(told: dict[str, Any], *names: str) -> Any:
+    return next((told[name] for name in names if told.get(name) is not None), None)
 
 
 def _version(piece: Piece) -> dict[str, Any]:

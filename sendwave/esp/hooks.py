@@ -189,18 +189,19 @@ def meaning(
     permanence: Permanence = Permanence.UNKNOWN,
     cause: Cause = Cause.OTHER,
     enhanced: str | None = None,
+    sure: bool = False,
 ) -> tuple[Permanence, Cause, str | None]:
     """How lasting, why, and the RFC 3463 code: the ESP's words, and the reply of the mailbox provider it passes on.
 
     The ESP's permanence counts where it says one, but a block is never hard: the person still exists. The reply says
-    why; the ESP's cause stands where the reply says nothing.
+    why; the ESP's cause stands where the reply says nothing, or where it is `sure` of it.
     """
     told = take_apart(reply or "")
     code = enhanced if enhanced and enhanced[:1] in "245" and enhanced.count(".") == 2 else told.enhanced
     if code is not None and code.endswith(".0.0") and told.enhanced:
         code = told.enhanced
     read, why = classify(told.code, code, told.text)
-    if why is Cause.OTHER:
+    if why is Cause.OTHER or sure:
         why = cause
     if permanence is Permanence.UNKNOWN:
         permanence = read

@@ -134,7 +134,7 @@ def _meaning(word: Word, told: dict[str, Any]) -> Word:
     error = (hooks.text(told, "error") or "").lower()
     cause = _ERRORS.get(error, Cause.OTHER)
     if word is words.SUPPRESSED:
-        return word if error in _OWN_LIST else Word(EventType.REJECT, cause=cause)
+        return word if error in _OWN_LIST else Word(EventType.REJECT, cause=cause, sure=True)
     if word is not words.UNCLEAR:
         return word
     hard = told.get("hard_bounce") is True
@@ -142,7 +142,7 @@ def _meaning(word: Word, told: dict[str, Any]) -> Word:
         return Word(EventType.DEFERRED, Permanence.SOFT, cause)
     if told.get("blocked") is True and error in _OWN_LIST - {""}:
         return words.SUPPRESSED
-    return Word(EventType.BOUNCE, Permanence.HARD if hard else Permanence.SOFT, cause)
+    return Word(EventType.BOUNCE, Permanence.HARD if hard else Permanence.SOFT, cause, sure=cause is not Cause.OTHER)
 
 
 def _message(piece: Piece) -> dict[str, Any]:

@@ -46,6 +46,7 @@ _TYPES: Final = {  # of Bounce
     "BadEmailAddress": words.NO_SUCH,
     "AddressChange": words.SOFT,
     "ChallengeVerification": words.SOFT,
+    "Unconfirmed": words.SUPPRESSED,
     "Unknown": words.UNCLEAR,
     "Undeliverable": words.SOFT,
     "ManuallyDeactivated": words.SUPPRESSED,

@@ -132,7 +132,7 @@ class Adapter(WebAdapter):
                 token=_tag(data.get("tags")),
                 recipient=recipient,
                 message_id=hooks.text(data, "email_id"),
-                reply=hooks.text(bounce, "message"),
+                reply=_diagnosis(bounce) or hooks.text(bounce, "message"),
                 about=hooks.text(hooks.part(data, "failed"), "reason") or hooks.text(bounce, "subType"),
                 url=hooks.text(hooks.part(data, "click"), "link"),
             )
@@ -163,6 +163,13 @@ def _tag(tags: Any) -> str | None:
         return hooks.text(tags, TOKEN)
     found = [tag for tag in hooks.rows({"tags": tags}, "tags") if tag.get("name") == TOKEN]
     return hooks.text(found[0], "value") if found else None
+
+
+def _diagnosis(bounce: dict[str, Any]) -> str | None:
+    """What the mailbox provider answered, where they pass it on."""
+    found = bounce.get("diagnosticCode")
+    texts = [one for one in found if isinstance(one, str)] if isinstance(found, list) else [found]
+    return next((one for one in texts if isinstance(one, str) and one.strip()), None)
 
 
 def _meaning(word: Word, bounce: dict[str, Any]) -> Word:

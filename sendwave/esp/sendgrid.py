@@ -172,7 +172,7 @@ class Adapter(WebAdapter):
             cause,
             hooks.text(told, TOKEN),
             hooks.text(told, "email"),
-            hooks.text(told, "smtp-id", "sg_message_id"),
+            hooks.text(told, "sg_message_id", "smtp-id"),  # the second is not in opens and clicks
             hooks.text(told, "sg_event_id"),
             machine if kind is EventType.OPEN and isinstance(machine, bool) else None,
             code,
@@ -218,5 +218,7 @@ def _why(kind: EventType, told: dict[str, Any]) -> tuple[Permanence, Cause, str 
     words = _CLASSIFIED.get(hooks.text(told, "bounce_classification") or "", Cause.OTHER)
     if blocked and words is Cause.OTHER:
         words = Cause.BLOCKED_REPUTATION
+    if told.get("type") == "expired":  # given up after 72 h of deferrals
+        soft, words = True, Cause.EXPIRED
     permanence = Permanence.SOFT if soft else Permanence.HARD
     return hooks.meaning(reply, permanence=permanence, cause=words, enhanced=hooks.text(told, "status"))

@@ -72,6 +72,7 @@ _CAUSES: Final = {  # bounceSubType and delayType
     "SpamDetected": Cause.CONTENT,
     "IPFailure": Cause.BLOCKED_REPUTATION,
 }
+_NO_COMPLAINT: Final = frozenset({"not-spam", "auth-failure"})  # reports of other kinds, RFC 5965 §7.3
 _OWN_LIST: Final = frozenset({"Suppressed", "OnAccountSuppressionList", "UnsubscribedRecipient"})
 
 
@@ -232,6 +233,8 @@ class Adapter(WebAdapter):
                 return []
             event_id = hooks.text(document, "MessageId")
             document = sns.open_envelope(document, of="Amazon SES")
+        if isinstance(document, dict) and document.get("notificationType") == "AmazonSnsSubscriptionSucceeded":
+            return []
         if isinstance(document, dict) and not isinstance(document.get("mail"), dict):
             raise BadInput("this is no report of Amazon SES: it is about no mail")
         found = [e for told in hooks.objects(document, of="Amazon SES") for e in self._events(told, received_at)]
@@ -312,11 +315,13 @@ def _meaning(word: Word, about: dict[str, Any]) -> Word:
     detail = hooks.text(about, "bounceSubType", "complaintSubType", "delayType") or ""
     if word in {words.UNCLEAR, words.COMPLAINT} and detail in _OWN_LIST:
         return words.SUPPRESSED
+    if word is words.COMPLAINT and hooks.text(about, "complaintFeedbackType") in _NO_COMPLAINT:
+        return words.UNHEARD
     if word is words.UNCLEAR:
         permanence = _PERMANENCES.get(hooks.text(about, "bounceType") or "", Permanence.UNKNOWN)
-        return Word(EventType.BOUNCE, permanence, _CAUSES.get(detail, Cause.OTHER))
+        return Word(EventType.BOUNCE, permanence, _CAUSES.get(detail, Cause.OTHER), sure=detail in _CAUSES)
     if word is words.DEFERRED and detail in _CAUSES:
-        return Word(EventType.DEFERRED, Permanence.SOFT, _CAUSES[detail])
+        return Word(EventType.DEFERRED, Permanence.SOFT, _CAUSES[detail], sure=True)
     if word is words.UNSUBSCRIBE and hooks.part(about, "newTopicPreferences").get("unsubscribeAll") is False:
         return words.RESUBSCRIBE
     return word

@@ -19,6 +19,7 @@ class Word(NamedTuple):
     permanence: Permanence = Permanence.UNKNOWN
     cause: Cause = Cause.OTHER
     machine: bool | None = None  # an open by a machine, or surely not; None where the word leaves it open
+    sure: bool = False  # their own classes say why; the reply only gives the code
 
 
 ACCEPTED: Final = Word(EventType.ACCEPTED)
@@ -89,4 +90,5 @@ def _why(
 ) -> tuple[Permanence, Cause, str | None]:
     if word.cause is Cause.SUPPRESSED:
         return word.permanence, word.cause, None
-    return hooks.meaning(reply or about, permanence=word.permanence, cause=word.cause, enhanced=enhanced)
+    told = reply or about
+    return hooks.meaning(told, permanence=word.permanence, cause=word.cause, enhanced=enhanced, sure=word.sure)
