@@ -8,7 +8,7 @@ one row. Columns: contact, contact_id, address, address_hash, tier, provider, ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -28,7 +28,9 @@ FIELD_PREFIX: Final = "attr_"
 """Columns of the contact base that become merge fields: `attr_first_name` is `{{ first_name }}`."""
 
 _ARROW: Final = {BigInteger: pa.int64(), Integer: pa.int32(), String: pa.string()}
-_SENDS: Final = pa.schema([(c.name, _ARROW[type(c.type)]) for c in SENDS.c])
+SENT: Final = pa.schema([(c.name, _ARROW[type(c.type)]) for c in SENDS.c])
+"""Columns of a `sends` file."""
+
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)  # 1,000 people: threads only cost
 
 
@@ -65,6 +67,12 @@ def kept(people: pa.Table) -> pa.Table:
     for name in _REPEATED:
         found = found.set_column(found.column_names.index(name), name, found[name].dictionary_encode())
     return found
+
+
+def parts(people: pa.Table, cuts: Sequence[Cut]) -> Iterator[pa.Table]:
+    """The people of each batch, as `encode` takes them."""
+    whole = kept(people)
+    return (whole.slice(cut.start, cut.stop - cut.start) for cut in cuts)
 
 
 def fields(people: pa.Table) -> dict[str, list[object]]:
@@ -124,23 +132,20 @@ def _known(zone: str) -> str:
     return zone
 
 
-def sends(
-    people: pa.Table, out: pa.Table, cuts: Sequence[Cut], first_id: int, same: Mapping[str, int | str]
-) -> pa.Table:
+def sends(people: pa.Table, out: pa.Table, cuts: Sequence[Cut], first_id: int) -> pa.Table:
     """Rows of columns.SENDS: arranged people with their batch (`first_id` + place) and position, then the people out.
 
-    The people out have their reason in `excluded_by` and neither batch nor position. `same` are the columns that are
-    the same for everybody: campaign, type, channel, wave, freeze, sent_ts.
+    The people out have their reason in `excluded_by` and neither batch nor position. What is the same for everybody
+    (campaign, type, channel, wave, freeze, sent_ts) is left to whoever writes the file.
     """
     ordered = sorted(cuts, key=lambda cut: cut.start)
     sizes = [cut.stop - cut.start for cut in ordered]
     batch = np.repeat(np.array([first_id + cut.place for cut in ordered], np.int64), sizes)
     position = np.arange(people.num_rows) - np.repeat(np.array([cut.start for cut in ordered], np.int64), sizes)
     told = ["contact", "tier", "provider", "address_hash", "excluded_by"]
-    everybody = pa.concat_tables([people.select(told), out.select(told)])
-    columns: dict[str, pa.ChunkedArray | pa.Array] = {name: everybody[name] for name in told}
+    found = pa.concat_tables([people.select(told), out.select(told)])
     for name, values in (("batch", batch), ("position", position)):
-        columns[name] = pa.chunked_array([pa.array(values, pa.int64()), pa.nulls(out.num_rows, pa.int64())])
-    for name, value in same.items():
-        columns[name] = pa.repeat(pa.scalar(value), everybody.num_rows)
-    return pa.table([columns[field.name].cast(field.type) for field in _SENDS], schema=_SENDS)
+        kind = SENT.field(name).type
+        column = pa.chunked_array([pa.array(values, kind), pa.nulls(out.num_rows, kind)])
+        found = found.append_column(name, column)
+    return found

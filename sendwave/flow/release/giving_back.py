@@ -1,0 +1,79 @@
+"""Give slots back: recalled, refused and dropped people no longer count as written to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sendwave.engine.base import Engine, Written
+from sendwave.engine.datasets import Lake
+from sendwave.errors import Busy, StaleTransition
+from sendwave.flow.release.leasing import lease_people, register
+from sendwave.rules.columns import SENDS, BigInteger, Integer, String, and_, column, select, table
+from sendwave.store import batches, files, leases
+from sendwave.store.database import Connection, Database
+
+RETURN_WAIT: Final = timedelta(minutes=10)
+"""Refused and dropped people are given back together: a file for each of them would drown the lake."""
+
+RETURN_BATCHES: Final = 50
+"""So many batches with such people are given back without waiting."""
+
+AT_ONCE: Final = 5_000
+"""Batches given back in one transaction."""
+
+_GIVEN: Final = table("given", column("batch", BigInteger), column("position", Integer), column("reason", String))
+
+
+def give_back(db: Database, engine: Engine, lake: Lake, *, now: datetime) -> int:
+    """Recall what stopped campaigns and waves did not send, and give the slots of everybody not sent to back.
+
+    Returns the slots given back. Recalled people may be released again; the refused and the dropped may not.
+    """
+    with db.read() as conn:
+        stopped = batches.recallable(conn, AT_ONCE)
+        owed = batches.owed(conn, AT_ONCE)
+    pressing = len(owed) >= RETURN_BATCHES or any(settled_at <= now - RETURN_WAIT for _, settled_at in owed)
+    ids = [*stopped, *(batch_id for batch_id, _ in owed if stopped or pressing)]
+    if not ids:
+        return 0
+    try:
+        with lease_people(db, now) as lease:
+            return _GiveBack(db, engine, lake, now).run(stopped, ids, lease)
+    except (Busy, StaleTransition):
+        return 0  # a freeze is under way, or a batch was claimed meanwhile: the next call looks afresh
+
+
+@dataclass(frozen=True, slots=True)
+class _GiveBack:
+    db: Database
+    engine: Engine
+    lake: Lake
+    now: datetime
+
+    def run(self, stopped: Sequence[int], ids: Sequence[int], lease: leases.Lease) -> int:
+        """One `returns` file for all these batches; `stopped` are those of them to be recalled with it."""
+        with self.db.read() as conn:
+            campaign_ids, given = batches.returns(conn, ids)
+            parts = {str(campaign_id) for campaign_id in campaign_ids}
+            sends = [file for file in files.live(conn, ["sends"])["sends"] if file.part in parts]
+        same = and_(SENDS.c.batch == _GIVEN.c.batch, SENDS.c.position == _GIVEN.c.position)
+        statement = select(SENDS.c.freeze, SENDS.c.contact, _GIVEN.c.reason).select_from(SENDS.join(_GIVEN, same))
+        with self.engine.session(self.lake.paths({"sends": sends}), {"given": given}) as session:
+            written = session.write(statement, self.lake.new("returns", "given-back"))
+        try:
+            with self.db.write() as conn:
+                leases.fence(conn, lease)
+                self._commit(conn, stopped, ids, written)
+        except BaseException:
+            written.path.unlink(missing_ok=True)
+            raise
+        return written.rows
+
+    def _commit(self, conn: Connection, stopped: Sequence[int], ids: Sequence[int], written: Written) -> None:
+        if batches.recall(conn, stopped, now=self.now) != len(stopped):
+            raise StaleTransition("a batch that was to be recalled is on its way: look again")
+        batches.returned(conn, ids, self.now)
+        register(conn, self.lake, "returns", written, now=self.now)
