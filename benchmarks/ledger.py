@@ -1,10 +1,9 @@
-"""The batch ledger: lease + hand + complete empty batches, and freeze people into batches, next to bare statements.
+"""The batch ledger: lease + hand + complete empty batches, next to bare statements. Freezing: bench_release.py.
 
-    python benchmarks/ledger.py [--batches 2000] [--people 1000000] [--runs 3] [--postgresql] [--folder DIR]
+    python benchmarks/ledger.py [--batches 2000] [--runs 3] [--postgresql] [--folder DIR]
 
 Both sides commit equally often and equally durably (SQLite synchronous=FULL, PostgreSQL fsync=on): one commit per 16
-leases, one before a batch is handed over, one when it is settled. Budgets: at least 1,000 batches/s on either store,
-and at least 800,000 people/s frozen.
+leases, one before a batch is handed over, one when it is settled. Budget: at least 1,000 batches/s on either store.
 """
 
 from __future__ import annotations
@@ -22,22 +21,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from sqlalchemy import text
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from sendwave.engine.datasets import Lake
-from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.rules.columns import SENDS, select
-from sendwave.store import batches, campaigns, freezes, payloads
+from sendwave.store import batches, campaigns, freezes
 from sendwave.store.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LEASED_AT_ONCE = 16
 LIFE = timedelta(minutes=15)
 PER_BATCH = 1_000
-BUDGET_BATCHES, BUDGET_PEOPLE = 1_000, 800_000
+BUDGET_BATCHES = 1_000
 LANES = ("gmail", "orange", "microsoft", "yahoo", "free", "other")
 
 
@@ -118,68 +111,6 @@ def _bare(one: Callable[[str, list[tuple[int]]], None], ids: list[int], mark: st
             one(settle, [row])
 
 
-def people(count: int) -> pa.Table:
-    """What the re-check at release gives back, in sending order."""
-    numbers = range(count)
-    columns: dict[str, Any] = {
-        "contact": pa.array(numbers, pa.int64()),
-        "contact_id": [f"C-{n * 7919 % 1_000_000_007:012}" for n in numbers],
-        "address": [f"camille.{n}@{LANES[n * 31 % 6]}.example" for n in numbers],
-        "address_hash": [f"{n * 2654435761 % 2**64:032x}" for n in numbers],
-        "tier": [("burning", "hot", "warm")[n * 3 // count] for n in numbers],
-        "provider": [LANES[n * 31 % 6] for n in numbers],
-        "timezone": ["Europe/Paris"] * count,
-        "language": ["fr"] * count,
-        "attr_first_name": [f"Camille{n % 900}" for n in numbers],
-        "excluded_by": pa.nulls(count, pa.string()),
-    }
-    return pa.table(columns)
-
-
-def freeze(db: Database, campaign_id: int, table: pa.Table, folder: Path) -> None:
-    """As release freezes a wave, the question to the rules apart: batches, and their `sends` twin."""
-    arranged = payloads.arrange(table, local=False)
-    cuts = payloads.cut(arranged, PER_BATCH)
-    with db.write() as conn:
-        freeze_id, first = freezes.reserve(conn, freeze_ids=1, batch_ids=len(cuts))
-    kept = payloads.kept(arranged)
-    drafts = [
-        batches.Draft(
-            first + cut.place, campaign_id, 1, freeze_id, cut.provider, "main", "", cut.place, cut.stop - cut.start,
-            payloads.encode(kept.slice(cut.start, cut.stop - cut.start)),
-        )
-        for cut in cuts
-    ]  # fmt: skip
-    same: dict[str, int | str] = {"campaign": campaign_id, "type": "newsletter", "channel": "email", "wave": 1}
-    rows = payloads.sends(arranged, table.slice(0, 0), cuts, first, {**same, "freeze": freeze_id, "sent_ts": 0})
-    with DuckdbEngine(threads=2).session({}, {"sends": rows}) as session:
-        session.write(select(SENDS), Lake(folder).new("sends", "bench"))
-    with db.write() as conn:
-        freezes.add(
-            conn, freeze_id, campaign_id=campaign_id, wave=1, file_id=None, contacts=len(table), dropped={}, now=NOW
-        )
-        batches.add(conn, drafts)
-
-
-def bare_blobs(table: pa.Table, folder: Path) -> float:
-    """The same payloads, encoded beforehand, into one table of SQLite: seconds."""
-    kept = payloads.kept(table)
-    blobs = [(payloads.encode(kept.slice(start, PER_BATCH)),) for start in range(0, len(table), PER_BATCH)]
-    connection = sqlite3.connect(folder / "blobs.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE IF NOT EXISTS blobs (id INTEGER PRIMARY KEY, payload BLOB)")
-
-    def insert() -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO blobs (payload) VALUES (?)", blobs)
-        connection.execute("COMMIT")
-
-    seconds = timed(insert)
-    connection.close()
-    return seconds
-
-
 def timed(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
@@ -208,7 +139,6 @@ def stores(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=2_000)
-    parser.add_argument("--people", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--postgresql", action="store_true", help="also on a PostgreSQL server of the test wheel")
     parser.add_argument("--folder", type=Path, help="where the stores are made; a disk that syncs, no tmpfs")
@@ -219,7 +149,6 @@ def main() -> None:
         with stores(folder, postgresql=asked.postgresql) as found:
             for name, db, bare in found:
                 report[name] = measure_ledger(db, bare, asked.batches, asked.runs)
-            report["freeze"] = measure_freeze(found[0][1], folder, asked.people, asked.runs)
             for _, db, _ in found:
                 db.close()
     print(json.dumps(report, indent=2))
@@ -241,26 +170,6 @@ def measure_ledger(
         "bare_per_second": round(limit),
         "share_of_bare": round(rate / limit, 2),
         "within_budget": rate >= BUDGET_BATCHES,
-    }
-
-
-def measure_freeze(db: Database, folder: Path, count: int, runs: int) -> dict[str, float | bool]:
-    """People per second into the SQLite store and the lake."""
-    with db.read() as conn:
-        campaign_id = campaigns.listing(conn)[0].id
-    table = people(count)
-    ours, theirs = [], []
-    for _ in range(runs):
-        ours.append(count / timed(lambda: freeze(db, campaign_id, table, folder)))
-        with db.write() as conn:
-            conn.execute(text("DELETE FROM batches"))
-        theirs.append(count / bare_blobs(table, folder))
-    rate, limit = statistics.median(ours), statistics.median(theirs)
-    return {
-        "people_per_second": round(rate),
-        "bare_blobs_per_second": round(limit),
-        "share_of_bare": round(rate / limit, 2),
-        "within_budget": rate >= BUDGET_PEOPLE,
     }
 
 
