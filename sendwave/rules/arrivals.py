@@ -2,7 +2,9 @@
 
 An event with our signed token names batch and position by itself, and the bit it sets is its identity. One without is
 known by a key over what its ESP says of it, the recipient always included: one report can carry several recipients.
-Opens and clicks each keep a row of their own in the lake, so they have a key in any case.
+Opens and clicks each keep a row of their own in the lake, so of those the instant and the link belong to the identity.
+
+Events come by the hundred thousand, so they are columns here, and whatever is the same for many is worked out once.
 """
 
 from __future__ import annotations
@@ -33,11 +35,14 @@ from sendwave.rules.columns import (
     table,
 )
 from sendwave.rules.events import Cause, Event, EventType, Permanence
-from sendwave.rules.signals import REPEATED, Tally, suppression_of, tally_of
+from sendwave.rules.signals import REPEATED, Tally, suppression_of, tally
 from sendwave.rules.token import verify_all
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Kind = tuple[EventType, Permanence, Cause | None, bool | None]
+"""Type, permanence, cause, whether a machine opened it: the words of an event that few others do not share."""
+Kinds = tuple[Kind, ...]
 
 WORDS: Final = tuple(Tally)
 """Tallies by code: `Arrivals.tally` holds indexes into it."""
@@ -70,90 +75,100 @@ class Arrivals:
     batch: Numbers  # NOWHERE, FORGED, or the released batch
     position: Numbers
     tally: Numbers  # index into WORDS
+    kind: Numbers  # index into the Kinds that `locate` found
     at: Numbers  # epoch seconds, as told
     received: Numbers  # epoch seconds
 
     def only(self, chosen: Mask | Numbers) -> Arrivals:
         """The events for which `chosen` is true, or at these indexes."""
-        columns = (self.event, self.batch, self.position, self.tally, self.at, self.received)
+        columns = (self.event, self.batch, self.position, self.tally, self.kind, self.at, self.received)
         return Arrivals(*(values[chosen] for values in columns))
 
     def __len__(self) -> int:
         return len(self.event)
 
 
-def locate(events: Sequence[Event], received: Numbers, token_key: bytes) -> Arrivals:
+def locate(events: Sequence[Event], received: Numbers, token_key: bytes) -> tuple[Arrivals, Kinds]:
     """Columns of these events, each placed by its token alone. `received` are epoch seconds, one per event."""
-    codes = _Codes()
-    placed = _named(token_key, events)
-    return Arrivals(
+    known: dict[Kind, int] = {}
+    kind = [known.setdefault((e.type, e.permanence, e.cause, e.machine_open), len(known)) for e in events]
+    kinds = tuple(known)
+    codes = [WORDS.index(tally(*words[:3], machine=words[3] is True)) for words in kinds]
+    placed, kind_column = _named(token_key, events), np.array(kind, dtype=np.int64)
+    located = Arrivals(
         event=np.arange(len(events), dtype=np.int64),
         batch=placed[:, 0],
         position=placed[:, 1],
-        tally=np.fromiter((codes.of(event) for event in events), np.int64, len(events)),
-        at=np.fromiter((event.event_at.timestamp() for event in events), np.float64, len(events)).astype(np.int64),
+        tally=np.array(codes, dtype=np.int64)[kind_column],
+        kind=kind_column,
+        at=np.array([event.event_at.timestamp() for event in events], dtype=np.float64).astype(np.int64),
         received=received,
     )
+    return located, kinds
 
 
 def _named(token_key: bytes, events: Sequence[Event]) -> Numbers:
     """(batch, position) per event, by its token."""
     placed = np.full((len(events), 2), NOWHERE, dtype=np.int64)
-    given = [index for index, event in enumerate(events) if event.token]
+    tokens = [event.token for event in events]
+    given = [token for token in tokens if token]
     if given:
-        found = verify_all(token_key, [events[index].token or "" for index in given])
-        placed[given] = np.where(found < 0, FORGED, found)
+        found = verify_all(token_key, given)
+        placed[np.array([bool(token) for token in tokens])] = np.where(found < 0, FORGED, found)
     return placed
 
 
-class _Codes:
-    """Codes of tallies, worked out once per combination of the words that decide."""
+def told_keys(
+    arrivals: Arrivals, events: Sequence[Event], route: Callable[[int], str]
+) -> tuple[Numbers, NDArray[np.int64]]:
+    """(rows without a token, their keys): `route` names the feed of an event's index.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[EventType, Permanence, Cause | None, bool | None], int] = {}
+    A key is a hash of 64 bits: among a hundred million of them, two are equal once in four thousand installations.
+    """
+    rows = np.flatnonzero(arrivals.batch == NOWHERE)
+    found = []
+    for index, code in zip(arrivals.event[rows].tolist(), arrivals.tally[rows].tolist(), strict=True):
+        event = events[index]
+        told = (event.event_id,) if event.event_id else (event.message_id, event.event_at.timestamp(), event.url)
+        found.append(_hashed((route(index), WORDS[code].value, (event.recipient or "").lower(), *told)))
+    return rows, np.array(found, dtype=np.int64)
 
-    def of(self, event: Event) -> int:
-        words = (event.type, event.permanence, event.cause, event.machine_open)
-        code = self._known.get(words)
-        if code is None:
-            code = self._known[words] = WORDS.index(tally_of(event))
-        return code
 
+def act_keys(arrivals: Arrivals, events: Sequence[Event]) -> NDArray[np.int64]:
+    """What makes an open or click one of its own, beside batch, position and tally: instant and link, as 64 bits.
 
-def keys(arrivals: Arrivals, events: Sequence[Event], route: Callable[[int], str]) -> dict[int, bytes]:
-    """Keys (16 bytes) of the events that need one, by row of `arrivals`. `route` names the feed of an event's index."""
-    tokenless = np.flatnonzero(arrivals.batch == NOWHERE).tolist()
-    repeated = np.flatnonzero((arrivals.batch >= 0) & IS_REPEATED[arrivals.tally]).tolist()
-    found = {}
-    for row in tokenless:
-        index = int(arrivals.event[row])
-        found[row] = _told_key(route(index), WORDS[arrivals.tally[row]], events[index])
-    for row in repeated:
-        place = (int(column[row]) for column in (arrivals.batch, arrivals.position, arrivals.tally))
-        event = events[int(arrivals.event[row])]
-        found[row] = _hashed((*place, event.event_at.timestamp(), event.url))
+    0 for whatever has no such key: other events, and those whose own key (`told_keys`) was asked before.
+    """
+    found = np.zeros(len(arrivals), dtype=np.int64)
+    rows = np.flatnonzero(IS_REPEATED[arrivals.tally] & (arrivals.batch >= 0))
+    if len(rows):
+        acts = [events[index] for index in arrivals.event[rows].tolist()]
+        links = {url: _hashed((url,)) for url in {event.url for event in acts}}
+        instants = np.array([event.event_at.timestamp() for event in acts]) * 1e6
+        mixed = mix(instants.astype(np.int64), np.array([links[event.url] for event in acts], dtype=np.int64))
+        found[rows] = np.where(mixed == 0, 1, mixed)
     return found
 
 
-def _told_key(route: str, tally: Tally, event: Event) -> bytes:
-    told = (event.event_id,) if event.event_id else (event.message_id, event.event_at.timestamp(), event.url)
-    return _hashed((route, tally.value, (event.recipient or "").lower(), *told))
+def mix(one: Numbers, other: Numbers) -> NDArray[np.int64]:
+    """Two numbers hashed into one of 64 bits (the finaliser of MurmurHash3, Appleby 2011); equal on every machine."""
+    mixed = one.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ other.view(np.uint64)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        mixed = (mixed ^ (mixed >> np.uint64(33))) * np.uint64(factor)
+    result: NDArray[np.int64] = (mixed ^ (mixed >> np.uint64(33))).view(np.int64)
+    return result
 
 
-def _hashed(parts: tuple[object, ...]) -> bytes:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+def _hashed(parts: tuple[object, ...]) -> int:
+    digest = hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
-def first_of(found: dict[int, bytes], seen: set[bytes], size: int) -> tuple[Mask, set[bytes]]:
-    """(rows that are news by their key, the new keys): keyless rows are, and of equal keys the first unseen one."""
-    fresh = np.ones(size, dtype=bool)
-    new: set[bytes] = set()
-    for row, key in found.items():
-        if key in seen or key in new:
-            fresh[row] = False
-        else:
-            new.add(key)
-    return fresh, new
+def first_of(keys: NDArray[np.int64], seen: NDArray[np.int64]) -> Mask:
+    """Which of these keys are news: not among `seen`, and of equal ones the first."""
+    fresh = np.zeros(len(keys), dtype=bool)
+    fresh[np.unique(keys, return_index=True)[1]] = True
+    return fresh & ~np.isin(keys, seen)
 
 
 def inside(arrivals: Arrivals, sizes: Mapping[int, int]) -> Mask:

@@ -209,8 +209,13 @@ EVENTS: Final = _table(
     enhanced_code=String,
     url=String,
     description=String,
+    report=BigInteger,
+    first=Boolean,
 )
-"""De-duplicated feedback: one row per (batch, position, tally), except clicks and opens with their own time."""
+"""De-duplicated feedback: one row per (batch, position, tally), except clicks and opens with their own time.
+
+`first`: it is the one its tally counts. `report`: the stored report it came with, for as long as that is kept.
+"""
 
 EXPERIMENTS: Final = _table(
     "experiments",

@@ -1,7 +1,8 @@
 """Tallies: one bitmap per (batch, tally), bit = position of the recipient. De-duplication and counter in one.
 
 The bitmap of 1,000 people is 125 bytes and setting a bit twice changes nothing, so whatever is reported again, in
-whatever order, counts once. Measured against a row per event id: a sixtieth of the disk, and no decay with size.
+whatever order, counts once. Measured against a row per event id: a sixtieth of the disk, and no decay with size. Opens
+and clicks count once too, but each is kept: beside their bitmap stand eight bytes for each that was told.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sendwave.errors import StaleTransition
-from sendwave.store.tables import batches, campaigns, counters, event_keys, files, freezes, tallies
+from sendwave.rules.arrivals import first_of, mix
+from sendwave.store.tables import batches, campaigns, counted, counters, event_keys, files, freezes, tallies
 from sendwave.store.upsert import upsert
 
 _T = TypeVar("_T")
@@ -47,13 +49,15 @@ class Target:
 
 
 class Change(NamedTuple):
-    """One bitmap that got new bits. `was` is the count it had, None where it did not exist."""
+    """One bitmap that got new bits or acts. `was` is the count it had, None where it did not exist."""
 
     batch_id: int
     tally: str
     bits: bytes
     n: int
     was: int | None
+    acts: bytes | None = None  # keys of 8 bytes of all acts told so far
+    knew: int = 0  # bytes of keys it had
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,15 @@ class Marks:
     position: NDArray[np.int64]
     tally: NDArray[np.int64]
     words: Sequence[str]
+    act: NDArray[np.int64] | None = None  # key of an open or click that is one of its own, 0 for anything else
+
+
+class Marked(NamedTuple):
+    """What events do to the bitmaps."""
+
+    new: NDArray[np.bool_]  # those that set a bit which was not set
+    changes: list[Change]  # the bitmaps as they become
+    fresh: NDArray[np.bool_]  # those whose act was not told before; true for events without one
 
 
 def targets(conn: Connection, batch_ids: Iterable[int]) -> dict[int, Target]:
@@ -91,56 +104,83 @@ def sends_files(conn: Connection, route: str, since: datetime) -> list[str]:
     return list(conn.execute(statement).scalars())
 
 
-def mark(conn: Connection, marks: Marks, sizes: Mapping[int, int]) -> tuple[NDArray[np.bool_], list[Change]]:
-    """(which events set a bit that was not set, the bitmaps as they become). Nothing is written yet.
+def mark(conn: Connection, marks: Marks, sizes: Mapping[int, int]) -> Marked:
+    """What these events change; nothing is written yet.
 
     Of several events for one bit the first one sets it. Every position is below the `sizes` of its batch.
     """
     groups, group = np.unique(marks.batch * _WORDS + marks.tally, return_inverse=True)
     owners, kinds = (groups // _WORDS).tolist(), [marks.words[kind] for kind in (groups % _WORDS).tolist()]
-    widths = np.array([(sizes[batch] + 7) // 8 for batch in owners], dtype=np.int64)
-    starts = np.concatenate(([0], np.cumsum(widths)))
-    flat, known = _loaded(conn, list(zip(owners, kinds, strict=True)), starts)
-    bit = starts[group] * 8 + marks.position
+    maps = _load(conn, list(zip(owners, kinds, strict=True)), [(sizes[batch] + 7) // 8 for batch in owners])
+    bit = maps.starts[group] * 8 + marks.position
     byte, mask = bit >> 3, np.left_shift(1, bit & 7).astype(np.uint8)
     new = np.zeros(len(bit), dtype=bool)
     new[np.unique(bit, return_index=True)[1]] = True
-    new &= (flat[byte] & mask) == 0
-    np.bitwise_or.at(flat, byte[new], mask[new])
+    new &= (maps.flat[byte] & mask) == 0
+    np.bitwise_or.at(maps.flat, byte[new], mask[new])
+    fresh, told = _acts(maps, group, marks)
     added = np.bincount(group[new], minlength=len(groups)).tolist()
     changes = [
-        Change(owners[g], kinds[g], flat[starts[g] : starts[g + 1]].tobytes(), (known[g] or 0) + n, known[g])
-        for g, n in enumerate(added)
-        if n
+        Change(owners[g], kinds[g], maps.bits(g), (maps.n[g] or 0) + n, maps.n[g], told.get(g, old), len(old or b""))
+        for g, (n, old) in enumerate(zip(added, maps.acts, strict=True))
+        if n or g in told
     ]
-    return new, changes
+    return Marked(new, changes, fresh)
 
 
-def _loaded(
-    conn: Connection, pairs: Sequence[tuple[int, str]], starts: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], list[int | None]]:
-    """The bitmaps of these (batch, tally) pairs end to end, and their counts."""
-    flat = np.zeros(starts[-1], dtype=np.uint8)
-    counts: list[int | None] = [None] * len(pairs)
+def _acts(maps: _Maps, group: NDArray[np.int64], marks: Marks) -> tuple[NDArray[np.bool_], dict[int, bytes]]:
+    """(events whose act is news, the keys of each bitmap that got further ones)."""
+    fresh = np.ones(len(group), dtype=bool)
+    if marks.act is None or not marks.act.any():
+        return fresh, {}
+    rows = np.flatnonzero(marks.act)
+    where, acts = group[rows], mix(marks.act[rows], marks.position[rows])
+    known = [(g, np.frombuffer(maps.acts[g] or b"", dtype="<i8")) for g in np.unique(where).tolist()]
+    owner = np.repeat([g for g, _ in known], [len(keys) for _, keys in known])
+    seen = mix(owner.astype(np.int64), np.concatenate([keys for _, keys in known]).astype(np.int64))
+    fresh[rows] = news = first_of(mix(where.astype(np.int64), acts), seen)
+    if not news.any():
+        return fresh, {}
+    told = {}
+    order = np.argsort(where[news], kind="stable")
+    found, starts = np.unique(where[news][order], return_index=True)
+    for g, keys in zip(found.tolist(), np.split(acts[news][order], starts[1:]), strict=True):
+        told[g] = (maps.acts[g] or b"") + keys.astype("<i8").tobytes()
+    return fresh, told
+
+
+class _Maps(NamedTuple):
+    """Bitmaps end to end, with their counts and acts; None where one does not exist yet."""
+
+    flat: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    n: list[int | None]
+    acts: list[bytes | None]
+
+    def bits(self, index: int) -> bytes:
+        return self.flat[self.starts[index] : self.starts[index + 1]].tobytes()
+
+
+def _load(conn: Connection, pairs: Sequence[tuple[int, str]], widths: Sequence[int]) -> _Maps:
+    starts = np.concatenate(([0], np.cumsum(np.array(widths, dtype=np.int64))))
+    nothing: list[Any] = [None] * len(pairs)
+    maps = _Maps(np.zeros(starts[-1], dtype=np.uint8), starts, nothing, nothing.copy())
     place = {pair: index for index, pair in enumerate(pairs)}
     for chunk in _chunks(sorted({batch for batch, _ in pairs})):
         for row in conn.execute(select(tallies).where(tallies.c.batch_id.in_(chunk))):
             index = place.get((row.batch_id, row.tally))
             if index is not None:
-                flat[starts[index] : starts[index] + len(row.bits)] = np.frombuffer(row.bits, dtype=np.uint8)
-                counts[index] = row.n
-    return flat, counts
+                maps.flat[starts[index] : starts[index] + len(row.bits)] = np.frombuffer(row.bits, dtype=np.uint8)
+                maps.n[index], maps.acts[index] = row.n, row.acts
+    return maps
 
 
 def write(conn: Connection, changes: Iterable[Change]) -> None:
-    """Store changed bitmaps. Raises StaleTransition when one of them changed since `mark` read it."""
+    """Store changed bitmaps, and which batches they are of. Raises StaleTransition when one changed since `mark`."""
     ordered = sorted(changes, key=lambda change: change[:2])
-    fresh = [{"batch_id": c.batch_id, "tally": c.tally, "bits": c.bits, "n": c.n} for c in ordered if c.was is None]
-    grown = [
-        {"batch": c.batch_id, "kind": c.tally, "new_bits": c.bits, "new_n": c.n, "seen_n": c.was}
-        for c in ordered
-        if c.was is not None
-    ]
+    fresh = [dict(zip(tallies.c.keys(), (*c[:4], c.acts), strict=True)) for c in ordered if c.was is None]
+    names = ("batch", "kind", "new_bits", "new_n", "seen_n", "new_acts", "knew")
+    grown = [dict(zip(names, c, strict=True)) for c in ordered if c.was is not None]
     of = tallies.c
     if fresh:
         try:
@@ -148,10 +188,15 @@ def write(conn: Connection, changes: Iterable[Change]) -> None:
         except IntegrityError as fault:
             raise StaleTransition(_COUNTED) from fault
     if grown:
-        same = (of.batch_id == bindparam("batch"), of.tally == bindparam("kind"), of.n == bindparam("seen_n"))
-        statement = update(tallies).where(*same).values(bits=bindparam("new_bits"), n=bindparam("new_n"))
+        told = func.coalesce(func.length(of.acts), 0) == bindparam("knew")
+        same = (of.batch_id == bindparam("batch"), of.tally == bindparam("kind"), of.n == bindparam("seen_n"), told)
+        became: dict[str, Any] = {"bits": bindparam("new_bits"), "n": bindparam("new_n"), "acts": bindparam("new_acts")}
+        statement = update(tallies).where(*same).values(became)
         if conn.execute(statement, grown).rowcount != len(grown):
             raise StaleTransition(_COUNTED)
+    if ordered:
+        changed = np.unique(np.array([c.batch_id for c in ordered], dtype=np.int64))
+        conn.execute(insert(counted).values(batches=changed.tobytes()))
 
 
 class Bucket(NamedTuple):
@@ -202,24 +247,25 @@ def positions(conn: Connection, batch_id: int, tally: str) -> list[int]:
     return found
 
 
-def seen_keys(conn: Connection, keys: Iterable[bytes]) -> set[bytes]:
-    """Those of the event keys (16 bytes each) that were remembered before."""
-    column = event_keys.c.key
-    return {
-        bytes(key) for chunk in _chunks(keys) for key in conn.execute(select(column).where(column.in_(chunk))).scalars()
-    }
+def seen_keys(conn: Connection, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the event keys (64 bits each) that were remembered before."""
+    found: list[int] = []
+    for chunk in _chunks(np.unique(keys).tolist(), _KEYS):
+        listed = ",".join(map(str, chunk))  # numbers we made: a parameter for each would cost more than the search
+        asked = conn.exec_driver_sql(f"SELECT {event_keys.c.key.name} FROM {event_keys.name} WHERE key IN ({listed})")
+        found += asked.scalars()
+    return np.array(found, dtype=np.int64)
 
 
-def remember_keys(conn: Connection, keys: Iterable[bytes], now: datetime) -> None:
+def remember_keys(conn: Connection, keys: NDArray[np.int64], now: datetime) -> None:
     """Keep new event keys. Raises StaleTransition when another process has just remembered one of them."""
-    ordered = sorted(keys)
-    if not ordered:
+    if not len(keys):
         return
     # Straight to the driver: SQLAlchemy's work per row would cost four times what the database does with it.
     statement = insert(event_keys).compile(dialect=conn.dialect, column_keys=["key", "seen_at"])
     process = event_keys.c.seen_at.type.dialect_impl(conn.dialect).bind_processor(conn.dialect)
     stamp = now if process is None else process(now)
-    rows: Any = [{"key": key, "seen_at": stamp} for key in ordered]
+    rows: Any = [{"key": key, "seen_at": stamp} for key in np.sort(keys).tolist()]
     if conn.dialect.positional:
         rows = [tuple(row[name] for name in statement.positiontup or ()) for row in rows]
     try:

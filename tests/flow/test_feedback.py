@@ -122,6 +122,8 @@ def test_an_event_is_counted_kept_and_suppresses(
         "enhanced_code": "5.1.1",
         "url": None,
         "description": "no such user",
+        "report": 1,
+        "first": True,
     }
     feed = stand.feed()
     assert (feed.last_event_at, feed.last_received_at, feed.unmatched) == (at, now, 0)
@@ -344,6 +346,8 @@ def test_a_second_worker_on_the_same_reports_changes_nothing(
 ) -> None:
     """Another worker commits between our reading and our writing."""
     click = event("click", stand.now, stand.gmail, 1)
+    if stolen == "key":
+        click = event("click", stand.now, None, recipient=address(stand.gmail, 1), event_id="e1")
     feedback.receive(stand.db, ROUTE, [report(click)], stand.now)
     commit = counting.Digestion._commit
 

@@ -38,9 +38,9 @@ def _marks(*told: tuple[int, int, int]) -> Marks:
 def _count(db: Database, sizes: dict[int, int], *told: tuple[int, int, int]) -> list[bool]:
     """Mark (batch, position, tally), write, and say which were news."""
     with db.write() as conn:
-        new, changes = tallies.mark(conn, _marks(*told), sizes)
-        tallies.write(conn, changes)
-    return [bool(one) for one in new]
+        marked = tallies.mark(conn, _marks(*told), sizes)
+        tallies.write(conn, marked.changes)
+    return [bool(one) for one in marked.new]
 
 
 def test_a_bit_is_news_once(database: Database, now: datetime) -> None:
@@ -129,16 +129,52 @@ def test_targets_tell_what_a_token_names(sqlite_database: Database, lake: Lake, 
     assert (found[ready].handed_at, found[ready].sends) == (None, None)
 
 
-def test_keys_are_remembered_once_and_forgotten_late(database: Database, now: datetime) -> None:
-    keys = {bytes([n]) * 16 for n in range(5)}
+def test_each_act_is_known_again_and_counts_with_its_bit(database: Database, now: datetime) -> None:
+    campaign = _campaign(database, now)
+    (batch,) = _batches(database, campaign, now, 9)
+    rounds = [
+        [(1, 5, True), (1, 6, True), (1, 5, False), (2, 5, True), (3, 0, True)],
+        [(1, 6, False), (1, 7, True), (4, 5, True), (3, 0, True)],
+        [(2, 5, False), (4, 5, False), (1, 7, False)],
+    ]
+    for told in rounds:
+        columns = np.array([(batch, position, 1, act) for position, act, _ in told], dtype=np.int64).T
+        with database.write() as conn:
+            marked = tallies.mark(conn, Marks(*columns[:3], WORDS, columns[3]), {batch: 9})
+            tallies.write(conn, marked.changes)
+        assert marked.fresh.tolist() == [fresh for _, _, fresh in told]
+    with database.read() as conn:
+        assert tallies.positions(conn, batch, "open") == [1, 2, 3, 4]
+
+
+def test_two_workers_cannot_both_add_acts(database: Database, now: datetime) -> None:
+    campaign = _campaign(database, now)
+    (batch,) = _batches(database, campaign, now, 9)
+
+    def again(conn: tallies.Connection, act: int) -> list[Change]:
+        one = np.array([act])
+        return tallies.mark(conn, Marks(one * 0 + batch, one * 0, one * 0 + 1, WORDS, one), {batch: 9}).changes
+
     with database.write() as conn:
-        assert tallies.seen_keys(conn, keys) == set()
-        tallies.remember_keys(conn, set(), now)
-        tallies.remember_keys(conn, keys, now)
-        assert tallies.seen_keys(conn, [*keys, b"x" * 16]) == keys
+        tallies.write(conn, again(conn, 1))
+    with database.read() as conn:
+        first, second = again(conn, 2), again(conn, 3)
+    with database.write() as conn:
+        tallies.write(conn, first)
     with pytest.raises(StaleTransition), database.write() as conn:
-        tallies.remember_keys(conn, {b"y" * 16, b"\x00" * 16}, now)
+        tallies.write(conn, second)
+
+
+def test_keys_are_remembered_once_and_forgotten_late(database: Database, now: datetime) -> None:
+    keys = np.array([5, -(2**63), 2**63 - 1, 0], dtype=np.int64)
     with database.write() as conn:
-        assert tallies.seen_keys(conn, [b"y" * 16]) == set()
+        assert tallies.seen_keys(conn, keys).tolist() == []
+        tallies.remember_keys(conn, keys[:0], now)
+        tallies.remember_keys(conn, keys, now)
+        assert set(tallies.seen_keys(conn, np.array([*keys, 7]))) == set(keys)
+    with pytest.raises(StaleTransition), database.write() as conn:
+        tallies.remember_keys(conn, np.array([8, 0]), now)
+    with database.write() as conn:
+        assert tallies.seen_keys(conn, np.array([8])).tolist() == []
         assert tallies.forget_keys(conn, now) == 0
-        assert tallies.forget_keys(conn, now + timedelta(days=30)) == 5
+        assert tallies.forget_keys(conn, now + timedelta(days=30)) == 4

@@ -6,11 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sendwave import faults
 from sendwave.engine.base import Engine, Written
@@ -18,7 +20,7 @@ from sendwave.engine.datasets import Lake
 from sendwave.flow.feedback import stopping
 from sendwave.flow.feedback.reading import Read
 from sendwave.rules import arrivals as rules
-from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Numbers
+from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Kinds, Numbers
 from sendwave.rules.columns import BigInteger, Boolean, Integer, String
 from sendwave.store import feeds, files, inbox, journal, suppressions, tallies
 from sendwave.store.database import Connection, Database
@@ -55,7 +57,7 @@ class _Result:
 
     changes: Sequence[Change]
     buckets: Mapping[Bucket, int]
-    keys: set[bytes]
+    keys: Numbers
     located: Arrivals
     lost: Arrivals
     stopped: Mapping[str, Sequence[Suppression]]  # by route
@@ -78,7 +80,7 @@ class Digestion:
 
     def run(self, token_key: bytes) -> Digest:
         """Count, write the events file, commit; a file that is not committed is removed."""
-        result = self._work_out(rules.locate(self.read.events, self.read.received(), token_key))
+        result = self._work_out(*rules.locate(self.read.events, self.read.received(), token_key))
         try:
             faults.point("feedback_file_written")
             suppressed = self._commit(result)
@@ -91,23 +93,28 @@ class Digestion:
             len(read.reports), len(read.failures), len(read.events), result.counted, len(result.lost), suppressed
         )
 
-    def _work_out(self, located: Arrivals) -> _Result:
+    def _work_out(self, located: Arrivals, kinds: Kinds) -> _Result:
+        events = self.read.events
         with self.db.read() as conn:
-            found = rules.keys(located, self.read.events, lambda event: self.read.report(event).route)
-            fresh, new_keys = rules.first_of(found, tallies.seen_keys(conn, found.values()), len(located))
+            rows, keys = rules.told_keys(located, events, lambda event: self.read.report(event).route)
+            fresh = np.ones(len(located), dtype=bool)
+            fresh[rows] = unheard = rules.first_of(keys, tallies.seen_keys(conn, keys))
+            acts = rules.act_keys(located, events)[fresh]
             news = self._recognise(conn, located.only(fresh))
             targets = tallies.targets(conn, np.unique(news.batch[news.batch >= 0]).tolist())
             sizes = {batch: target.size for batch, target in targets.items()}
             inside = rules.inside(news, sizes)
             placed, lost = news.only(inside), news.only(~inside)
-            new, changes = tallies.mark(conn, Marks(placed.batch, placed.position, placed.tally, WORDS), sizes)
+            told = Marks(placed.batch, placed.position, placed.tally, WORDS, acts[inside])
+            new, changes, unseen = tallies.mark(conn, told, sizes)
             stops = stopping.stops(conn, self.read, placed, targets)
         handed = _of_target(placed.batch, targets, lambda target: rules.epoch(target.handed_at))
         placed = replace(placed, at=rules.settle_times(placed, handed))
-        kept = placed.only(new | rules.IS_REPEATED[placed.tally])
-        hashes, written = self._write(kept, [row for row, _ in stops], placed, targets)
+        keep = new | (rules.IS_REPEATED[placed.tally] & unseen)
+        arrived = self._arrived(placed.only(keep), new[keep], kinds, targets)
+        hashes, written = self._write(arrived, [row for row, _ in stops], placed, targets)
         stopped = stopping.stopped(self.read, placed, stops, hashes, lost)
-        return _Result(changes, _buckets(placed.only(new), targets), new_keys, located, lost, stopped, written)
+        return _Result(changes, _buckets(placed.only(new), targets), keys[unheard], located, lost, stopped, written)
 
     def _recognise(self, conn: Connection, news: Arrivals) -> Arrivals:
         """Events without a token, placed at the latest mail to their address by the same route, where there is one."""
@@ -137,45 +144,53 @@ class Digestion:
         return {name: found[name].to_numpy().astype(np.int64) for name in found.column_names}
 
     def _write(
-        self, kept: Arrivals, stops: Sequence[int], placed: Arrivals, targets: Mapping[int, Target]
+        self, arrived: pa.Table, stops: Sequence[int], placed: Arrivals, targets: Mapping[int, Target]
     ) -> tuple[dict[int, str], Written | None]:
         """(addresses of the stopped rows of `placed`, the file of the kept events): both need the wave's people."""
-        if not len(kept) and not stops:
+        if not len(arrived) and not stops:
             return {}, None
-        batches = set(kept.batch.tolist()) | set(placed.batch[stops].tolist())
+        batches = {*np.unique(arrived["batch"].to_numpy()).tolist(), *placed.batch[stops].tolist()}
         paths = sorted({path for batch in batches if (path := targets[batch].sends) is not None})
-        inputs = {"arrived": self._arrived(kept, targets), "stopped": _places(placed, stops)}
+        inputs = {"arrived": arrived, "stopped": _places(placed, stops)}
         with self.engine.session({"sends": self._existing(paths)}, inputs) as session:
             found = session.read(rules.addresses_statement()) if stops else None
             written = None
-            if len(kept):
+            if len(arrived):
                 written = session.write(rules.events_statement(), self.lake.new("events", f"{self.now:%Y%m%dT%H%M%S}"))
         hashes = (
             {} if found is None else dict(zip(*(found[name].to_pylist() for name in found.column_names), strict=True))
         )
         return hashes, written
 
-    def _arrived(self, kept: Arrivals, targets: Mapping[int, Target]) -> pa.Table:
+    def _arrived(
+        self, kept: Arrivals, first: NDArray[np.bool_], kinds: Kinds, targets: Mapping[int, Target]
+    ) -> pa.Table:
         """The kept events as columns of the lake, the contact apart."""
         events = [self.read.events[index] for index in kept.event.tolist()]
+        batches, batch = np.unique(kept.batch, return_inverse=True)
+        lanes = [targets[one] for one in batches.tolist()]
+        types, permanences, causes, machines = zip(*kinds, strict=True) if kinds else ((), (), (), ())
         columns = {
-            "campaign": _of_target(kept.batch, targets, lambda target: target.campaign_id),
-            "wave": _of_target(kept.batch, targets, lambda target: target.wave),
+            "campaign": _taken([lane.campaign_id for lane in lanes], batch),
+            "wave": _taken([lane.wave for lane in lanes], batch),
             "batch": kept.batch,
             "position": kept.position,
-            "provider": [targets[batch].provider for batch in kept.batch.tolist()],
-            "tally": [WORDS[code].value for code in kept.tally.tolist()],
-            "type": [event.type.value for event in events],
-            "permanence": [event.permanence.value for event in events],
-            "cause": [None if event.cause is None else event.cause.value for event in events],
+            "provider": _taken([lane.provider for lane in lanes], batch),
+            "tally": _taken(WORDS, kept.tally),
+            "type": _taken(types, kept.kind),
+            "permanence": _taken(permanences, kept.kind),
+            "cause": _taken(causes, kept.kind),
             "event_ts": kept.at,
             "received_ts": kept.received,
-            "machine": [event.machine_open for event in events],
+            "machine": _taken(machines, kept.kind, pa.bool_()),
             "enhanced_code": [event.enhanced_code for event in events],
             "url": [event.url for event in events],
             "description": [event.description for event in events],
+            "report": self.read.ids()[kept.event],
+            "first": first,
         }
-        return pa.table({c.name: pa.array(columns[c.name], _ARROW[type(c.type)]) for c in rules.ARRIVED.c})
+        kinds_of = {c.name: _ARROW[type(c.type)] for c in rules.ARRIVED.c}
+        return pa.table({name: _column(columns[name], kind) for name, kind in kinds_of.items()})
 
     def _commit(self, result: _Result) -> int:
         """Everything at once. Raises StaleTransition when another worker was first; nothing is done then."""
@@ -225,6 +240,16 @@ class Digestion:
             if self.read.report(index).route == route:
                 found[self.read.events[index].description[:60] or "unknown"] += 1
         return found
+
+
+def _taken(words: Sequence[object], codes: Numbers, kind: pa.DataType | None = None) -> pa.Array:
+    """The words at these places."""
+    plain = [str(word.value) if isinstance(word, Enum) else word for word in words]
+    return pa.array(plain, kind).take(pa.array(codes))
+
+
+def _column(values: object, kind: pa.DataType) -> pa.Array:
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
 def _of_target(batch: Numbers, targets: Mapping[int, Target], what: Callable[[Target], int]) -> Numbers:

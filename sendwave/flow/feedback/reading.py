@@ -28,6 +28,10 @@ class Read:
         """The report an event came with."""
         return self.reports[int(self.owner[event])]
 
+    def ids(self) -> Numbers:
+        """The report each event came with, by its id."""
+        return np.array([report.id for report in self.reports], dtype=np.int64)[self.owner]
+
     def received(self) -> Numbers:
         """When each event was received, in epoch seconds."""
         return np.array([epoch(report.received_at) for report in self.reports], dtype=np.int64)[self.owner]

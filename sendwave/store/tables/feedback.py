@@ -37,7 +37,7 @@ inbox = Table(  # what an ESP told us, raw, durable before it is acknowledged
 event_keys = Table(  # events without one of our tokens are known by their own id
     "event_keys",
     METADATA,
-    Column("key", LargeBinary(16), primary_key=True),
+    Column("key", Id, primary_key=True, autoincrement=False),  # hash of 64 bits
     Column("seen_at", Instant, nullable=False),
 )
 
@@ -58,6 +58,7 @@ tallies = Table(  # one bit per recipient: de-duplication and counter in one
     Column("tally", String(24), primary_key=True),  # hard_bounce, complaint, … of rules/signals.py
     Column("bits", LargeBinary, nullable=False),
     Column("n", Integer, nullable=False),
+    Column("acts", LargeBinary),  # opens and clicks: 64 bits of hash for each that was told, to know it again
 )
 
 counters = Table(  # distinct events by minute of their own time, for charts and delay curves
@@ -94,15 +95,15 @@ aggregates = Table(  # what a provider tells per day and not per message: compla
     Index("ix_aggregates_provider", "provider", "day"),
 )
 
-delays = Table(  # how late the events of a finished campaign came: what delay curves are learnt from
+delays = Table(  # how late distinct events came after their hand-over: what delay curves are learnt from
     "delays",
     METADATA,
     Column("campaign_id", Id, ForeignKey("campaigns.id"), primary_key=True),
-    Column("route", String(64), primary_key=True),
+    Column("wave", Integer, primary_key=True),
     Column("provider", String(64), primary_key=True),
     Column("tally", String(24), primary_key=True),
-    Column("until", JSON, nullable=False),  # [[bin of the age its message was watched to, bin of its delay, events]]
-    Column("learnt_at", Instant, nullable=False),
+    Column("bin", Integer, primary_key=True),  # of rules/maturity.py
+    Column("n", BigInteger, nullable=False),
 )
 
 suppressions = Table(
