@@ -28,8 +28,9 @@ def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str |
     """What sendwave makes of a webhook request: whether it believes it, and the events in it.
 
     REQUEST.json holds {method, path, query, content_type, headers, body}. Give the webhook's secret as a setting
-    (docs/reference/esp.md); without one nothing can be believed or refused, and `verified` is false. The age of a
-    signature is judged with --at only: recorded requests are old. Exit code 1 when it is refused.
+    (docs/reference/esp.md). Without any, the request is read and `verified` is false, with the reason in `note`: the
+    running daemon would refuse it. With some but not all that is needed, it is refused. The age of a signature is
+    judged with --at only: recorded requests are old. Exit code 1 when it is refused.
     """
     from sendwave import clock
     from sendwave import esp as adapters
@@ -43,7 +44,8 @@ def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str |
     now = _instant(at) if at else None
     refusal = adapter.verify(request, now) if hasattr(adapter, "verify") else None
     reason, events = None, []
-    if refusal is not None and not refusal.unset:
+    asked = any(key.startswith("webhook_") and key != "webhook_tolerance" for key in given)
+    if refusal is not None and (asked or not refusal.unset):
         reason = refusal.reason
     else:
         try:
@@ -52,7 +54,9 @@ def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str |
         except BadInput as wrong:
             reason = str(wrong)
     verified = refusal is None and hasattr(adapter, "verify")
-    emit_json({"accepted": reason is None, "refusal": reason, "verified": verified, "events": _shown(events)})
+    note = refusal.reason if refusal is not None and reason is None else None
+    answer = {"accepted": reason is None, "refusal": reason, "verified": verified, "note": note}
+    emit_json(answer | {"events": _shown(events)})
     return 0 if reason is None else 1
 
 

@@ -45,8 +45,11 @@ def make(settings: Mapping[str, Any], *, route: str, home: Path, token_key: byte
     except NotFound as missing:
         raise BadInput(f"routes.{route}.esp: {missing}") from None
     except ValidationError as wrong:
+        known = ", ".join(kind.Settings.model_fields)
         findings = tuple(
-            f"routes.{route}.{'.'.join(str(step) for step in error['loc'])}: {error['msg']}" for error in wrong.errors()
+            f"routes.{route}.{'.'.join(str(step) for step in error['loc'])}: "
+            + (f"no such setting; there are: {known}" if error["type"] == "extra_forbidden" else error["msg"])
+            for error in wrong.errors()
         )
         raise BadInput(f"route {route!r} cannot be used: {'; '.join(findings)}", findings) from None
     adapter: EspAdapter = kind(checked, home=home, token_key=token_key)

@@ -6,14 +6,16 @@ documentation.mailgun.com: "Batch sending", "Webhooks", "Securing webhooks", "Ev
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import Field, SecretStr
 
+from sendwave.errors import BadInput
 from sendwave.esp import hooks, http, words
-from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, Receipt, Refusal, WebRequest
+from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Client
 from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing
 from sendwave.esp.web import WebAdapter
@@ -35,6 +37,11 @@ _REASONS: Final = {  # of failed, severity permanent
     "old": Word(EventType.BOUNCE, Permanence.SOFT, Cause.EXPIRED),
     "espblock": words.BLOCKED,
 }
+_FORM_EVENTS: Final = {  # of webhooks from before 2018: event and severity
+    "bounced": ("failed", "permanent"),
+    "dropped": ("failed", "permanent"),
+}
+_FORM_LISTED: Final = {"605": "suppress-bounce", "606": "suppress-unsubscribe", "607": "suppress-complaint"}
 
 
 class MailgunSettings(hooks.WebhookSettings):
@@ -82,9 +89,9 @@ class Adapter(WebAdapter):
         if key is None:
             return hooks.check_login(self._settings, request)
         try:
-            document = json.loads(request.body)
-        except (ValueError, RecursionError):
-            return Refusal("the body is no JSON", status=406)
+            document = _read(request.body)
+        except BadInput:
+            return Refusal("the body is neither JSON nor a form of theirs", status=406)
         told = hooks.part({"body": document}, "body", "signature")
         stamp, given = hooks.text(told, "timestamp") or "", hooks.text(told, "signature") or ""
         if not hooks.same(given, hooks.hmac_hex(key, f"{stamp}{hooks.text(told, 'token') or ''}".encode())):
@@ -97,6 +104,11 @@ class Adapter(WebAdapter):
         """Its token: a request that brings one again is to be refused, says "Securing webhooks"."""
         document = hooks.read_json(request.body, of="Mailgun")
         return hooks.text(hooks.part({"body": document}, "body", "signature"), "token")
+
+    def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
+        """One event, in JSON or in the form of older webhooks."""
+        found = hooks.objects(_read(report.body), of=self.name)
+        return [event for told in found for event in self._events(told, received_at)]
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         data = hooks.part(told, "event-data")
@@ -120,6 +132,41 @@ class Adapter(WebAdapter):
             enhanced=hooks.text(status, "enhanced-code"),
             url=hooks.text(data, "url"),
         )
+
+
+def _read(body: bytes) -> Any:
+    """The document of a request. Raises BadInput."""
+    if body.lstrip()[:1] in {b"{", b"["}:
+        return hooks.read_json(body, of="Mailgun")
+    try:
+        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
+    except ValueError:
+        fields = {}
+    if "event" not in fields:
+        raise BadInput("this is no report of Mailgun: neither JSON nor a form with an event")
+    return _of_form(fields)
+
+
+def _of_form(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What a form says, in the shape of today's JSON. The signature is made over the same two fields."""
+    event, severity = _FORM_EVENTS.get(fields["event"], (fields["event"], None))
+    reason = _FORM_LISTED.get(fields.get("code", ""), fields.get("reason"))
+    texts = [fields.get(name) for name in ("error", "description", "notification")]
+    return {
+        "signature": {name: fields.get(name) for name in ("timestamp", "token", "signature")},
+        "event-data": {
+            "event": event,
+            "severity": severity,
+            "reason": reason,
+            "id": fields.get("token"),
+            "timestamp": fields.get("timestamp"),
+            "recipient": fields.get("recipient"),
+            "url": fields.get("url"),
+            "user-variables": {TOKEN: fields.get(TOKEN)},
+            "message": {"headers": {"message-id": fields.get("Message-Id") or fields.get("message-id")}},
+            "delivery-status": {"code": fields.get("code"), "message": next((text for text in texts if text), None)},
+        },
+    }
 
 
 def _meaning(word: Word, data: dict[str, Any]) -> Word:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sendwave.cli import cli
+from sendwave.errors import BadInput
 from sendwave.esp.hooks import hmac_hex
 
 KEYS = {
@@ -74,6 +75,28 @@ def test_a_signed_request(tmp_path: Path) -> None:
     code, told = run("normalise", "mailersend", genuine, "--setting", "webhook_secret=another")
     assert (code, told["accepted"], told["verified"], told["events"]) == (1, False, False, [])
     assert "signature" in told["refusal"]
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    _, told = run("normalise", "mailersend", request(tmp_path, {"type": "activity.delivered"}))
+    assert told["accepted"] is True
+    assert "no secret is set" in told["note"]
+
+
+def test_half_a_secret_believes_nobody(tmp_path: Path) -> None:
+    code, told = run("normalise", "mandrill", request(tmp_path, []), "--setting", "webhook_secret=s")
+    assert (code, told["accepted"], told["events"]) == (1, False, [])
+    assert "webhook_url" in told["refusal"]
+
+
+def test_an_unknown_setting_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"webhook_secrets: no such setting; there are: .*webhook_secret"):
+        CliRunner().invoke(
+            cli,
+            ["normalise", "mailersend", request(tmp_path, {}), "--setting", "webhook_secrets=s"],
+            standalone_mode=False,
+            catch_exceptions=False,
+        )
 
 
 @pytest.mark.parametrize("body", ["[[[", 7, None])

@@ -75,7 +75,7 @@ DOCUMENTS = st.recursive(
 
 
 @pytest.mark.parametrize("name", HOOKED)
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(document=DOCUMENTS)
 def test_arbitrary_json_raises_nothing_but_bad_input(name: str, document: Any) -> None:
     adapter = made(name)
@@ -100,7 +100,7 @@ def mutated(value: Any, data: st.DataObject) -> Any:
 
 
 @pytest.mark.parametrize("name", HOOKED)
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_damaged_sample_raises_nothing_but_bad_input(name: str, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in SAMPLES if path.parent.name == name]))
