@@ -29,7 +29,7 @@ PAUSE_WAIT: Final = 3600.0
 _LONGEST_WAIT: Final = 86_400.0
 _EPOCH: Final = 1e9  # a reset "in" more seconds than that is an instant
 _RESETS: Final = ("x-ratelimit-reset", "x-sib-ratelimit-reset", "ratelimit-reset")
-_MARKS: Final = {"%": "%25", " ": "+"} | {mark: quote_plus(mark) for mark in "&+;=#" + "".join(map(chr, range(32)))}
+_MARKS: Final = {mark: quote_plus(mark) for mark in "%&+;=#" + "".join(map(chr, range(33)))}  # "%" first, " " last
 _BEYOND: Final = re.compile(r"[^\x00-\x7e]")
 _UNSAFE: Final = re.compile(r"[\x00-\x20%&+;=#]|[^\x00-\x7e]")
 _TEXT: Final = 300  # characters of an answer quoted in a message

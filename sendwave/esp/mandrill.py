@@ -188,7 +188,7 @@ def _refuse(answer: Answer, now: datetime) -> None:
     told = hooks.part({"answer": answer.document}, "answer")
     name, text = hooks.text(told, "name") or "", hooks.text(told, "message") or ""
     reason = hooks.described([name, text])
-    if told.get("status") == "error":
+    if told.get("status") == "error" and answer.status != 429:
         if name == "PaymentRequired":
             http.pause(reason, answer, now)
         if name in _LATER:
