@@ -86,7 +86,10 @@ class Adapter(WebAdapter):
         if answer.status >= 500 or answer.status in {401, 403, 429} or len(told) != len(mailing.pieces):
             if 200 <= answer.status < 300:
                 return Receipt(unknown=[piece.index for piece in mailing.pieces])  # taken, but of whom nothing is said
-            http.refuse(answer, mailing.submission.now)
+            reason = hooks.text(hooks.part({"answer": answer.document}, "answer"), "ErrorMessage") or ""
+            if answer.status in {401, 403} and ("blocked" in reason.lower() or "suspended" in reason.lower()):
+                http.pause(reason, answer, mailing.submission.now)
+            http.refuse(answer, mailing.submission.now, what=reason)
         return _receipt(mailing, told)
 
     def _document(self, mailing: Mailing) -> dict[str, Any]:
