@@ -109,7 +109,7 @@ class Mail:
     fields: Mapping[str, Any] = field(default_factory=dict)  # given to a template of the provider's
     id: str = ""  # the provider's, given by the service
 
-    @property
+    @cached_property
     def token(self) -> str:
         """The caller's mark for this person: 40 hexadecimal digits among what comes back in events, "" without."""
         found = _TOKEN.search(json.dumps(self.echo))

@@ -118,13 +118,13 @@ class Server:
 
     def _deafen(self) -> None:
         """Refuse connections, and drop those that are open."""
-        http, self._http = self._http, None
-        if http is not None:
-            http.shutdown()
-            http.server_close()
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
         for line in list(self._open):
             with suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
+        self._http = None
 
     def _watch(self) -> None:
         """During an outage nobody listens; afterwards at the same port again."""

@@ -92,6 +92,8 @@ class Service:
             mails = [] if known else self.provider.read(request)
         except Wrong as wrong:
             return wrong.reply
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as odd:
+            return Reply(400, {"message": f"malformed request: {type(odd).__name__}: {odd}"})
         refusal = known or self._refusal(request, trouble, len(mails), now)
         return refusal or self._taken(mails, key, request, trouble, now)
 

@@ -89,7 +89,8 @@ class Speaker(Provider):
         )
         needs(form.get("template") or form.get("subject"), _error(400, "subject parameter is missing"))
         needs(len(form.get("o:tag", [])) <= 10, _error(400, "too many tags"))
-        return [_mail(form, one, _variables(form, people), address) for one in people]
+        variables = _variables(form, people)
+        return [_mail(form, one, variables, address) for one in people]
 
     def answer(self, mails: Sequence[Mail], verdicts: Sequence[str]) -> Reply:
         del verdicts

@@ -32,7 +32,7 @@ _EVENTS: Final = {
     "delivered": ("MessageSent", "Sent"),
     "deferred": ("MessageDelayed", "SoftFail"),
     "hard_bounce": ("MessageDeliveryFailed", "HardFail"),
-    "soft_bounce": ("MessageDeliveryFailed", "SoftFail"),
+    "soft_bounce": ("MessageDeliveryFailed", "HardFail"),  # after the last attempt
     "blocked": ("MessageDeliveryFailed", "HardFail"),
     REFUSED: ("MessageHeld", "Held"),
     "open": ("MessageLoaded", ""),

@@ -47,6 +47,7 @@ _NAMES: Final = {
     "delivered": "Delivery",
     "deferred": "DeliveryDelay",
     "hard_bounce": "Bounce",
+    REFUSED: "Bounce",
     "soft_bounce": "Bounce",
     "blocked": "Bounce",
     "open": "Open",
@@ -59,6 +60,7 @@ _NAMES: Final = {
 }
 _BOUNCES: Final = {
     "hard_bounce": ("Permanent", "NoEmail"),
+    REFUSED: ("Permanent", "OnAccountSuppressionList"),
     "soft_bounce": ("Transient", "MailboxFull"),
     "blocked": ("Transient", "General"),
 }
@@ -73,7 +75,7 @@ class Speaker(Provider):
 
     name: ClassVar[str] = "ses"
     limit: ClassVar[int] = 50
-    at_hand_over: ClassVar[frozenset[str]] = frozenset({REFUSED, LATER})
+    at_hand_over: ClassVar[frozenset[str]] = frozenset({LATER})
     retries: ClassVar[tuple[float, ...]] = (20, 20, 20)
 
     def read(self, request: Request) -> list[Mail]:
@@ -104,9 +106,7 @@ class Speaker(Provider):
     def answer(self, mails: Sequence[Mail], verdicts: Sequence[str]) -> Reply:
         told: list[dict[str, Any]] = []
         for mail, verdict in zip(mails, verdicts, strict=True):
-            if verdict == REFUSED:
-                told.append({"Status": "MESSAGE_REJECTED", "Error": "Email address is on the suppression list."})
-            elif verdict == LATER:
+            if verdict == LATER:
                 told.append({"Status": "ACCOUNT_THROTTLED", "Error": "Maximum sending rate exceeded."})
             else:
                 told.append({"Status": "SUCCESS", "MessageId": mail.id})
@@ -161,11 +161,13 @@ def _details(act: Act) -> dict[str, Any]:
     told: dict[str, Any]
     if kind in _BOUNCES:
         name, detail = _BOUNCES[kind]
+        status = REPLIES[kind][1] if kind in REPLIES else "5.1.1"
+        reply = reply_text(kind) if kind in REPLIES else "Amazon SES did not send the message: suppression list"
         person = {
             "emailAddress": mail.address,
             "action": "failed",
-            "status": REPLIES[kind][1],
-            "diagnosticCode": f"smtp; {reply_text(kind)}",
+            "status": status,
+            "diagnosticCode": f"smtp; {reply}",
         }
         told = {"bounceType": name, "bounceSubType": detail, "bouncedRecipients": [person]}
         return {"bounce": {**told, "timestamp": act.iso, "feedbackId": act.id}}
