@@ -14,28 +14,41 @@ RIGHT: Final = 30
 TOP: Final = 84
 PLOT: Final = 300
 ROW: Final = 30
+SPOKEN: Final = 40
+"""Pixels a bar needs for its volume to be written above it, and for its share beside that."""
+SPOKEN_WHOLE: Final = 74
 NONE: Final = "#ced4da"
 """The colour of people without a score."""
 
 
 def histogram(title: str, subtitle: str, bars: Sequence[tuple[str, int, str]]) -> str:
-    """Upright bars: (label, contacts, colour) each. Labels are thinned out where there is no room for all."""
-    most = max((contacts for _, contacts, _ in bars), default=0) or 1
+    """Upright bars: (label, contacts, colour) each, with volume and share above. Thinned out where there is no room."""
     total = sum(contacts for _, contacts, _ in bars) or 1
+    marks = ticks(max((contacts for _, contacts, _ in bars), default=0))
     room = (WIDTH - 2 * RIGHT - 60) / max(len(bars), 1)
     every = max(1, round(len(bars) * 46 / (WIDTH - 2 * RIGHT - 60) + 0.49))
     body = []
+    for mark in marks:
+        y = TOP + PLOT * (1 - mark / marks[-1])
+        body.append(f'<line x1="{RIGHT + 56}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#dee2e6"/>')
+        body.append(_text(RIGHT + 50, y + 4, short(mark), size=11, anchor="end", colour=QUIET))
     for place, (label, contacts, colour) in enumerate(bars):
-        x, height = RIGHT + 60 + place * room, PLOT * contacts / most
+        x, height = RIGHT + 60 + place * room, PLOT * contacts / marks[-1]
         hint = f"{label}: {contacts:,} contacts, {contacts / total:.1%}"
         body.append(_bar(x + 1, TOP + PLOT - height, room - 2, height, colour=colour, hint=hint))
         if place % every == 0:
             body.append(_text(x + room / 2, TOP + PLOT + 18, label, size=11, anchor="middle", colour=QUIET))
-    for part in (0.0, 0.5, 1.0):
-        y = TOP + PLOT * (1 - part)
-        body.append(f'<line x1="{RIGHT + 56}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#dee2e6"/>')
-        body.append(_text(RIGHT + 50, y + 4, short(round(most * part)), size=11, anchor="end", colour=QUIET))
+        if room >= SPOKEN:
+            told = f"{short(contacts)} · {contacts / total:.0%}" if room >= SPOKEN_WHOLE else short(contacts)
+            body.append(_text(x + room / 2, TOP + PLOT - height - 6, told, size=11, anchor="middle"))
     return _document(title, subtitle, TOP + PLOT + 40, body)
+
+
+def ticks(most: int) -> list[int]:
+    """Whole numbers from 0 to `most` or just above: two to five, apart by 1, 2 or 5 times a power of ten."""
+    power = 10 ** max(len(str(most)) - 2, 0)
+    step = next(step * power for step in (1, 2, 5, 10, 20, 50) if step * power * 4 >= most)
+    return list(range(0, max(-(-most // step), 1) * step + 1, step))
 
 
 def stacked(

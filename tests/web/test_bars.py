@@ -26,6 +26,40 @@ def test_heights_are_to_scale() -> None:
     assert drawn[1].find(f"{SVG}title").text == "1: 40 contacts, 80.0%"
 
 
+@pytest.mark.parametrize(
+    ("most", "marks"),
+    [
+        (0, [0, 1]),
+        (1, [0, 1]),
+        (5, [0, 2, 4, 6]),
+        (11, [0, 5, 10, 15]),
+        (22, [0, 10, 20, 30]),
+        (40, [0, 10, 20, 30, 40]),
+        (4_100_000, [0, 2_000_000, 4_000_000, 6_000_000]),
+    ],
+)
+def test_the_scale_is_of_round_whole_numbers(most: int, marks: list[int]) -> None:
+    assert bars.ticks(most) == marks
+
+
+@given(st.integers(0, 10**9))
+def test_the_scale_reaches_every_bar_with_few_marks(most: int) -> None:
+    marks = bars.ticks(most)
+    assert marks[0] == 0
+    assert marks[-1] >= most
+    assert 2 <= len(marks) <= 5
+
+
+def test_volume_and_share_stand_above_bars_that_have_room() -> None:
+    def said(count: int) -> list[str]:
+        drawn = bars.histogram("T", "s", [("a", 30, "#111111"), *[("b", 10, "#111111")] * (count - 1)])
+        return [found.text or "" for found in ET.fromstring(drawn).iter(f"{SVG}text")]
+
+    assert {"30 · 75%", "10 · 25%"} <= set(said(2))
+    assert "30" in said(15)
+    assert not any("%" in text for text in said(15))
+
+
 def test_parts_of_a_row_fill_it_in_order() -> None:
     parts = [("hot", "Hot", "#aa0000"), ("cold", "Cold", "#0000aa"), ("", "no score", "#cccccc")]
     drawn = rectangles(
