@@ -47,10 +47,11 @@ _NAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _NOT_THEM: Final = re.compile(
-    r"\b(?:from|sender|contact|mailto|please|support|help|visit|reply|helpdesk|administrat\w*|questions?|abuse|"
+    r"\b(?:from|sender|contact|please|support|help|visit|reply|helpdesk|administrat\w*|questions?|abuse|"
     r"received|return-path|originator|absender|exp[ée]diteur|remitente|message-id|assistance|mail from)\b|https?:",
     re.IGNORECASE,
 )
+_LINK: Final = re.compile(r"<mailto:[^<>]{0,300}>", re.IGNORECASE)
 _FORWARDED: Final = re.compile(r"(?:expanded|generated) from", re.IGNORECASE)
 _STAFF: Final = re.compile(r"^(?:mailer-?daemon|postmaster|mdaemon|abuse|hostmaster|postmaestro)@", re.IGNORECASE)
 
@@ -109,6 +110,7 @@ def read(texts: Iterable[tuple[str, bool]]) -> Prose:
     returned = None
     for text, is_html in texts:
         found = (_plain(text[:_LONGEST]) if is_html else text[:_LONGEST]).splitlines()
+        found = [_LINK.sub("", line) for line in found]
         end = _end(found)
         lines += [line.rstrip() for line in found[:end]]
         returned = returned or _header(found[end:])
@@ -140,9 +142,14 @@ def recipients(prose: Prose, known: Sequence[str], ours: Iterable[str]) -> list[
     return [Said(address, _near(prose.lines, line, starts)) for address, line in places]
 
 
+def nobody(prose: Prose) -> Said:
+    """What is said where no recipient is named."""
+    return Said(None, _near(prose.lines, -1, ()))
+
+
 def _plain(text: str) -> str:
     """What an HTML page says."""
-    text = re.sub(r"(?is)<(style|script|title|head)\b.{0,20000}?</\1\s*>", " ", text)
+    text = re.sub(r"(?is)<(style|script|title|head)\b.*?(?:</\1\s*>|\Z)", " ", text)
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r"(?i)<(?:br|/?p|/?div|/?tr|/?li|/?h\d|hr|/?table|/?pre)\b[^>]{0,2000}>", "\n", text)
     text = re.sub(r"<(?!" + _ADDRESS.pattern + r">)[^>]{1,5000}>", " ", text)

@@ -281,8 +281,7 @@ def _free_form(mail: Message, said: Prose, returned: Message | None, about: _Abo
             yield _event(EventType.UNKNOWN, about, recipient=told[0].recipient if told else None, description=subject)
         return
     kind = EventType.DEFERRED if prose.is_delay(subject, said.text) else EventType.BOUNCE
-    everything = prose.Said(None, (" ".join(said.text.split()),))
-    for one in told or [everything]:
+    for one in told or [prose.nobody(said)]:
         yield _worded(kind, one, subject, about)
 
 

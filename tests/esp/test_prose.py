@@ -107,6 +107,21 @@ WORDED = {
         f"refused as spam (state 14).\n\n   ----- Original message -----\n\n{COPY}"),
         [f"bounce soft content {ANNE}"],
     ),
+    "Gmail, about a full mailbox": (
+        (
+            f"Delivery to the following recipient failed permanently:\n\n     {ANNE}\n\n"
+            "It was rejected by the server for the recipient domain shop.example by mx.shop.example. [192.0.2.9].\n\n"
+            "The error that the other server returned was:\n452 4.2.2 The mailbox is over quota\n"
+        ),
+        [f"bounce soft mailbox_full {ANNE}"],
+    ),
+    "Office 365, in words": (
+        (
+            f"{ANNE}<mailto:{ANNE}>\nThe email address wasn't found at the destination domain.\n\n"
+            "Original Message Details\nSender Address: news@maisonlune.example\nRecipient Address: anne@shop.example\n"
+        ),
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
     "Yahoo": (
         (f"Message from yahoo.example.\nUnable to deliver message to the following address(es).\n\n<{ANNE}>:\n"
         f"This user doesn't have a yahoo.example account ({ANNE}) [-9]\n\n--- Original message follows.\n\n{COPY}"),

@@ -94,6 +94,11 @@ CASES = [
     ("451 local error", "soft other"),
     ("250 OK", "unknown other"),
     ("", "unknown other"),
+    # a telephone number is no reply, and what is said of the sender is not said of the recipient
+    ("Please call 480-624-2500 or 450-555-1212", "unknown other"),
+    ("550 5.1.8 <news@shop.example>: Sender address rejected: Domain not found", "soft policy"),
+    ("It was rejected by the recipient domain", "unknown other"),
+    ("554 the SPF record of shop.example does not exist", "soft policy"),
     # names are no verdicts
     ("550 5.1.1 <spam.blacklist@shop.example>: user unknown", "hard unknown_user"),
     ("451 4.3.0 <mailbox.full@shop.example>: lookup failure", "soft throttled"),
