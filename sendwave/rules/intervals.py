@@ -4,8 +4,9 @@ Shares: the score interval of Wilson (1927), whose coverage stays near its level
 DasGupta, Statistical Science 16, 2001). Differences: Newcombe's method 10 (Statistics in Medicine 17, 1998), the two
 score intervals put together; over strata by the same recovery of variances (MOVER: Zou and Donner, Statistics in
 Medicine 27, 2008). Means of money, most of it zero and a little of it huge: Welch's statistic with Hall's cubic
-transformation against skewness (Hall 1992; for two samples Zhou and Dinh, Biostatistics 6, 2005). All of it is closed
-arithmetic: the same data give the same interval every time. benchmarks/bench_intervals.py checks the coverage.
+transformation against skewness (Hall, J. R. Stat. Soc. B 54, 1992; for two samples Zhou and Dinh, Biostatistics 6,
+2005). All of it is closed arithmetic: the same data give the same interval every time. benchmarks/bench_intervals.py
+checks the coverage.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import cbrt, copysign, inf, sqrt
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+MOST_SKEWED: Final = 0.35
+"""Skewness of a difference up to which it is corrected for: beyond, the correction runs away from few, huge amounts."""
 
 
 class Interval(NamedTuple):
@@ -111,7 +115,7 @@ def mean_difference(pairs: Sequence[Pair], level: float = 0.95) -> Interval:
     if variance <= 0:
         return Interval(value, -inf, inf)
     error = sqrt(variance)
-    skewness = third / variance**1.5
+    skewness = min(max(third / variance**1.5, -MOST_SKEWED), MOST_SKEWED)
     z = quantile(level)
     return Interval(value, value - error * _untransformed(z, skewness), value - error * _untransformed(-z, skewness))
 

@@ -137,7 +137,7 @@ def revenue_lift(strata: Strata, level: float, cap: float | None = None) -> Lift
     enough = min(sum(len(pair[side].amounts) for pair in held) for side in (0, 1)) >= MIN_BUYERS
     known = None
     if enough:
-        pairs = [Pair(w, moments(given), moments(control)) for w, (given, control) in zip(weights, held, strict=True)]
+        pairs = [Pair(w, *_both(*pair)) for w, pair in zip(weights, held, strict=True)]
         ends = mean_difference(pairs, level)
         known = Interval(value, ends.low, ends.high)
     return Lift(
@@ -150,6 +150,11 @@ def revenue_lift(strata: Strata, level: float, cap: float | None = None) -> Lift
     )
 
 
+def _both(given: Arm, control: Arm) -> tuple[Moments, Moments]:
+    buyers = np.concatenate([given.amounts, control.amounts])
+    return moments(given, buyers), moments(control, buyers)
+
+
 def ceiling(amounts: Sequence[Amounts], cap: float | None) -> int | None:
     """The amount at that quantile of all buyers together: the same for both sides, or it would make a difference."""
     every = np.concatenate(amounts) if amounts else _none()
@@ -158,14 +163,26 @@ def ceiling(amounts: Sequence[Amounts], cap: float | None) -> int | None:
     return int(np.quantile(every, cap, method="inverted_cdf"))
 
 
-def moments(arm: Arm) -> Moments:
-    """Revenue per person with the many who bought nothing, in units of the currency. At least two people."""
-    amounts, n, mean = arm.amounts / SCALE, arm.people, arm.per_person
-    idle = n - len(amounts)
-    off = amounts - mean
-    second = float((off**2).sum()) + idle * mean**2
-    third = float((off**3).sum()) - idle * mean**3
-    return Moments(n, mean, second / max(n - 1, 1), third / n)
+def moments(arm: Arm, buyers: Amounts) -> Moments:
+    """Revenue per person with the many who bought nothing, in units of the currency; `buyers` are those of both sides.
+
+    A small group of people seldom holds one of the huge baskets that make most of the spread, and then believes itself
+    far too sure. So the spread is reckoned twice, with the group's own baskets and with those of both sides, and the
+    larger one counts: a difference between baskets shows in the means all the same.
+    """
+    own, every = (_spread(arm, amounts / SCALE) for amounts in (arm.amounts, buyers))
+    variance, third = max(own, every)
+    return Moments(arm.people, arm.per_person, variance, third)
+
+
+def _spread(arm: Arm, baskets: NDArray[np.float64]) -> tuple[float, float]:
+    """(variance, third central moment) of the arm's people, if its buyers had baskets like these."""
+    share, mean = len(arm.amounts) / arm.people, arm.per_person
+    if not len(baskets) or not share:
+        return 0.0, 0.0
+    second, third = share * float((baskets**2).mean()), share * float((baskets**3).mean())
+    few = arm.people / max(arm.people - 1, 1)
+    return few * (second - mean**2), third - 3 * mean * second + 2 * mean**3
 
 
 def rate(seen: int, size: int, level: float) -> Interval:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sendwave.rules import acts
+from sendwave.rules import acts, eligibility
 from sendwave.rules.columns import (
     BOUND,
     CONTACTS,
@@ -48,10 +48,14 @@ from sendwave.rules.lift import SCALE
 GIVEN: Final = "given"
 CONTROL: Final = "control"
 LEFT_OUT: Final = "left_out"
-"""Arms of a campaign: assigned to the mailing, left out at random, left out for a reason."""
+UNREACHABLE: Final = "unreachable"
+"""Arms of a campaign: in the plan, left out at random, left out for tier or pressure, not to be written to."""
 
 AT_RANDOM: Final = ("control_group", "not_in_share")
 """Reasons that are draws: who has one of them is like the people of the plan, but for the message."""
+
+_SUPPRESSED: Final = "suppressed"
+_MAY_NOT: Final = tuple(reason.name for reason in eligibility.REASONS)
 
 UNSENT: Final = table("unsent", column("provider", String), column("wave", Integer))
 """By mailbox provider, the first wave that was not sent; none where all were."""
@@ -104,10 +108,16 @@ def banded(value: ColumnElement[Any], bands: Sequence[float]) -> ColumnElement[A
 
 
 def people(group: Group) -> Subquery:
-    """contact, tier, grp, arm, compared: everybody of the plan but our own addresses."""
+    """contact, tier, grp, arm, excluded_by, compared: everybody of the plan but our own addresses."""
     p = PLAN.c
     border = _border()
-    arm = case((p.excluded_by.is_(None), GIVEN), (p.excluded_by.in_(AT_RANDOM), CONTROL), else_=LEFT_OUT)
+    may_not = or_(p.excluded_by.in_(_MAY_NOT), func.substr(p.excluded_by, 1, len(_SUPPRESSED)) == _SUPPRESSED)
+    arm = case(
+        (p.excluded_by.is_(None), GIVEN),
+        (p.excluded_by.in_(AT_RANDOM), CONTROL),
+        (may_not, UNREACHABLE),
+        else_=LEFT_OUT,
+    )
     score = func.coalesce(p.score, -BOUND)
     before = or_(p.tier_rank < border.c.tier_rank, and_(p.tier_rank == border.c.tier_rank, score > border.c.score))
     reached = or_(border.c.provider.is_(None), func.coalesce(before, false()))
@@ -119,7 +129,8 @@ def people(group: Group) -> Subquery:
         func.coalesce(p.tier, "").label("tier"),
         group.value.label("grp"),
         arm.label("arm"),
-        and_(arm != LEFT_OUT, reached).label("compared"),
+        p.excluded_by,
+        and_(arm.in_((GIVEN, CONTROL)), reached).label("compared"),
     )
     return select(*columns).select_from(source).where(~_own(p.contact)).subquery("people")
 
@@ -146,9 +157,9 @@ def _border() -> Subquery:
 
 
 def sizes_statement(group: Group) -> Select[Any]:
-    """tier, grp, arm, compared, people."""
+    """tier, grp, arm, excluded_by, compared, people."""
     found = people(group).c
-    by = (found.tier, found.grp, found.arm, found.compared)
+    by = (found.tier, found.grp, found.arm, found.excluded_by, found.compared)
     return select(*by, func.count().label("people")).group_by(*by)
 
 
@@ -258,6 +269,14 @@ def coverage_group(habit: Subquery) -> ColumnElement[Any]:
     return case((exists().where(habit.c.contact == PLAN.c.contact), "yes"), else_="no")
 
 
+def distinct_statement(names: Sequence[str]) -> Select[Any]:
+    """One row: about how many different values each column of contacts has in the first people of the base."""
+    known = [CONTACTS.c[name] if name in CONTACTS.c else column(name, String) for name in names]
+    some = select(*known).select_from(CONTACTS).limit(200_000).subquery("some")
+    counted: list[ColumnElement[Any]] = [func.count(some.c[name].distinct()).label(name) for name in names]
+    return select(*counted)
+
+
 def attribute_statement(names: Sequence[str]) -> Select[Any]:
     """attribute, value, tier, arm, people: those compared, by each attribute of contacts."""
     who = people(Group(cast(null(), String))).c
@@ -275,12 +294,13 @@ def attribute_statement(names: Sequence[str]) -> Select[Any]:
 def experiment_sizes(experiment: str, group: ColumnElement[Any]) -> Select[Any]:
     """tier, grp, arm, control, people, visited, converted, known (rows that say whether they visited)."""
     e = EXPERIMENTS.c
-    by = (func.coalesce(e.tier, "").label("tier"), group.label("grp"), e.arm, e.control)
+    tier = func.coalesce(e.tier, "").label("tier")
+    by: tuple[ColumnElement[Any], ...] = (tier, group.label("grp"), e.arm, e.control)
     visited = _times(func.coalesce(e.visited, false())).label("visited")
     converted = _times(func.coalesce(e.converted, false())).label("converted")
     known = func.count(e.visited).label("known")
-    counted = select(*by, func.count().label("people"), visited, converted, known)
-    return counted.where(e.experiment == experiment).group_by(by[0], group, e.arm, e.control)
+    counted: Select[Any] = select(*by, func.count().label("people"), visited, converted, known)
+    return counted.where(e.experiment == experiment).group_by(tier, group, e.arm, e.control)
 
 
 def experiment_buyers(experiment: str, group: ColumnElement[Any]) -> Select[Any]:

@@ -1,0 +1,281 @@
+"""`sendwave report`: what campaigns brought, by tier, and where to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sendwave.cli.output import emit_json, in_workspace, json_option, table
+from sendwave.clock import SystemClock
+
+if TYPE_CHECKING:
+    from sendwave.flow.report import Report
+    from sendwave.rules.worth import Habit
+    from sendwave.web.phrases import Tongue
+    from sendwave.workspace import Workspace
+
+FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@in_workspace
+@click.argument("ids", nargs=-1, required=True)
+@click.option("--by", default="tier", show_default=True, metavar="tier|score_band|provider|wave|ATTRIBUTE")
+@click.option("--bands", metavar="1,4,7,…", help="Lower ends of the bands of a numeric attribute.")
+@click.option("--band-width", type=click.FloatRange(0.1), default=10, show_default=True, help="Of score bands, points.")
+@click.option("--baseline", metavar="RULE|none", help="The habit to compare with: 'email_open within 365d'.")
+@click.option("--until", metavar="INSTANT", help="Later events count for nothing; ISO 8601. Now, by default.")
+@click.option("--control", metavar="ARM", help="The arm of an imported experiment that got nothing.")
+@click.option("--same", multiple=True, metavar="OLD=NEW", help="A tier that had another name in an older campaign.")
+@click.option("--top", type=click.IntRange(2, 1000), default=20, show_default=True, help="Most groups listed.")
+@click.option("--csv", "csv_file", type=FILE, help="One row per tier and group.")
+@click.option("--parquet", "parquet_file", type=FILE, help="The same rows, for other tools.")
+@click.option("--html", "html_file", type=FILE, help="One self-contained page, to be printed or sent on.")
+@click.option("--lang", type=click.Choice(("en", "fr")), default="en", show_default=True)
+@json_option
+def report(
+    workspace: Workspace,
+    ids: tuple[str, ...],
+    by: str,
+    bands: str | None,
+    band_width: float,
+    baseline: str | None,
+    until: str | None,
+    control: str | None,
+    same: tuple[str, ...],
+    top: int,
+    csv_file: Path | None,
+    parquet_file: Path | None,
+    html_file: Path | None,
+    lang: str,
+    as_json: bool,
+) -> None:
+    """Figures of campaigns and imported experiments, pooled; the lift over people left out at random; the cut-off."""
+    from sendwave.flow import report as flow
+    from sendwave.web.phrases import Tongue
+
+    found = flow.report(
+        workspace.db,
+        workspace.engine,
+        workspace.lake,
+        workspace.policy,
+        ids,
+        now=SystemClock().now(),
+        breakdown=flow.Breakdown(by, band_width, _bands(bands)),
+        habit=_habit(baseline),
+        compare=baseline != "none",
+        until=_instant(until, workspace.settings.time_zone),
+        control=control,
+        same=_pairs(same),
+        top=top,
+    )
+    tongue = Tongue(lang)
+    document = found.document()
+    document["notes"] = [{**note, "text": tongue.note(note)} for note in document["notes"]]
+    written = _write(found, document, tongue, csv_file, parquet_file, html_file)
+    if as_json:
+        emit_json(document)
+        return
+    _show(document, tongue)
+    for path in written:
+        click.echo(f"written: {path}")
+
+
+def _write(
+    found: Report, document: dict[str, Any], tongue: Tongue, csv: Path | None, parquet: Path | None, html: Path | None
+) -> list[Path]:
+    from sendwave.web import report as page
+    from sendwave.web import sheets
+
+    for path in (csv, parquet, html):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if csv is not None:
+        sheets.write_csv(document, csv)
+    if parquet is not None:
+        sheets.write_parquet(document, parquet)
+    if html is not None:
+        html.write_text(page.render(document, found.until, tongue), encoding="utf-8")
+    return [path for path in (csv, parquet, html) if path is not None]
+
+
+def _habit(text: str | None) -> Habit | None:
+    from sendwave.rules.worth import Habit
+
+    if text in {None, "none"}:
+        return None
+    try:
+        return Habit.parse(text or "")
+    except ValueError as wrong:
+        raise click.UsageError(f"--baseline: {wrong}") from None
+
+
+def _bands(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.UsageError(f"--bands {text}: write the lower ends as numbers, for instance 1,4,7,10") from None
+
+
+def _instant(text: str | None, zone: str) -> datetime | None:
+    from sendwave.rules.units import check_zone
+
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"--until {text!r} is no instant: write for instance 2026-03-09T12:00Z") from None
+    return (at if at.tzinfo else at.replace(tzinfo=check_zone(zone))).astimezone(UTC)
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
+        raise click.UsageError(f"--same {', '.join(wrong)}: write OLD=NEW, names of tiers")
+    return {old: new for old, _, new in pairs}
+
+
+def _show(document: Mapping[str, Any], say: Tongue) -> None:
+    for source in document["campaigns"]:
+        told = [source["id"], source["title"], source["type"], source["channel"]]
+        click.secho(" · ".join(dict.fromkeys(part for part in told if part)), bold=True)
+    parts = (
+        [(say("by_tier"), "tier", document["tiers"])] if len(document["tiers"]) > 1 or not document["groups"] else []
+    )
+    if document["groups"]:
+        parts.append((say("by", by=document["by"]), "group", document["groups"]))
+    for title, key, rows in parts:
+        every = [*rows, document["total"] | {key: say("total")}] if len(rows) > 1 else rows
+        _messages(f"{title}: {say('messages').lower()}", key, every, say, document)
+        _lifts(f"{title}: {say('lift').lower()}", key, every, say, document)
+    _cutoffs(document, say)
+    _coverage(document, say)
+    _draw(document, say)
+    for note in document["notes"]:
+        click.secho(f"! {note['text']}", fg="yellow", err=True)
+
+
+def _name(row: Mapping[str, Any], key: str, say: Tongue) -> str:
+    return row[key] or (say("all") if key == "tier" else say("unknown"))
+
+
+def _messages(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Mapping[str, Any]) -> None:
+    rates = (
+        "delivered",
+        "opened",
+        "machine_opened",
+        "clicked",
+        "unsubscribed",
+        "complained",
+        "hard_bounced",
+        "converted",
+    )
+    shown = [name for name in rates if any(name in row["rates"] for row in rows)]
+    currency = document["assumptions"]["currency"]
+    drawn = [
+        (
+            _name(row, key, say),
+            say.number(row["accepted"]),
+            *(say.percent(row["rates"].get(name, {}).get("value"), _DIGITS.get(name, 1)) for name in shown),
+            say.money(row["revenue"], currency),
+            say.money(row["cost"], currency),
+        )
+        for row in rows
+    ]
+    names = (say("accepted"), *(say(f"short_{name}") for name in shown), say("short_revenue"), say("cost"))
+    table(title, ("", *names), drawn, right=range(1, len(names) + 1))
+
+
+_RATES: Final = (
+    "delivered", "opened", "machine_opened", "clicked", "unsubscribed", "complained", "hard_bounced", "converted",
+)  # fmt: skip
+_DIGITS: Final = {"unsubscribed": 2, "complained": 3, "hard_bounced": 2, "converted": 2}
+
+
+def _lifts(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Mapping[str, Any]) -> None:
+    currency, drawn = document["assumptions"]["currency"], []
+    arms = dict.fromkeys(arm for row in rows for arm in row["lift"])
+    for row in rows:
+        for arm, lifts in row["lift"].items():
+            one = lifts["converted"]
+            money = lifts["revenue"]
+            drawn.append(
+                (
+                    _name(row, key, say),
+                    *([arm] if len(arms) > 1 else []),
+                    say.number(one["people"]),
+                    say.number(one["control_people"]),
+                    f"{say.percent(one['given'], 2)} / {say.percent(one['control'], 2)}",
+                    _ends(one, lambda value: say.signed(value * 100, 2)),
+                    _ends(money, lambda value: say.money(value * 1_000, currency)),
+                )
+            )
+    heads = ["", *(["arm"] if len(arms) > 1 else []), say("given"), say("control"), say("converted")]
+    heads += [f"{say('difference')} ({say('points')})", say("revenue_lift")]
+    if drawn:
+        table(title, heads, drawn, right=range(1 + (len(arms) > 1), len(heads)))
+
+
+def _ends(lift: Mapping[str, Any], written: Any) -> str:
+    value = written(lift["difference"])
+    return value if lift["low"] is None else f"{value} ({written(lift['low'])} … {written(lift['high'])})"
+
+
+def _cutoffs(document: Mapping[str, Any], say: Tongue) -> None:
+    from sendwave.web.report import cut_sentence, verdict_words
+
+    currency = document["assumptions"]["currency"]
+    for channel, cutoff in document["cutoffs"].items():
+        rows = []
+        for one in cutoff["verdicts"]:
+            ends = [say.money(None if one[name] is None else one[name] * 1_000, currency, 2) for name in _ENDS]
+            rows.append((one["tier"] or say("all"), ends[0], f"{ends[1]} … {ends[2]}", verdict_words(one, say)))
+        heads = (say("tier"), say("profit"), say("lower_is"), say("verdict"))
+        table(f"{say('cutoff')} · {channel}", heads, rows, right=(1, 2))
+        click.secho(cut_sentence(channel, cutoff, say), bold=True)
+
+
+_ENDS: Final = ("profit", "low", "high")
+
+
+def _coverage(document: Mapping[str, Any], say: Tongue) -> None:
+    met = document["baseline"]
+    if met is None:
+        return
+    rows = [
+        (
+            _name(line, "tier", say),
+            *(say.number(line[name]["planned"]) for name in ("kept", "gained")),
+            say.number(line["lost"]["people"]),
+            *(say.percent(_rate(line[name], "converted"), 2) for name in ("kept", "gained", "lost")),
+            *(say.percent(_rate(line[name], "complained"), 3) for name in ("kept", "gained")),
+        )
+        for line in [*met["tiers"], met["total"] | {"tier": say("total")}]
+    ]
+    conversion, complaints = say("converted"), say("complained")
+    kept, gained, lost = say("kept"), say("gained"), say("lost")
+    heads = ("", kept, gained, lost, *(f"{conversion}: {name}" for name in (kept, gained, lost)))
+    heads += tuple(f"{complaints}: {name}" for name in (kept, gained))
+    table(say("coverage"), heads, rows, right=range(1, len(heads)))
+    told = {"habit": say.number(met["by_the_habit"]), "score": say.number(met["written_to"])}
+    click.echo(say("coverage_lead", rule=met["rule"], **told))
+
+
+def _rate(cell: Mapping[str, Any], name: str) -> float | None:
+    found = cell.get("rates", {}).get(name)
+    return None if found is None else found["value"]
+
+
+def _draw(document: Mapping[str, Any], say: Tongue) -> None:
+    from sendwave.web.report import draw_findings
+
+    for sentence in draw_findings(document, say):
+        click.echo(f"{say('draw')} {sentence}")
+
+
+COMMANDS: Final = {"report": report}

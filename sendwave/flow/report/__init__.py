@@ -1,0 +1,243 @@
+"""Report: what campaigns and experiments brought, by tier or anything else, how surely, and where to stop.
+
+Read from the store and the lake alone, so that it says the same whenever it is asked about the same instant. One stage
+in several files: `mailings` and `trials` gather a source, `pooling` puts rows together, `coverage` compares with the
+habit the score replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sendwave.engine.base import Engine
+from sendwave.engine.datasets import Lake
+from sendwave.errors import BadInput, NotFound, did_you_mean
+from sendwave.flow.report import coverage, mailings, pooling, trials
+from sendwave.flow.report.coverage import Coverage
+from sendwave.flow.report.mailings import Mailing, Records, columns_of
+from sendwave.flow.report.pooling import Row
+from sendwave.flow.report.sources import Breakdown, Gathered, Note, Question, renamed
+from sendwave.rules import outcomes as rules
+from sendwave.rules.breakeven import Cutoff
+from sendwave.rules.columns import CONTACTS
+from sendwave.rules.outcomes import Group
+from sendwave.rules.policy import PolicySet
+from sendwave.rules.worth import Habit, Worth
+from sendwave.store import campaigns, files
+from sendwave.store.campaigns import Campaign
+from sendwave.store.database import Database
+
+__all__ = ["Breakdown", "Report", "report"]
+
+OF_THE_PLAN: Final = ("tier", "score_band", "provider", "wave")
+_PRIVATE: Final = ("contact", "contact_id", "email", "email_hash", "phone", "phone_hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a report says, in numbers; the words are the page's."""
+
+    sources: Sequence[Gathered]
+    breakdown: Breakdown
+    worth: Worth
+    until: datetime
+    tiers: Sequence[Row]
+    groups: Sequence[Row]  # the same people by something else than their tier
+    total: Row
+    cutoffs: Mapping[str, Cutoff]  # by channel
+    coverage: Coverage | None
+    notes: Sequence[Note] = field(default=())
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON values; the keys are stable."""
+        only = next(iter(self.cutoffs.values())) if len(self.cutoffs) == 1 else None
+        return {
+            "campaigns": [source.document() for source in self.sources],
+            "until": self.until.isoformat(),
+            "by": self.breakdown.by,
+            "assumptions": self.worth.model_dump(mode="json"),
+            "tiers": [row.document("tier", self.worth) for row in self.tiers],
+            "groups": [row.document("group", self.worth) for row in self.groups],
+            "total": self.total.document("tier", self.worth),
+            "cutoff": None if only is None else only.document(),
+            "cutoffs": {channel: cutoff.document() for channel, cutoff in self.cutoffs.items()},
+            "baseline": None if self.coverage is None else self.coverage.document(self.worth),
+            "draws": [ratio.document() for source in self.sources for ratio in source.ratios],
+            "balance": [{"id": s.name, **one.document()} for s in self.sources for one in s.balance],
+            "notes": [note.document() for note in self.notes],
+        }
+
+
+def report(
+    db: Database,
+    engine: Engine,
+    lake: Lake,
+    policy: PolicySet,
+    names: Sequence[str],
+    *,
+    now: datetime,
+    breakdown: Breakdown | None = None,
+    habit: Habit | None = None,
+    compare: bool = True,
+    until: datetime | None = None,
+    control: str | None = None,
+    same: Mapping[str, str] | None = None,
+    top: int = 20,
+) -> Report:
+    """Report on campaigns and imported experiments, pooled.
+
+    `habit` replaces that of report.yaml, `compare=False` leaves the comparison with it out; later events than `until`
+    count for nothing; `control` names the arm of an experiment that got nothing; `same` maps former names of tiers to
+    those of today; `top` is how many groups are listed, the others go together.
+
+    Raises:
+        NotFound: no such campaign, experiment, attribute or arm.
+        NotAllowed: a campaign without a plan.
+        BadInput: an instant in the future, the same name twice, an experiment whose control group is not known.
+
+    """
+    asked = Question(breakdown or Breakdown(), policy.report, until or now, control)
+    _check(names, asked, now)
+    desk = _Desk(db, engine, lake, policy, asked)
+    found = [renamed(desk.gather(name), same or {}) for name in names]
+    labels = {tier.key: tier.label for tier in policy.tiers.tiers}
+    order = policy.tiers.keys
+    groups: list[Row] = []
+    if asked.breakdown.by != "tier":
+        groups = _top(found, pooling.rows(found, pooling.by_group, _natural(found, order), {}, asked.worth), top, asked)
+    rule = habit or asked.worth.habit
+    met = coverage.measure(desk.by_habit(names, rule), rule, order) if compare else None
+    return Report(
+        sources=found,
+        breakdown=asked.breakdown,
+        worth=asked.worth,
+        until=asked.until,
+        tiers=pooling.rows(found, pooling.by_tier, order, labels, asked.worth),
+        groups=groups,
+        total=pooling.total(found, asked.worth),
+        cutoffs=pooling.cutoffs(found, order, asked.worth),
+        coverage=met if met is not None and met.lines else None,
+        notes=[*(note for source in found for note in source.notes), *_strangers(found, order)],
+    )
+
+
+def _check(names: Sequence[str], asked: Question, now: datetime) -> None:
+    if asked.until > now:
+        raise BadInput(f"--until {asked.until:%Y-%m-%d %H:%M} lies in the future: a report tells what happened")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadInput(f"{', '.join(twice)} would count twice: name each campaign once")
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where sources are found and gathered."""
+
+    db: Database
+    engine: Engine
+    lake: Lake
+    policy: PolicySet
+    asked: Question
+    _known: dict[str, Records] = field(default_factory=dict)
+
+    def _records(self, campaign: Campaign) -> Records:
+        """What the store says of a campaign, read once: both halves of the report speak of the same moment."""
+        if campaign.name not in self._known:
+            self._known[campaign.name] = mailings.recorded(self.db, self.lake, campaign)
+        return self._known[campaign.name]
+
+    def gather(self, name: str) -> Gathered:
+        """One campaign or experiment by name."""
+        campaign, paths = self._find(name)
+        if campaign is None:
+            return trials.gather(self.engine, paths, name, self.asked, columns_of(paths))
+        records = self._records(campaign)
+        return Mailing(self.engine, records, self.asked, self._group(records)).gather()
+
+    def by_habit(self, names: Sequence[str], habit: Habit) -> list[Gathered]:
+        """The campaigns broken down by whether the habit would have written to somebody. Experiments know no habit."""
+        found = []
+        for name in names:
+            campaign, _ = self._find(name)
+            if campaign is not None and campaign.planned_at is not None:
+                found.append(self._by_habit(self._records(campaign), habit))
+        return found
+
+    def _by_habit(self, records: Records, habit: Habit) -> Gathered:
+        planned = records.campaign.planned_at
+        assert planned is not None, "asked before"
+        until = int(planned.timestamp())
+        known = rules.habitual(habit.kinds, until - int(habit.within.total_seconds()), until, machine=habit.machine)
+        breakdown = Breakdown(by="habit")
+        asked = Question(breakdown, self.asked.worth, self.asked.until)
+        with self.db.read() as conn:
+            listed = self.lake.paths(files.live(conn, ["events"]))
+            mails = mailings.named(campaigns.listing(conn))
+        whole = records.with_inputs(listed, {"mailings": mails})
+        return Mailing(self.engine, whole, asked, Group(rules.coverage_group(known)), thorough=False).gather()
+
+    def _find(self, name: str) -> tuple[Campaign | None, list[Path]]:
+        with self.db.read() as conn:
+            try:
+                return campaigns.get(conn, name), []
+            except NotFound:
+                every = [campaign.name for campaign in campaigns.listing(conn)]
+            paths = self.lake.paths(files.live(conn, ["experiments"]))["experiments"]
+        known = trials.names(self.engine, paths) if paths else {}
+        if name in known:
+            return None, paths
+        hint = did_you_mean(name, [*every, *known])
+        raise NotFound(f"there is no campaign or experiment {name!r}.{hint or ' `sendwave campaign list` shows them.'}")
+
+    def _group(self, records: Records) -> Group:
+        breakdown = self.asked.breakdown
+        by, columns = breakdown.by, columns_of(records.files.get("contacts", ()))
+        if by not in OF_THE_PLAN:
+            names = (columns | {c.name for c in CONTACTS.c}) - set(_PRIVATE)
+            found = next((name for name in (by, f"attr_{by}") if name in names), None)
+            if found is None:
+                spoken = {name.removeprefix("attr_") for name in names} | set(OF_THE_PLAN)
+                raise NotFound(
+                    f"contacts have no attribute {by!r}.{did_you_mean(by, spoken)} "
+                    f"They have {', '.join(sorted(spoken))}"
+                )
+            by = found
+        return rules.group_of(by, width=breakdown.width, bands=breakdown.bands)
+
+
+def _natural(sources: Sequence[Gathered], tiers: Sequence[str]) -> list[str]:
+    """Groups in the order people expect: numbers by size, anything else by name."""
+    found = {pooling.by_group(key) for source in sources for key in (*source.figures, *source.compared)}
+    return [*tiers, *sorted(found - set(tiers), key=_number_first)]
+
+
+def _number_first(text: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(text), "")
+    except ValueError:
+        return (1, 0.0, text) if text else (2, 0.0, "")
+
+
+def _top(sources: Sequence[Gathered], rows: list[Row], top: int, asked: Question) -> list[Row]:
+    """The biggest groups in their order; all others as one row of the key '…'."""
+    if len(rows) <= top:
+        return rows
+    kept = {row.key for row in sorted(rows, key=lambda row: -row.figures.planned)[: top - 1]}
+    others = {row.key for row in rows} - kept
+    met = pooling.rows(sources, lambda key: "…" if pooling.by_group(key) in others else "", ["…"], {}, asked.worth)
+    return [row for row in rows if row.key in kept] + [row for row in met if row.key == "…"]
+
+
+def _strangers(sources: Sequence[Gathered], order: Sequence[str]) -> list[Note]:
+    """Tiers that today's tiers.yaml does not know: renamed since, or another tiers.yaml's."""
+    if len(sources) == 1 and sources[0].kind == "experiment":
+        return []
+    found = []
+    for source in sources:
+        unknown = sorted({key[0] for key in source.figures if key[0] and key[0] not in order})
+        if unknown:
+            found.append(Note("unknown_tiers", {"id": source.name, "tiers": unknown}))
+    return found
