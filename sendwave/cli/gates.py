@@ -99,8 +99,8 @@ def why(ruling: Ruling) -> dict[str, Any]:
         found["suspensions"] = {lane: stop.verdict.sentence for lane, stop in ruling.suspensions.items()}
     if ruling.slow:
         found["slowed"] = {lane: stop.verdict.sentence for lane, stop in ruling.slow.items()}
-    waits = [v.sentence for v in ruling.enforced if v.decision == "hold"]
-    return {**found, "waits": waits[:4]} if waits else found
+    waits = [verdict.sentence for verdict in ruling.waits[:4]]
+    return {**found, "waits": waits} if waits else found
 
 
 def _warn(hello: Mapping[str, Any]) -> None:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
 
-from sendwave.rules.gates import Cell, Decision, Gate, Verdict, judge
-from sendwave.rules.maturity import Curve
+import numpy as np
+
+from sendwave.rules.evidence import UP, log_mean
 
 
-def culprits(lanes: Sequence[Cell], gate: Gate, now: datetime, *, curve: Curve) -> tuple[str, ...]:
+def culprits(lanes: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     """The lanes that explain an alarm over all of them, the worst first; () when the alarm is everybody's.
 
-    At most half of the lanes, each above the halt level itself; what is left must neither halt nor be above it.
+    Told are the events of each lane and its allowance, what a sender on the limit would have shown. The worst are left
+    out one by one, half of the lanes at most, each above its own allowance, until the rest is within its own.
     """
-    verdicts = sorted((judge(lane, gate, now, curve=curve) for lane in lanes), key=_badness, reverse=True)
-    for count in range(1, len(verdicts) // 2 + 1):
-        worst, rest = verdicts[:count], verdicts[count:]
-        if not _over(worst[-1]):
+    names = sorted(lanes)
+    seen, allowed = (np.array([lanes[name][column] for name in names], dtype=np.float64) for column in (0, 1))
+    order = np.argsort(-log_mean(seen, allowed, UP), kind="stable")
+    for count in range(1, len(names) // 2 + 1):
+        worst, rest = order[:count], order[count:]
+        if seen[worst[-1]] <= allowed[worst[-1]]:
             break
-        left = judge(merge([v.cell for v in rest]), gate, now, curve=curve)
-        if left.decision is not Decision.HALT and not _over(left):
-            return tuple(v.cell.provider for v in worst)
+        if seen[rest].sum() <= allowed[rest].sum():
+            return tuple(names[index] for index in worst)
     return ()
 
 
-def merge(cells: Sequence[Cell]) -> Cell:
-    """Cells of one signal and wave as one, over all their lanes."""
-    return replace(cells[0], provider="", cohorts=tuple(cohort for cell in cells for cohort in cell.cohorts))
+def share_of(
+    shut: Collection[str], plans: Iterable[Mapping[str, int]], lanes: Iterable[str], *, without: Collection[str] = ()
+) -> float:
+    """Share of the planned mail in these lanes, from the people by lane of each wave; `without` some lanes.
 
-
-def _over(verdict: Verdict) -> bool:
-    return verdict.rate is not None and verdict.halt_limit is not None and verdict.rate > verdict.halt_limit
-
-
-def _badness(verdict: Verdict) -> tuple[float, float, str]:
-    return verdict.low, verdict.rate or 0.0, verdict.cell.provider
+    Where nothing was planned every lane weighs the same.
+    """
+    weights = dict.fromkeys(lanes, 0)
+    for planned in plans:
+        for lane, people in planned.items():
+            weights[lane] = weights.get(lane, 0) + people
+    if not any(weights.values()):
+        weights = dict.fromkeys(weights, 1)
+    told = {lane: people for lane, people in weights.items() if lane not in without}
+    return sum(people for lane, people in told.items() if lane in shut) / max(sum(told.values()), 1)

@@ -7,26 +7,33 @@ campaign of x at most, however often it is looked at. With k above 1 it speaks a
 A good beginning must not hide a bad end. The evidence against is therefore an average over planned restarts: the start
 of the campaign (a quarter of the weight), that of each wave (half, in equal parts) and three points inside each wave (a
 quarter). Each counts only what was sent from there on, and one that is not reached yet counts as 1.
+
+Counts come in arrays whose last axis is the restart point, so that every lane and signal is weighed in one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import fsum, inf, log1p
+from math import inf, log1p
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 STAGES: Final = 4
 """Restart points of one wave: its start, and when a quarter, a half and three quarters of it have left."""
 
-_UP: Final = np.array((1.25, 1.5, 2.0, 3.0, 5.0, 10.0))
-_DOWN: Final = np.array((0.25, 0.5, 0.75))
-_MOST: Final = 690.0
+TESTED: Final = 20
+"""Cells (signal × lane) for which the restart weights pay: measured with so many, each on its limit (research: 0.5 %
+false halts at a bar of 200). With more of them the bar rises in proportion."""
+
+UP: Final = np.array((1.25, 1.5, 2.0, 3.0, 5.0, 10.0))
+DOWN: Final = np.array((0.25, 0.5, 0.75))
+MOST: Final = 690.0
 """Logarithm of the largest evidence told: what is more would not fit a number."""
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,48 +49,41 @@ class Against:
         """The odds, and what they rest on, so that a person can compute them again."""
         odds = f"{min(self.value, 1e9):,.0f} to 1 that the rate is above {level}"
         wave, stage = divmod(self.point, STAGES)
-        if not self.point:
-            return odds
         since = f"since {stage}/{STAGES} of wave {wave + 1} had left" if stage else f"since wave {wave + 1} began"
-        return f"{odds}, {since} ({self.events:,} to {self.allowance:,.1f})"
+        return f"{odds}, {since if self.point else 'from the start'} ({self.events:,} to {self.allowance:,.1f})"
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
     """The evidence for and against one cell, at its two levels."""
 
-    halt: Against
-    hold: Against
-    below: float  # that the rate is below the hold level, should feedback be slow
-    slow: float  # messages matured, should feedback be slow
-    allowed: float  # events they may show at the hold level
+    halt: Against  # above the halt level, were feedback fast
+    alarm: Against  # above the halt level, were it as usual
+    hold: Against  # above the hold level, were it as usual
+    below: float  # that the rate is below the hold level, were it slow
+    allowed: float  # events of a sender at the hold level, were it slow
 
     @classmethod
-    def of(
-        cls, points: Iterable[tuple[int, int, float, float]], *, hold: float, halt: float, waves: int, own: bool
-    ) -> Balance:
-        """From (restart point, events, messages matured, the same if feedback is slow).
-
-        With `own` they are of one wave, and only its own restart points count: evidence over several waves stays within
-        what one campaign may err.
-        """
-        told = list(points)
-        size = max((point for point, *_ in told), default=0) + 1
-        events, exposures = [0] * size, [0.0] * size
-        for point, seen, usual, _ in told:
-            events[point] += seen
-            exposures[point] += usual
-        start = min((point for point, *_ in told), default=0) // STAGES * STAGES if own else 0
-        planned = max(waves, -(-size // STAGES))
-        slow = fsum(late for *_, late in told)
-        at_halt = against(events, exposures, halt, waves=planned, start=start)
+    def of(cls, events: Array, exposures: Array, *, hold: float, halt: float, waves: int, start: int = 0) -> Balance:
+        """From events and messages matured (three rows: were feedback fast, usual, slow) per restart point."""
+        fast, usual, slow = exposures
+        alarm = against(events, usual, halt, waves=waves, start=start)
+        owed = float(slow.sum())
         return cls(
-            halt=at_halt,
-            hold=at_halt if hold == halt else against(events, exposures, hold, waves=planned, start=start),
-            below=below(sum(events), slow, hold),
-            slow=slow,
-            allowed=allowance(hold, slow),
+            halt=against(events, fast, halt, waves=waves, start=start),
+            alarm=alarm,
+            hold=alarm if hold == halt else against(events, usual, hold, waves=waves, start=start),
+            below=below(int(events.sum()), owed, hold),
+            allowed=allowance(hold, owed),
         )
+
+
+def bar(alpha: float, cells: int = 1) -> float:
+    """Evidence at which a cell halts, so that a campaign on every limit is halted with a chance of `alpha` at most.
+
+    Twice 1/alpha pays for `TESTED` cells together; more than these raise it in proportion. Infinite for an alpha of 0.
+    """
+    return inf if alpha <= 0 else 2 / alpha * max(1.0, cells / TESTED)
 
 
 @lru_cache(maxsize=256)
@@ -96,56 +96,107 @@ def weights(waves: int) -> tuple[float, ...]:
     return tuple(found)
 
 
+def factor(limit: float) -> float:
+    """Events a message shows at the limit, as their chances come over time: -ln(1 - limit); infinite at 1."""
+    return inf if limit >= 1 else -log1p(-limit)
+
+
 def allowance(limit: float, exposure: float) -> float:
-    """Events that so many matured messages show at the limit: -ln(1 - limit) each, as their chances come over time."""
-    return inf if limit >= 1 else -log1p(-limit) * exposure
+    """Events that so many matured messages show at the limit."""
+    return inf if limit >= 1 else factor(limit) * exposure
 
 
-def against(
-    events: Sequence[int], exposures: Sequence[float], limit: float, *, waves: int = 1, start: int = 0
-) -> Against:
-    """Weigh counts per restart point, those of `waves` waves. Restarts before the point `start` count as 1.
+def onward(counts: ArrayLike) -> Array:
+    """What was counted from each restart point on, the last axis being the points."""
+    told = np.asarray(counts, dtype=np.float64)
+    found: Array = told[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    return found
 
-    `exposures` are matured messages. At a limit of 0 one event is all the evidence there can be; nothing is above 1.
+
+def log_mean(events: Array, allowed: Array, ratios: Array) -> Array:
+    """Ln of the mean over k of k^N · exp(-(k-1)·A), for each pair."""
+    powers = events[..., None] * np.log(ratios) - (ratios - 1) * allowed[..., None]
+    top = powers.max(axis=-1)
+    found: Array = top + np.log(np.exp(powers - top[..., None]).mean(axis=-1))
+    return found
+
+
+def log_against(seen: Array, owed: Array, limit: ArrayLike, weight: Array) -> tuple[Array, NDArray[np.int64]]:
+    """(ln of the evidence that a rate is above its limit, the restart point that carries it), per row.
+
+    `seen` and `owed` (matured messages) count from each point on; `limit` is per row, `weight` per point; either may be
+    one for all. At a limit of 0 one event is all the evidence there can be; nothing is above 1.
     """
-    seen = _from_here_on(np.asarray(events, dtype=np.float64))
-    owed = _from_here_on(np.asarray(exposures, dtype=np.float64))
+    told = np.broadcast_to(np.asarray(limit, dtype=np.float64), seen.shape[:-1])
+    scale = -np.log1p(-np.clip(told, 0.0, 1 - 1e-12))
+    terms = log_mean(seen, owed * scale[..., None], UP) + np.log(weight)
+    if (told <= 0).any():
+        terms = np.where((told <= 0)[..., None] & (seen > 0), MOST, terms)
+    rest = 1 - weight.sum(axis=-1)
+    total = np.logaddexp(_log_sum(terms), np.log(np.maximum(rest, 1e-300)))
+    return np.where(told >= 1, -MOST, np.minimum(total, MOST)), _carrying(terms, seen, owed)
+
+
+def against(events: ArrayLike, exposures: ArrayLike, limit: float, *, waves: int = 1, start: int = 0) -> Against:
+    """Weigh the counts of one cell per restart point, those of `waves` waves. Points before `start` count as 1.
+
+    `exposures` are matured messages.
+    """
+    seen, owed = onward(events), onward(exposures)
     if limit >= 1 or len(seen) <= start:
         return Against(0.0 if limit >= 1 else 1.0, start, 0, 0.0)
-    if limit <= 0:
-        return Against(float(np.exp(_MOST)) if seen[start] else 1.0, start, int(seen[start]), 0.0)
-    allowed = -log1p(-limit) * owed
-    weight = np.asarray(weights(waves))[: len(seen)]
-    terms = _log_mean(seen[start:], allowed[start:], _UP) + np.log(weight[start:])
-    best = start + int(np.argmax(terms))
-    best = int(np.flatnonzero((seen == seen[best]) & (owed == owed[best]))[-1])  # the last of those that say the same
-    rest = 1 - float(weight[start:].sum())
-    total = np.logaddexp(_log_sum(terms), np.log(rest)) if rest > 1e-9 else _log_sum(terms)
-    return Against(float(np.exp(min(float(total), _MOST))), best, int(seen[best]), float(allowed[best]))
+    weight = np.asarray(weights(max(waves, -(-len(seen) // STAGES))))[start : len(seen)]
+    total, best = log_against(seen[None, start:], owed[None, start:], limit, weight)
+    point = start + int(best[0])
+    return Against(_value(total[0]), point, int(seen[point]), factor(limit) * float(owed[point]))
 
 
 def below(events: int, exposure: float, limit: float) -> float:
     """How much likelier the counts are below `limit` than at it; 1/β is reached at the limit with a chance of β."""
     if limit >= 1:
         return inf
-    found = _log_mean(np.array([float(events)]), np.array([allowance(limit, exposure)]), _DOWN)
-    return float(np.exp(min(float(found[0]), _MOST)))
+    found = log_mean(np.array([float(events)]), np.array([allowance(limit, exposure)]), DOWN)
+    return _value(found[0])
 
 
-def _from_here_on(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return counts[::-1].cumsum()[::-1]
+def band(events: Array, exposure: Array, alpha: ArrayLike) -> tuple[Array, Array]:
+    """Rates between which the true one stays at every look, but for a chance of `alpha` on either side.
+
+    Those against which the counts are no evidence of 1/alpha: k^N · exp(-(k-1)·rate·exposure), averaged as above. Found
+    by bisection on the logarithm of the expected count.
+    """
+    most = -np.log(np.maximum(np.asarray(alpha, dtype=np.float64), 1e-12))
+    seen = np.maximum(events, 0.0)
+    low = _crossing(seen, UP, most, np.full_like(seen, -12.0), np.log(np.maximum(seen, 1e-12)))
+    top = np.log(seen + 10 * np.sqrt(seen + most) + 10 * most)
+    high = _crossing(seen, DOWN, most, top, np.log(np.maximum(seen, 1e-12)))
+    per = np.maximum(exposure, 1e-9)
+    return np.where(seen > 0, np.minimum(np.exp(low) / per, 1.0), 0.0), np.minimum(np.exp(high) / per, 1.0)
 
 
-def _log_mean(
-    events: NDArray[np.float64], allowed: NDArray[np.float64], ratios: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Ln of the mean over k of k^N · exp(-(k-1)·A), for each pair."""
-    powers = events[:, None] * np.log(ratios) - (ratios - 1) * allowed[:, None]
-    top = powers.max(axis=1)
-    summed: NDArray[np.float64] = top + np.log(np.exp(powers - top[:, None]).mean(axis=1))
-    return summed
+def _crossing(seen: Array, ratios: Array, most: Array, sure: Array, mild: Array) -> Array:
+    """Ln of the expected count at which the evidence falls to `most`, between a sure and a mild side."""
+    for _ in range(20):
+        middle = (sure + mild) / 2
+        over = log_mean(seen, np.exp(middle), ratios) >= most
+        sure, mild = np.where(over, middle, sure), np.where(over, mild, middle)
+    return mild
 
 
-def _log_sum(terms: NDArray[np.float64]) -> float:
-    top = float(terms.max())
-    return top + float(np.log(np.exp(terms - top).sum()))
+def _carrying(terms: Array, seen: Array, owed: Array) -> NDArray[np.int64]:
+    """The point with the largest term; of points that count the same mail, the last one."""
+    best = terms.argmax(axis=-1)
+    here = np.take_along_axis(seen, best[..., None], -1), np.take_along_axis(owed, best[..., None], -1)
+    same = (seen == here[0]) & (owed == here[1])
+    found: NDArray[np.int64] = same.shape[-1] - 1 - same[..., ::-1].argmax(axis=-1)
+    return found
+
+
+def _log_sum(terms: Array) -> Array:
+    top = terms.max(axis=-1)
+    found: Array = top + np.log(np.exp(terms - top[..., None]).sum(axis=-1))
+    return found
+
+
+def _value(logarithm: float) -> float:
+    return float(np.exp(min(float(logarithm), MOST)))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from sendwave.rules import bounds
+from sendwave.rules import bounds, evidence
 from sendwave.rules.evidence import Balance
-from sendwave.rules.maturity import FLOOR, SLOW, Curve, matured
+from sendwave.rules.maturity import FLOOR, USUAL, Curve, Tempo, matured
 from sendwave.rules.signals import SIGNALS, Exposure
 from sendwave.rules.units import Duration, Percent, Policy, format_percent, parse_duration, parse_percent
 
@@ -30,9 +31,6 @@ ALARM: Final = 10.0
 
 CALM: Final = 3.0
 """Evidence under which an alarm is over."""
-
-CLEAR: Final = 10.0
-"""Evidence below the limit at which the next wave may open: a sender at the limit gets there one time in ten."""
 
 HALF: Final = 0.5
 """Share of the feedback due at which a wave too small to be cleared may pass."""
@@ -71,13 +69,20 @@ class Gate(Policy):
     min_sample: int = Field(500, ge=1, description="Matured exposure (messages) under which only a hold is possible.")
     min_events: int = Field(1, ge=1, description="Fewer events than this never halt.")
     confidence: Percent = Field(
-        parse_percent("99.9%"), description="Of a halt: that it is right, per look (exact_bound) or ever (evidence)."
+        parse_percent("99%"), description="Of a halt: that it is right, ever (evidence) or per look (exact_bound)."
+    )
+    clearing: Percent = Field(
+        parse_percent("10%"), gt=0, description="Chance that a sender on its limit is cleared for the next wave."
     )
     rule: Rule = Field(
-        Rule.EXACT_BOUND,
+        Rule.EVIDENCE,
         description="`evidence` is valid however often it is asked, without a sample; `point_rate` is as in contracts.",
     )
     mode: Mode = Mode.ENFORCE
+    confirm: bool = Field(
+        default=False,
+        description="A halt that rests on the mail of two minutes slows its lane; a little fresh mail confirms it.",
+    )
     persist: Duration | None = Field(
         None, description="For bursts: a lane is slowed first, and stopped if mail sent so much later is bad as well."
     )
@@ -89,6 +94,15 @@ class Gate(Policy):
         if self.hold is not None and self.halt is not None and self.hold > self.halt:
             raise ValueError("the hold level is above the halt level")
         return self
+
+    @property
+    def clear(self) -> float:
+        """Evidence below the limit at which the next wave may open."""
+        return 1 / float(self.clearing)
+
+    def bar(self, cells: int = 1) -> float:
+        """Evidence above the limit that halts, where so many cells are tested."""
+        return evidence.bar(float(1 - self.confidence), cells)
 
 
 class GateSet(Policy):
@@ -114,14 +128,15 @@ class Cohort:
     sent: int
     events: int
     point: int = 0  # the last restart point before them (rules/evidence.py), counted from the campaign's start
-    matured: tuple[float, float] | None = None  # messages that can have shown their event: as the curve says, if slow
+    matured: tuple[float, float, float] | None = None  # messages that can have shown their event: fast, usual, slow
 
-    def exposures(self, now: datetime, curve: Curve) -> tuple[float, float]:
-        """Matured messages by the curve, and if feedback were `SLOW` times slower."""
+    def exposures(self, now: datetime, curve: Curve, tempo: Tempo) -> tuple[float, float, float]:
+        """Matured messages were feedback fast, as usual, or slow."""
         if self.matured is not None:
             return self.matured
         age = now - self.sent_at
-        return self.sent * curve.share(age), self.sent * curve.share(age / SLOW)
+        fast, usual, slow = (curve.share(age / factor) for factor in (tempo.fast, tempo.usual, tempo.slow))
+        return self.sent * fast, self.sent * usual, self.sent * slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +148,7 @@ class Cell:
     provider: str  # '': all lanes
     cohorts: tuple[Cohort, ...]
     waves: int = 1  # planned in the campaign: how many restart points there are
+    tested: int = 1  # cells of the campaign that may halt: with many of them the bar is higher
 
     @property
     def sent(self) -> int:
@@ -166,14 +182,21 @@ class Verdict:
     early: bool = False  # held only because the sample is too small to judge
     above: float = 1.0  # evidence that the rate is above the halt level (the hold level where there is none)
     below: float = 1.0  # evidence that it is below the level that holds
+    alarm: float = 1.0  # as `above`, were feedback no faster than usual: what makes the wave in flight wait
+    bar: float | None = None  # of `above`, at which it halts; None where the rule is no evidence
+    clear: float | None = None  # of `below`, at which the next wave may open
 
 
-def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool = False, late: bool = False) -> Verdict:
-    """Compare a cell with its gate.
+def judge(
+    cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool = False, late: bool = False,
+    tempo: Tempo = USUAL, weighed: Balance | None = None, band: tuple[float, float] | None = None,
+) -> Verdict:  # fmt: skip
+    """Compare a cell with its gate. `weighed` and `band` are told where many cells were weighed at once.
 
-    Under EVIDENCE: HALT at 2 / (1 - confidence); HOLD at `ALARM` above the hold level. A wave passes at `CLEAR` below
-    that level, or when it is too small to be cleared: once half of its feedback is due and no more came than the limit
-    allows. At the end of the longest soak (`late`) the latter is enough. Under the other rules:
+    Under EVIDENCE: HALT at 2 / (1 - confidence), were feedback as fast as the events allow; HOLD at `ALARM` above the
+    hold level. A wave passes at 1 / clearing below that level, were feedback slow, or when it is too small to be
+    cleared: once half of its feedback is due and no more came than the limit allows. At the end of the longest soak
+    (`late`) the latter is enough. Under the other rules:
 
     HALT when the rate is above the halt level, surely so (`confidence`), in a matured sample of `min_sample` with at
     least `min_events`. HOLD when it is likely above the hold level, or when the sample is still too small (`early`).
@@ -184,13 +207,13 @@ def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool =
     1,000 times while 100,000 messages leave: a sender exactly on a 0.3 % limit is stopped in 1.6 % of its campaigns, at
     0.9 times the limit in 0.1 %, at 0.8 times in none of 4,000.
     """
-    counted = _Counted.of(cell, now, curve)
-    weighed = _weighed(cell, gate, now, curve)
+    counted = Counted.of(cell, now, curve, tempo)
+    weighed = weighed or _weighed(cell, gate, now, curve, tempo)
     if gate.rule is Rule.EVIDENCE:
         decision, early, why = _weigh(cell, counted, gate, weighed, soaked=soaked, late=late)
     else:
         decision, early, why = _decide(counted, gate, soaked=soaked)
-    alpha = float(1 - gate.confidence)
+    low, high = band or _band(counted, gate)
     return Verdict(
         cell=cell,
         decision=decision,
@@ -200,61 +223,30 @@ def judge(cell: Cell, gate: Gate, now: datetime, *, curve: Curve, soaked: bool =
         exposure=counted.exposure,
         maturity=counted.share,
         rate=counted.rate,
-        low=min(1.0, bounds.lower(counted.events, counted.size, alpha) / counted.share),
-        high=min(1.0, bounds.upper(counted.events, counted.size, alpha) / counted.share),
+        low=low,
+        high=high,
         hold_limit=None if gate.hold is None else float(gate.hold),
         halt_limit=None if gate.halt is None else float(gate.halt),
-        sentence=f"{_heading(cell)}: {_numbers(cell, counted, gate, decision)}; {why}",
-        next_look=_next_look(cell, now, curve),
+        sentence=f"{heading(cell)}: {_numbers(cell, counted, gate, decision)}; {why}",
+        next_look=next_look(cell, now, curve),
         early=early,
         above=weighed.halt.value,
         below=weighed.below,
+        alarm=weighed.alarm.value,
+        bar=evidence.bar(float(1 - gate.confidence), cell.tested) if gate.rule is Rule.EVIDENCE else None,
+        clear=gate.clear if gate.rule is Rule.EVIDENCE else None,
     )
 
 
-def judge_feed(cell: Cell, gates: GateSet, now: datetime, *, curve: Curve) -> Verdict:
-    """BLIND when messages older than `blind_after` owe us answers and hardly any came; the cell counts answers.
-
-    `curve` is that of deliveries. Messages that are younger, or fewer than `blind_min`, prove nothing; of older ones
-    the newest tell, or answers from before a silence would hide it.
-    """
-    owing = replace(cell, cohorts=_newest(cell, gates, now))
-    counted = _Counted.of(owing, now, curve)
-    below = counted.rate is not None and counted.rate < float(gates.blind_below)
-    blind = below and owing.sent >= gates.blind_min
-    came = f"{counted.events:,} of {counted.exposure:,.0f} answers owed have come"
-    return Verdict(
-        cell=owing,
-        decision=Decision.BLIND if blind else Decision.PASS,
-        mode=Mode.ENFORCE,
-        rule=Rule.POINT_RATE,
-        events=counted.events,
-        exposure=counted.exposure,
-        maturity=counted.share,
-        rate=counted.rate,
-        low=0.0,
-        high=1.0,
-        hold_limit=float(gates.blind_below),
-        halt_limit=None,
-        sentence=f"{_heading(owing)}: {came}; {'the feed is silent' if blind else 'the feed is alive'}",
-        next_look=_next_look(cell, now, curve),
-    )
-
-
-def _newest(cell: Cell, gates: GateSet, now: datetime) -> tuple[Cohort, ...]:
-    """The newest messages that owe an answer: `blind_min` of them, or those of a quarter of `blind_after`."""
-    owing = sorted((c for c in cell.cohorts if now - c.sent_at >= gates.blind_after), key=lambda c: c.sent_at)
-    found: list[Cohort] = []
-    for cohort in reversed(owing):
-        near = found and found[0].sent_at - cohort.sent_at <= gates.blind_after / 4
-        if not near and sum(c.sent for c in found) >= gates.blind_min:
-            break
-        found.append(cohort)
-    return tuple(found)
+def _band(counted: Counted, gate: Gate) -> tuple[float, float]:
+    """Always-valid bounds of the rate, at the gate's confidence."""
+    alpha = float(1 - gate.confidence)
+    low, high = evidence.band(np.array([float(counted.events)]), np.array([counted.exposure]), alpha)
+    return float(low[0]), float(high[0])
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
+class Counted:
     """A cell reduced to numbers. `size` is at least `events`: events can outrun the ledger by a moment."""
 
     events: int
@@ -263,10 +255,10 @@ class _Counted:
     share: float
 
     @classmethod
-    def of(cls, cell: Cell, now: datetime, curve: Curve) -> _Counted:
+    def of(cls, cell: Cell, now: datetime, curve: Curve, tempo: Tempo = USUAL) -> Counted:
         size = max(cell.sent, cell.events)
-        known = sum(c.matured[0] for c in cell.cohorts if c.matured is not None)
-        rest = matured(((c.sent_at, c.sent) for c in cell.cohorts if c.matured is None), now, curve)
+        known = sum(c.matured[1] for c in cell.cohorts if c.matured is not None)
+        rest = matured(((c.sent_at, c.sent) for c in cell.cohorts if c.matured is None), now, curve, tempo)
         exposure = known + rest + FLOOR * (size - cell.sent)
         return cls(cell.events, size, exposure, exposure / size if size else 1.0)
 
@@ -289,17 +281,21 @@ class _Counted:
         return bounds.at_least(self.events, self.size, float(limit) * self.share) <= chance
 
 
-def _weighed(cell: Cell, gate: Gate, now: datetime, curve: Curve) -> Balance:
-    """The evidence in a cell. A wave has its own restart points only; a cohort's events are messages at least."""
-    points = []
-    for cohort in sorted(cell.cohorts, key=lambda c: (c.sent_at, c.sent, c.events)):
-        usual, slow = cohort.exposures(now, curve)
-        points.append((cohort.point, cohort.events, usual + FLOOR * max(0, cohort.events - cohort.sent), slow))
-    hold, halt = _levels(gate)
-    return Balance.of(points, hold=hold, halt=halt, waves=cell.waves, own=bool(cell.wave))
+def _weighed(cell: Cell, gate: Gate, now: datetime, curve: Curve, tempo: Tempo) -> Balance:
+    """The evidence in one cell. A wave has its own restart points only; a cohort's events are messages at least."""
+    told = sorted(cell.cohorts, key=lambda c: (c.sent_at, c.sent, c.events))
+    rows = [(c.point, c.events, FLOOR * max(0, c.events - c.sent), *c.exposures(now, curve, tempo)) for c in told]
+    size = max((c.point for c in told), default=0) + 1
+    events, exposures = np.zeros(size), np.zeros((3, size))
+    for point, seen, more, *owed in rows:
+        events[point] += seen
+        exposures[:, point] += np.array(owed) + more
+    start = min((c.point for c in told), default=0) // evidence.STAGES * evidence.STAGES if cell.wave else 0
+    hold, halt = levels(gate)
+    return Balance.of(events, exposures, hold=hold, halt=halt, waves=cell.waves, start=start)
 
 
-def _levels(gate: Gate) -> tuple[float, float]:
+def levels(gate: Gate) -> tuple[float, float]:
     """The hold and the halt level, each standing in for the other one."""
     hold = gate.hold if gate.hold is not None else gate.halt
     halt = gate.halt if gate.halt is not None else gate.hold
@@ -307,12 +303,13 @@ def _levels(gate: Gate) -> tuple[float, float]:
 
 
 def _weigh(
-    cell: Cell, counted: _Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool
+    cell: Cell, counted: Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool
 ) -> tuple[Decision, bool, str]:
     """(decision, early, why in words) by the evidence."""
     enough = counted.events >= gate.min_events
-    if enough and gate.halt is not None and weighed.halt.value * float(1 - gate.confidence) >= 2:
-        return Decision.HALT, False, f"{weighed.halt.in_words('the limit')}: halt"
+    bar = gate.bar(cell.tested)
+    if enough and gate.halt is not None and weighed.halt.value >= bar:
+        return Decision.HALT, False, f"{weighed.halt.in_words('the limit')}, {bar:,.0f} needed: halt"
     if enough and weighed.hold.value >= ALARM:
         return Decision.HOLD, False, weighed.hold.in_words("the hold level")
     if not cell.wave or cell.provider or gate.halt is None:
@@ -320,12 +317,12 @@ def _weigh(
     return _clear(counted, gate, weighed, soaked=soaked, late=late)
 
 
-def _clear(counted: _Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool) -> tuple[Decision, bool, str]:
+def _clear(counted: Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool) -> tuple[Decision, bool, str]:
     """Whether a wave without an alarm may be followed by the next one."""
     calm = counted.events <= weighed.allowed
-    if weighed.below >= CLEAR:
+    if weighed.below >= gate.clear:
         return Decision.PASS, False, f"{weighed.below:,.0f} to 1 that the rate is below the limit"
-    if counted.size * _levels(gate)[0] < 1:
+    if counted.size * levels(gate)[0] < 1:
         return Decision.PASS, False, "too few people to show anything"
     if calm and (counted.share >= HALF or late):
         return (
@@ -333,10 +330,11 @@ def _clear(counted: _Counted, gate: Gate, weighed: Balance, *, soaked: bool, lat
             False,
             f"{counted.share:.0%} of the feedback is due, and no more came than the limit allows",
         )
-    return Decision.HOLD, not soaked, f"not surely below the limit yet ({weighed.below:,.1f} to 1, {CLEAR:.0f} needed)"
+    odds = f"{weighed.below:,.1f} to 1, {gate.clear:,.0f} needed"
+    return Decision.HOLD, not soaked, f"not surely below the limit yet ({odds})"
 
 
-def _decide(counted: _Counted, gate: Gate, *, soaked: bool) -> tuple[Decision, bool, str]:
+def _decide(counted: Counted, gate: Gate, *, soaked: bool) -> tuple[Decision, bool, str]:
     """(decision, early, why in words)."""
     enough = counted.sample >= gate.min_sample
     likely = counted.events > 0 and gate.hold is not None and counted.above(gate.hold, gate, LIKELY)
@@ -361,12 +359,13 @@ def _decide(counted: _Counted, gate: Gate, *, soaked: bool) -> tuple[Decision, b
     return Decision.PASS, False, "within the limit"
 
 
-def _heading(cell: Cell) -> str:
+def heading(cell: Cell) -> str:
+    """What a cell is about, in words."""
     label = SIGNALS[cell.signal].label if cell.signal in SIGNALS else cell.signal
     return f"{label}, {cell.provider or 'all lanes'}, {f'wave {cell.wave}' if cell.wave else 'all waves'}"
 
 
-def _numbers(cell: Cell, counted: _Counted, gate: Gate, decision: Decision) -> str:
+def _numbers(cell: Cell, counted: Counted, gate: Gate, decision: Decision) -> str:
     word = SIGNALS[cell.signal].exposure if cell.signal in SIGNALS else Exposure.ACCEPTED
     seen = f"{counted.events:,} seen among {cell.sent:,} {word}"
     limit = gate.halt if decision is Decision.HALT or gate.hold is None else gate.hold
@@ -377,6 +376,7 @@ def _numbers(cell: Cell, counted: _Counted, gate: Gate, decision: Decision) -> s
     )
 
 
-def _next_look(cell: Cell, now: datetime, curve: Curve) -> timedelta | None:
+def next_look(cell: Cell, now: datetime, curve: Curve) -> timedelta | None:
+    """How long until the newest mail of a cell tells noticeably more."""
     newest = max((c.sent_at for c in cell.cohorts), default=None)
     return None if newest is None else curve.next_step(now - newest)

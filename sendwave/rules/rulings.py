@@ -12,12 +12,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from sendwave.rules import cells, culprits, gates
-from sendwave.rules.cells import Book, Mail
-from sendwave.rules.gates import ALARM, CALM, CLEAR, FEED, Cell, Decision, GateSet, Mode, Rule, Verdict
+from sendwave.rules import cells, gates
+from sendwave.rules.board import Board, Judged
+from sendwave.rules.cells import Book, Mail, Sheet
+from sendwave.rules.culprits import culprits, share_of
+from sendwave.rules.gates import ALARM, CALM, HALF, Decision, Gate, GateSet, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Wave
-from sendwave.rules.maturity import CURVES, Curve
-from sendwave.rules.signals import SIGNALS
+from sendwave.rules.maturity import CURVES, USUAL, Curve, Tempo
+from sendwave.rules.signals import SIGNALS, Exposure
+from sendwave.rules.silence import judge_feed
 from sendwave.rules.waves import Inconclusive, WavePlan
 
 INCONCLUSIVE: Final = "inconclusive"
@@ -28,6 +31,9 @@ PROBE: Final = 0.25
 
 CAUGHT_UP: Final = 0.5
 """Share of the answers owed that must have come before a wave is cleared: after a silence they come late."""
+
+SETTLED: Final = 0.8
+"""Share of the feedback due from which waiting tells little more: an alarm is then settled by a little fresh mail."""
 
 _ACTIVE: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.HELD)
 _OVER: Final = (Wave.CLEARED, Wave.SKIPPED)
@@ -52,7 +58,7 @@ class Facts:
     waves: Sequence[WaveFacts]
     lanes: Collection[str]
     suspended: Mapping[str, datetime | None]  # lane -> since when it waits for a person, where that is known
-    mail: Sequence[Mail]
+    mail: Sequence[Mail] | Sheet
     waiting: Collection[str]  # lanes in which somebody has still to be written to
     mute: Collection[str]  # lanes whose provider reports no complaint per message
     reports_delivery: bool  # the route tells of delivered mail too, so that silence means something
@@ -62,6 +68,10 @@ class Facts:
         default_factory=dict
     )  # lane -> when it was slowed last: bursts before count not
     curves: Mapping[str, Curve] = field(default_factory=lambda: CURVES)  # by signal, or by the name its signal gives
+    tempos: Mapping[str, Tempo] = field(default_factory=dict)  # by signal: how fast this campaign's own events came
+    silent: bool = False  # the campaign waits because the feed was silent
+    lane_curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)  # by signal and lane, where learnt
+    rearmed: Mapping[str, datetime] = field(default_factory=dict)  # signal -> its limit is a person's since then
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +92,7 @@ class Ruling:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """Every gate over the campaign, each wave in flight, each lane and both, where there is mail; then the feed."""
-        found = []
-        for name, gate in self.facts.gates.signals.items():
-            if gate.mode is Mode.OFF or name not in SIGNALS:
-                continue
-            for wave in (0, *(wave.number for wave in self.active)):
-                scopes = ("", *sorted({mail.provider for mail in self._mail(wave)}))
-                found += [self._judge(name, wave, provider) for provider in scopes]
-        return [verdict for verdict in found if verdict.cell.cohorts] + self.feeds
+        return [self._verdict(*cell) for cell in self._board.cells()] + self.feeds
 
     @cached_property
     def feeds(self) -> list[Verdict]:
@@ -97,13 +100,16 @@ class Ruling:
         if not self.facts.reports_delivery:
             return []
         curve = self._curve("delivered")
-        found = [cells.feed(self._mail(wave.number), wave=wave.number) for wave in self.active]
-        return [gates.judge_feed(cell, self.facts.gates, self.now, curve=curve) for cell in found if cell.cohorts]
+        told = [cells.feed(self._book.sheet, wave=wave.number) for wave in self.active]
+        return [judge_feed(cell, self.facts.gates, self.now, curve=curve) for cell in told if cell.cohorts]
 
     @cached_property
     def blind(self) -> Verdict | None:
-        """The verdict that says the feed is silent."""
-        return next((verdict for verdict in self.feeds if verdict.decision is Decision.BLIND), None)
+        """The verdict that says the feed is silent; once it was, until the answers owed have caught up."""
+        silent = next((verdict for verdict in self.feeds if verdict.decision is Decision.BLIND), None)
+        if silent is None and self.facts.silent:
+            return next((feed for feed in self.feeds if self._behind(feed)), None)
+        return silent
 
     @cached_property
     def active(self) -> list[WaveFacts]:
@@ -113,13 +119,12 @@ class Ruling:
     @cached_property
     def open(self) -> set[str]:
         """Lanes in which mail may leave; one the plan does not know counts as open."""
-        return ({mail.provider for mail in self.facts.mail} | set(self.facts.lanes)) - set(self.facts.suspended)
+        return {*self._book.lanes, *self.facts.lanes} - set(self.facts.suspended)
 
     @cached_property
-    def enforced(self) -> list[Verdict]:
-        """Verdicts that may act: not observed ones, not those of lanes suspended already."""
-        acting = [v for v in self.verdicts if v.mode is Mode.ENFORCE and v.cell.signal != FEED]
-        return [verdict for verdict in acting if verdict.cell.provider in {"", *self.open}]
+    def waits(self) -> list[Verdict]:
+        """Verdicts that keep a wave in flight from being followed by the next one."""
+        return [verdict for wave in self.active for verdict in self._in_the_way(wave)]
 
     @cached_property
     def halt(self) -> Stop | None:
@@ -128,11 +133,12 @@ class Ruling:
         An alarm over all lanes that no lane explains; or lanes carrying `halt_share` of the mail suspended; or the
         longest soak over with all lanes together still on hold.
         """
-        for verdict in self._halting():
-            if not verdict.cell.provider and not self._bursts(verdict) and not self._culprits(verdict):
+        for verdict in self._whole:
+            if not culprits(self._lanes_of(verdict)):
                 return Stop(verdict.cell.signal, verdict)
         if self.suspensions and self._shut_share() >= self.facts.gates.halt_share:
-            return next(iter(self.suspensions.values()))
+            whole = [v for v in self._halting if not v.cell.provider and not self._is_burst(v)]
+            return Stop(whole[0].cell.signal, whole[0]) if whole else next(iter(self.suspensions.values()))
         stuck = [verdict for verdict in self._stopping() if not verdict.cell.provider]
         waits = self.facts.plan.on_inconclusive is not Inconclusive.HOLD
         if waits and self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
@@ -141,52 +147,45 @@ class Ruling:
 
     @cached_property
     def alarm(self) -> Stop | None:
-        """Why the wave in flight waits: the evidence over all lanes reached `ALARM`, and is not under `CALM` again."""
-        enough = ALARM if self.facts.alarmed is None else CALM
-        for verdict in self.enforced:
-            whole = not verdict.cell.provider and self.facts.gates.signals[verdict.cell.signal].halt is not None
-            if not whole or verdict.rule is not Rule.EVIDENCE or self._bursts(verdict) or verdict.above < enough:
-                continue
-            left = self._judge(verdict.cell.signal, verdict.cell.wave, "", without=self.suspensions)
-            if left.above >= enough:
-                return Stop(verdict.cell.signal, left)
-        return None
+        """Why the wave in flight waits: strong evidence over all lanes, on mail whose feedback is still on its way."""
+        found = [v for v in self._alarms if not self._is_settled(v)]
+        return Stop(found[0].cell.signal, found[0]) if found else None
 
     @cached_property
     def slow(self) -> dict[str, Stop]:
-        """Lanes to slow to `PROBE`: a signal that comes in bursts would halt them."""
+        """Lanes to slow to `PROBE`, so that a little fresh mail decides.
+
+        A signal that comes in bursts would halt them; or evidence for a halt that rests on one batch of mail alone; or
+        an alarm over all lanes that waiting would not settle.
+        """
         found: dict[str, Stop] = {}
-        for verdict in self._halting():
-            if self._bursts(verdict):
-                blamed = (verdict.cell.provider,) if verdict.cell.provider else self._culprits(verdict) or self.open
-                for provider in sorted({*blamed} & self.open - {*self.facts.slowed} - {*self.suspensions}):
-                    found.setdefault(provider, Stop(verdict.cell.signal, verdict))
-        return found
+        for verdict in [*self._bursts, *(v for v in self._alarms if self._is_settled(v))]:
+            provider = verdict.cell.provider
+            blamed = (provider,) if provider else culprits(self._lanes_of(verdict)) or self.open
+            for lane in sorted({*blamed} & self.open - {*self.suspensions}):
+                found.setdefault(lane, Stop(verdict.cell.signal, verdict))
+        return {lane: stop for lane, stop in found.items() if lane not in self.facts.slowed}
 
     @cached_property
     def restored(self) -> list[str]:
-        """Slowed lanes whose fresh mail is surely below the limit of every signal that comes in bursts."""
+        """Slowed lanes without an alarm, whose fresh mail is surely below the limit of what comes in bursts."""
+        loud = {v.cell.provider for v in self._telling if max(v.above, v.alarm) >= CALM and v.halt_limit is not None}
+        if "" in loud:
+            return []
         return [
             lane
-            for lane in sorted({*self.facts.slowed} & self.open - {*self.suspensions})
-            if all(self._probe(name, lane).below >= CLEAR for name in self._bursty())
+            for lane in sorted({*self.facts.slowed} & self.open - {*self.suspensions} - loud)
+            if all(
+                self._verdict(name, 0, lane).below >= self.facts.gates.signals[name].clear for name in self._bursty()
+            )
         ]
 
     @cached_property
     def suspensions(self) -> dict[str, Stop]:
         """Lanes to suspend: those a gate halts, those that explain an alarm over all, those on hold for too long."""
-        found: dict[str, Stop] = {}
-        for verdict in self._halting():
-            if self._bursts(verdict):
-                continue
-            blamed = (verdict.cell.provider,) if verdict.cell.provider else self._culprits(verdict)
-            for provider in blamed:
-                found.setdefault(provider, Stop(verdict.cell.signal, verdict))
-        for lane in sorted({*self.facts.slowed} & self.open):
-            probes = [self._probe(name, lane) for name in self._bursty()]
-            for probe in probes:
-                if probe.above >= ALARM:
-                    found.setdefault(lane, Stop(probe.cell.signal, probe))
+        found = dict(self._bad_lanes)
+        for provider, verdict in ((lane, v) for v in self._whole for lane in culprits(self._lanes_of(v))):
+            found.setdefault(provider, Stop(verdict.cell.signal, verdict))
         for verdict in self._stopping():
             if verdict.cell.provider:
                 found.setdefault(verdict.cell.provider, Stop(INCONCLUSIVE, verdict))
@@ -195,7 +194,7 @@ class Ruling:
     @cached_property
     def cleared(self) -> list[int]:
         """Waves the next one may follow: soaked, and no enforced verdict in the way. Never while the feed is silent."""
-        if self.blind is not None or any((feed.rate or 0) < CAUGHT_UP for feed in self.feeds if feed.cell.sent):
+        if self.blind is not None or any(self._behind(feed) for feed in self.feeds):
             return []
         return [wave.number for wave in self.active if self._soaked(wave) and self._may_pass(wave)]
 
@@ -204,41 +203,143 @@ class Ruling:
         """Waves whose longest soak is over and that a person must release, by number, with a verdict in the way."""
         if self.facts.plan.on_inconclusive is not Inconclusive.HOLD or self.halt is not None:
             return {}
-        found: dict[int, Verdict] = {}
-        for wave in self.active:
-            told = [verdict for verdict in self._overdue() if verdict.cell.wave in {0, wave.number}]
-            if told and self._late(wave):
-                found[wave.number] = told[0]
-        return found
+        late = [wave.number for wave in self.active if self._late(wave)]
+        doubts = {number: [v for v in self._overdue() if v.cell.wave in {0, number}] for number in late}
+        return {number: told[0] for number, told in doubts.items() if told}
 
     @property
     def complete(self) -> bool:
         """Every wave is over, and whoever is left waits in a lane no person reopened within `lane_patience`."""
         over = all(wave.status in _OVER or wave.number in self.cleared for wave in self.facts.waves)
-        return over and not self.suspensions and all(self._given_up(provider) for provider in self.facts.waiting)
-
-    def _judge(self, name: str, wave: int, provider: str, *, without: Collection[str] = ()) -> Verdict:
-        gate = self.facts.gates.signals[name]
-        concerned = [one for one in self.active if wave in {0, one.number}]
-        soaked, late = all(map(self._soaked, concerned)), all(map(self._late, concerned))
-        cell = self._cell(name, wave, provider, without=without)
-        return gates.judge(cell, gate, self.now, curve=self._curve(name), soaked=soaked, late=late)
-
-    def _cell(self, name: str, wave: int, provider: str, *, without: Collection[str] = ()) -> Cell:
-        """One lane, or all that are open: a suspended one has had its verdict and weighs on nobody else's.
-
-        Of a signal that comes in bursts only what left after the lane was slowed, and the burst had its time to pass.
-        """
-        chosen = {provider} if provider else self.open - {*without}
-        persist = self.facts.gates.signals[name].persist
-        since = {} if persist is None else {lane: at + persist for lane, at in self.facts.probed.items()}
-        return self._book.cell(
-            SIGNALS[name], chosen, curve=self._curve(name), wave=wave, provider=provider, since=since
-        )
+        since = [self.facts.suspended.get(provider) for provider in self.facts.waiting]
+        patience = self.facts.gates.lane_patience
+        return over and not self.suspensions and all(at is not None and at + patience <= self.now for at in since)
 
     @cached_property
     def _book(self) -> Book:
-        return Book(self.facts.mail, self.now, waves=[wave.number for wave in self.facts.waves], mute=self.facts.mute)
+        waves = [wave.number for wave in self.facts.waves]
+        return Book(self.facts.mail, self.now, waves=waves, mute=self.facts.mute, own=self.facts.lane_curves)
+
+    @cached_property
+    def _board(self) -> Board:
+        """Everything weighed at once; of a bursty signal what left once its lane was slowed and the burst over."""
+        told = {n: g for n, g in self.facts.gates.signals.items() if g.mode is not Mode.OFF and n in SIGNALS}
+        halting = [n for n, g in told.items() if g.halt is not None and g.mode is Mode.ENFORCE]
+        judged = [
+            Judged(name, gate, self._curve(name), self.facts.tempos.get(name, USUAL), self._since(name, gate))
+            for name, gate in told.items()
+        ]
+        waves, tested = [wave.number for wave in self.active], len(halting) * (len(self.facts.lanes) + 1)
+        return Board(self._book, judged, waves=waves, open_lanes=self.open, now=self.now, tested=tested)
+
+    def _since(self, name: str, gate: Gate) -> dict[str, datetime]:
+        """Lane -> only its later mail counts for this signal."""
+        found = {} if gate.persist is None else {lane: at + gate.persist for lane, at in self.facts.probed.items()}
+        if (since := self.facts.rearmed.get(name)) is not None:
+            found = {lane: max(since, found.get(lane, since)) for lane in self._book.lanes}
+        return found
+
+    def _verdict(self, name: str, wave: int, provider: str) -> Verdict:
+        return self._judge(self._board, name, wave, provider, banded=True)
+
+    def _judge(self, board: Board, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
+        one = board.judged[board.names.index(name)]
+        concerned = [told for told in self.active if wave in {0, told.number}]
+        soaked, late = all(map(self._soaked, concerned)), all(map(self._late, concerned))
+        return gates.judge(
+            board.cell(name, wave, provider), one.gate, self.now, curve=one.curve, tempo=one.tempo, soaked=soaked,
+            late=late, weighed=board.balance(name, wave, provider),
+            band=board.band(name, wave, provider) if banded else None,
+        )  # fmt: skip
+
+    @cached_property
+    def _telling(self) -> list[Verdict]:
+        """Verdicts that may act and say anything against the mail; not those of lanes suspended already."""
+        told = [cell for cell in self._board.telling(CALM) if cell[2] in {"", *self.open}]
+        enforced = {name for name, gate in self.facts.gates.signals.items() if gate.mode is Mode.ENFORCE}
+        return [self._verdict(*cell) for cell in told if cell[0] in enforced]
+
+    @cached_property
+    def _halting(self) -> list[Verdict]:
+        return [verdict for verdict in self._telling if verdict.decision is Decision.HALT]
+
+    @cached_property
+    def _bursts(self) -> list[Verdict]:
+        """Halts that fresh mail must confirm first."""
+        return [verdict for verdict in self._halting if self._is_burst(verdict)]
+
+    @cached_property
+    def _bad_lanes(self) -> dict[str, Stop]:
+        """Lanes their own counts condemn."""
+        found: dict[str, Stop] = {}
+        for verdict in self._halting:
+            if verdict.cell.provider and not self._is_burst(verdict):
+                found.setdefault(verdict.cell.provider, Stop(verdict.cell.signal, verdict))
+        for lane in sorted({*self.facts.slowed} & self.open):
+            for probe in (self._verdict(name, 0, lane) for name in self._bursty()):
+                if probe.above >= ALARM:
+                    found.setdefault(lane, Stop(probe.cell.signal, probe))
+        return found
+
+    @cached_property
+    def _rest(self) -> Board:
+        """The board without the lanes that are condemned already: these weigh on nobody else's."""
+        board = self._board
+        return Board(
+            board.book, board.judged, waves=board.waves, open_lanes=self.open - {*self._bad_lanes}, now=self.now,
+            tested=board.tested,
+        )  # fmt: skip
+
+    @cached_property
+    def _whole(self) -> list[Verdict]:
+        """Halts over all lanes that remain without the condemned ones."""
+        told = [v for v in self._halting if not v.cell.provider and not self._is_burst(v)]
+        if told and self._bad_lanes:
+            told = [self._judge(self._rest, v.cell.signal, v.cell.wave, "") for v in told]
+        return [verdict for verdict in told if verdict.decision is Decision.HALT]
+
+    @cached_property
+    def _alarms(self) -> list[Verdict]:
+        """Verdicts over all lanes with evidence of `ALARM`, or one that is not under `CALM` again."""
+        enough, found = (CALM if self.facts.alarmed else ALARM), []
+        for verdict in self._telling:
+            gate = self.facts.gates.signals[verdict.cell.signal]
+            plain = verdict.rule is not Rule.EVIDENCE or gate.halt is None or gate.persist is not None
+            if verdict.cell.provider or plain or verdict.alarm < enough:
+                continue
+            left = self._judge(self._rest, verdict.cell.signal, verdict.cell.wave, "") if self._bad_lanes else verdict
+            found += [left] if left.alarm >= enough else []
+        return found
+
+    def _is_settled(self, verdict: Verdict) -> bool:
+        """Whether an alarm is one that fresh mail settles, rather than waiting."""
+        cell = verdict.cell
+        confirmed = self.facts.gates.signals[cell.signal].confirm
+        return confirmed and self._board.due(cell.signal, cell.wave, cell.provider) >= SETTLED
+
+    def _lanes_of(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
+        """Events and allowance of each lane behind a verdict over all, from the point that carries it."""
+        name, wave = verdict.cell.signal, verdict.cell.wave
+        board = self._rest if self._bad_lanes else self._board
+        evident = verdict.rule is Rule.EVIDENCE
+        return board.lanes_from(name, wave, board.balance(name, wave, "").halt.point if evident else None)
+
+    def _is_burst(self, verdict: Verdict) -> bool:
+        """Whether a halt needs fresh mail first: its signal comes in bursts, or one slot of mail alone carries it.
+
+        Of a signal most of which is told soon; late ones come too few at a time to be a burst.
+        """
+        cell, gate = verdict.cell, self.facts.gates.signals[verdict.cell.signal]
+        if gate.persist is not None:
+            return True
+        if not gate.confirm or verdict.rule is not Rule.EVIDENCE or verdict.maturity < HALF:
+            return False
+        more = any(wave.status != Wave.SOAKING for wave in self.active if cell.wave in {0, wave.number})
+        return self._board.is_burst(cell.signal, cell.wave, cell.provider, more=more)
+
+    def _behind(self, feed: Verdict) -> bool:
+        """Whether answers owed are still to come: after a silence they come late."""
+        return bool(feed.cell.sent) and (feed.rate or 0) < CAUGHT_UP
 
     def _curve(self, name: str) -> Curve:
         return self.facts.curves.get(name) or self.facts.curves[SIGNALS[name].curve]
@@ -247,16 +348,6 @@ class Ruling:
         """Signals whose gates slow a lane before they stop it."""
         told = self.facts.gates.signals.items()
         return [n for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
-
-    def _bursts(self, verdict: Verdict) -> bool:
-        return self.facts.gates.signals[verdict.cell.signal].persist is not None
-
-    def _probe(self, name: str, lane: str) -> Verdict:
-        """What mail says that left since the lane was slowed."""
-        return self._judge(name, 0, lane)
-
-    def _mail(self, wave: int) -> list[Mail]:
-        return [mail for mail in self.facts.mail if wave in {0, mail.wave}]
 
     def _soaked(self, wave: WaveFacts) -> bool:
         sent_at = wave.sent_at if wave.status == Wave.SOAKING else None
@@ -267,29 +358,29 @@ class Ruling:
         past = wave.sent_at is not None and wave.sent_at + self.facts.plan.soak_max <= self.now
         return past and self._soaked(wave)
 
-    def _halting(self) -> list[Verdict]:
-        return [verdict for verdict in self.enforced if verdict.decision is Decision.HALT]
-
-    def _culprits(self, verdict: Verdict) -> tuple[str, ...]:
-        signal, wave = verdict.cell.signal, verdict.cell.wave
-        lanes = [self._cell(signal, wave, provider) for provider in sorted(self.open)]
-        told = [lane for lane in lanes if lane.cohorts]
-        return culprits.culprits(told, self.facts.gates.signals[signal], self.now, curve=self._curve(signal))
-
     def _shut_share(self) -> float:
-        """Share of the planned mail in lanes that are, or are about to be, suspended."""
-        weights = dict.fromkeys(self.facts.lanes, 0)
-        for wave in self.facts.waves:
-            for provider, people in wave.planned.items():
-                weights[provider] = weights.get(provider, 0) + people
-        if not any(weights.values()):
-            weights = dict.fromkeys(weights, 1)
-        shut = sum(n for lane, n in weights.items() if lane in self.facts.suspended or lane in self.suspensions)
-        return shut / max(sum(weights.values()), 1)
+        """Share of the planned mail in lanes that are, or are about to be, suspended.
+
+        Where the reason is one that only some lanes report, of the mail in those.
+        """
+        shut = {*self.facts.suspended, *self.suspensions}
+        reasons = {stop.reason for stop in self.suspensions.values()}
+        told = any(SIGNALS[name].exposure is Exposure.REPORTED for name in reasons if name in SIGNALS)
+        plans = [wave.planned for wave in self.facts.waves]
+        whole = share_of(shut, plans, self.facts.lanes)
+        return max(whole, share_of(shut, plans, self.facts.lanes, without=self.facts.mute)) if told else whole
 
     def _in_the_way(self, wave: WaveFacts) -> list[Verdict]:
         """Verdicts that keep a wave from being cleared."""
-        return [v for v in self.enforced if v.cell.wave in {0, wave.number} and v.decision is not Decision.PASS]
+        board = self._board
+        told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v.decision is not Decision.PASS]
+        told = [v for v in told if v not in self._bursts or not v.cell.provider]
+        whole = [cell for cell in board.cells() if cell[1:] == (wave.number, "")]
+        for name, number, _ in whole:
+            if self.facts.gates.signals[name].mode is Mode.ENFORCE:
+                verdict = self._verdict(name, number, "")
+                told += [verdict] if verdict.decision is not Decision.PASS and verdict not in told else []
+        return told
 
     def _may_pass(self, wave: WaveFacts) -> bool:
         """Nothing in the way; or nothing but doubts that the policy lets pass after the longest soak."""
@@ -305,9 +396,5 @@ class Ruling:
         """Verdicts still on hold when the longest soak is over; none while a silent feed tells nothing."""
         if self.blind is not None:
             return []
-        late = [wave for wave in self.active if self._late(wave)]
-        return [v for wave in late for v in self._in_the_way(wave) if v.decision is Decision.HOLD and not v.early]
-
-    def _given_up(self, provider: str) -> bool:
-        since = self.facts.suspended.get(provider)
-        return since is not None and since + self.facts.gates.lane_patience <= self.now
+        doubts = [v for wave in self.active if self._late(wave) for v in self._in_the_way(wave)]
+        return [v for v in doubts if v.decision is Decision.HOLD and not v.early]

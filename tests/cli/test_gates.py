@@ -62,7 +62,7 @@ def test_a_bad_list_is_halted_once_and_says_why() -> None:
     bad = {"hard_bounce": 400}
     found = play(*[tick(t, gmail=bad, yahoo=bad, orange=bad) for t in (300, 600, 900)])
     assert done(found) == ["release_wave 1", "halt_campaign"]
-    assert "to 1 that the rate is above the limit: halt" in found[1]["actions"][0]["reason"]
+    assert "to 1 that the rate is above the limit, from the start" in found[1]["actions"][0]["reason"]
 
 
 def test_a_burst_slows_its_lane_first() -> None:

@@ -61,7 +61,7 @@ def test_a_good_beginning_does_not_hide_a_bad_end() -> None:
 def test_a_halt_says_where_its_evidence_lies() -> None:
     good = Cohort(LONG_AGO, 90_000, 40), Cohort(LONG_AGO, 40_000, 8, 4)
     _, why = _judge(*good, Cohort(LONG_AGO, 5_000, 31, 6), wave=0, waves=2)
-    assert "to 1 that the rate is above the limit, since 2/4 of wave 2 had left (31 to 5.0): halt" in why
+    assert "to 1 that the rate is above the limit, since 2/4 of wave 2 had left (31 to 5.0), 200 needed: halt" in why
 
 
 @pytest.mark.parametrize(

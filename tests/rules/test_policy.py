@@ -161,7 +161,7 @@ def test_differences_are_lines_a_person_reads() -> None:
     other["gates"] = {"default": {"signals": {"complaint": {"halt": "0.3%"}}}}
     other["lanes"]["providers"]["google"]["feedback_loop"] = False
     found = differences(PolicySet.model_validate(document()), PolicySet.model_validate(other))
-    gate = "min_sample: 500, min_events: 1, confidence: 99.9%, rule: exact_bound, mode: enforce}"
+    gate = "min_sample: 500, min_events: 1, confidence: 99%, clearing: 10%, rule: evidence, mode: enforce}"
     assert [tuple(difference) for difference in found] == [
         ("tiers (order)", "hot > cold", "hot > warm > cold"),
         ("tiers.warm", "", "{key: warm, label: Warm, min_score: 25}"),
