@@ -9,6 +9,7 @@
     ├── FullDisk             no room left; nothing half-written stays            exit 2
     └── HandOverError        what an adapter raises instead of a receipt
         ├── Transient        nothing was handed over; the same batch may go later
+        │   └── Held         the ESP stopped the account, or its quota is used up: the route waits for that
         ├── Permanent        nothing was handed over; it never will be as it is
         └── Unknown          it may have been handed over; never repeat it blindly
 
@@ -71,6 +72,17 @@ class Transient(HandOverError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Held(Transient):
+    """Nothing was handed over: the ESP itself stopped this account, or a quota of it is used up.
+
+    `reason` is the word of the hold on the route, the message what the ESP says of it.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, *, reason: str = "esp_account_stopped") -> None:
+        super().__init__(message, retry_after)
+        self.reason = reason
 
 
 class Permanent(HandOverError):

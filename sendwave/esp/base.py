@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from sendwave.errors import Held
 from sendwave.rules.events import Event
 
 
@@ -107,6 +108,9 @@ class Receipt:
     deferred: Sequence[PerRecipient] = ()  # certainly not accepted; may go again later
     unknown: Sequence[int] = ()  # handed over without an answer; never repeated blindly
     message_ids: Sequence[str] | None = None
+    held: Held | None = None  # it took these, and takes no more for now
+    ref: str = ""  # what the ESP calls the batch, where it can still be called back
+    recall_until: datetime | None = None  # the last instant at which asking helps
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,21 @@ class EspAdapter(Protocol):
 
     def close(self) -> None:
         """Give connections back."""
+        ...
+
+
+class RecallingAdapter(EspAdapter, Protocol):
+    """An ESP that can still stop what it accepted: `capabilities.recall` is not NONE."""
+
+    def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:
+        """Ask for batches back, by the `ref` of their receipts. True: surely nobody of that one is written to.
+
+        False: it was asked, and events will tell of each person. Asking twice does no harm.
+
+        Raises:
+            HandOverError: it could not be asked, and may be again.
+
+        """
         ...
 
 

@@ -5,6 +5,7 @@ developers.brevo.com: "Send a transactional email", "Transactional webhooks", "I
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -12,8 +13,9 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
+from sendwave.errors import Unknown
 from sendwave.esp import hooks, http, words
-from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Receipt
+from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Recall, Receipt
 from sendwave.esp.http import Client
 from sendwave.esp.mailing import Mailing, Piece, is_plain
 from sendwave.esp.web import WebAdapter
@@ -22,7 +24,9 @@ from sendwave.rules.events import Event, EventType
 
 _PARTS: Final = {"subject": "subject", "text": "textContent", "html": "htmlContent"}
 _CUSTOM: Final = "X-Mailin-custom"  # comes back in events under the same name
-_STOPPED: Final = frozenset({"not_enough_credits", "account_under_validation", "account_suspended"})
+_ACCOUNT: Final = frozenset({"account_under_validation", "account_suspended", "permission_denied"})
+_STOPPED: Final = _ACCOUNT | {"not_enough_credits"}
+_SAME_KEY: Final = re.compile(r"idempot|duplicate", re.IGNORECASE)
 _KEY_LIFE: Final = timedelta(minutes=15)  # their changelog; their guide says 30
 _BY_A_PERSON: Final = Word(EventType.OPEN, machine=False)  # proxies' opens have a word of their own
 _BY_A_PROXY: Final = Word(EventType.OPEN, machine=True)
@@ -52,7 +56,7 @@ _WORDS: Final = {
 }
 
 
-class BrevoSettings(hooks.WebhookSettings):
+class BrevoSettings(hooks.ScheduledSettings):
     """A route by Brevo. Its webhook is protected by user and password, or a token, set in Brevo too."""
 
     esp: Literal["brevo"]
@@ -72,7 +76,10 @@ class Adapter(WebAdapter):
     @property
     def capabilities(self) -> Capabilities:
         life = _KEY_LIFE if self._settings.idempotency else None
-        return Capabilities(self._settings.batch_size, life, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True)
+        recall = Recall.SCHEDULED if self._settings.recall_window else Recall.NONE
+        return Capabilities(
+            self._settings.batch_size, life, recall, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True
+        )
 
     def _connect(self) -> Client:
         return Client(
@@ -85,9 +92,16 @@ class Adapter(WebAdapter):
             told = hooks.part({"answer": answer.document}, "answer")
             code, reason = hooks.text(told, "code") or "", hooks.described([hooks.text(told, "message")])
             if answer.status == 402 or code in _STOPPED:
-                http.pause(f"{code}: {reason}", answer, mailing.submission.now)
+                http.pause(f"{code}: {reason}", answer, mailing.submission.now, quota=code not in _ACCOUNT)
+            if answer.status == 409 or _SAME_KEY.search(f"{code} {reason}"):
+                raise Unknown(f"this batch came before, and what became of it then is not said: {code} {reason}")
             http.refuse(answer, mailing.submission.now, what=hooks.described([code, reason]))
-        return Receipt()
+        at = self._settings.send_at(mailing.submission.now)
+        return Receipt(ref=_batch_id(mailing.submission.key), recall_until=at) if at else Receipt()
+
+    def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:
+        """See RecallingAdapter: by the id each scheduled batch was given."""
+        return [self._delete(f"/v3/smtp/email/{ref}", now) for ref in refs]
 
     def _document(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
@@ -109,6 +123,8 @@ class Adapter(WebAdapter):
                 _version(piece) | ({"params": row} if short else body)
                 for piece, row, short, body in zip(mailing.pieces, values, plain, bodies, strict=True)
             ]
+        if at := self._settings.send_at(mailing.submission.now):
+            document |= {"scheduledAt": at.isoformat(), "batchId": _batch_id(mailing.submission.key)}
         if self._settings.idempotency:
             document["headers"] = {"idempotencyKey": str(uuid.uuid5(uuid.NAMESPACE_OID, mailing.submission.key))}
         return document
@@ -139,6 +155,11 @@ class Adapter(WebAdapter):
 
 def _first(told: dict[str, Any], *names: str) -> Any:
     return next((told[name] for name in names if told.get(name) is not None), None)
+
+
+def _batch_id(key: str) -> str:
+    """They ask for the form of a random UUID (version 4)."""
+    return str(uuid.UUID(bytes=uuid.uuid5(uuid.NAMESPACE_OID, f"batch {key}").bytes, version=4))
 
 
 def _version(piece: Piece) -> dict[str, Any]:

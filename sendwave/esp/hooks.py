@@ -43,6 +43,19 @@ class WebhookSettings(AdapterSettings):
     webhook_token: SecretStr | None = Field(None, description="Bearer token the ESP sends in Authorization.")
 
 
+class ScheduledSettings(WebhookSettings):
+    """One that can be asked to send later, and until then to give it back."""
+
+    recall_window: Duration = Field(
+        parse_duration("0s"),
+        description="Mail is handed over to be sent so much later; a halt calls it back until then.",
+    )
+
+    def send_at(self, now: datetime) -> datetime | None:
+        """When a batch of now is to be sent; None for at once."""
+        return now + self.recall_window if self.recall_window else None
+
+
 # ── Believing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def secret(value: SecretStr | None) -> str | None:
     """The text of a secret that is set and not empty."""

@@ -18,10 +18,16 @@ from urllib.parse import quote, quote_plus
 import httpx
 import orjson
 
-from sendwave.errors import Permanent, Transient, Unknown
+from sendwave.errors import Held, Permanent, Transient, Unknown
 
 DEFAULT_WAIT: Final = 30.0
 """Seconds to wait after a 429 that does not say how long."""
+
+STOPPED: Final = "esp_account_stopped"
+"""Reason of the hold on a route whose ESP stopped the account: a person must mend it there."""
+
+QUOTA: Final = "esp_quota_used_up"
+"""Reason of the hold on a route whose quota is used up: a day or month must pass, or a person buy more."""
 
 PAUSE_WAIT: Final = 3600.0
 """Seconds to wait when the ESP stopped the account or its quota is used up: a person must act, or a day pass."""
@@ -94,7 +100,9 @@ class Client:
 
         """
         told = dict(headers or {})
-        if form is None:
+        if form is None and document is None:
+            content = b""
+        elif form is None:
             content, told["Content-Type"] = written(document), "application/json"
         else:
             content, told["Content-Type"] = as_form(form), "application/x-www-form-urlencoded"
@@ -214,7 +222,14 @@ def refuse(answer: Answer, now: datetime, *, what: str = "", not_taken: frozense
     raise Unknown(f"it may have been taken or not; {reason}")
 
 
-def pause(reason: str, answer: Answer, now: datetime) -> NoReturn:
-    """Raise that the ESP itself stopped this account: a hold with that reason, not an error in a loop."""
-    wait = wait_of(answer.headers, now)
-    raise Transient(f"the ESP has stopped the account: {reason}", max(wait or 0.0, PAUSE_WAIT))
+def held(reason: str, answer: Answer, now: datetime, *, quota: bool = False) -> Held:
+    """That the ESP itself stopped this account, or its `quota` is used up: a hold, not an error in a loop."""
+    wait = max(wait_of(answer.headers, now) or 0.0, PAUSE_WAIT)
+    if quota:
+        return Held(f"the quota is used up: {reason}", wait, reason=QUOTA)
+    return Held(f"the ESP has stopped the account: {reason}", wait, reason=STOPPED)
+
+
+def pause(reason: str, answer: Answer, now: datetime, *, quota: bool = False) -> NoReturn:
+    """Raise `held`: nothing of this call was taken."""
+    raise held(reason, answer, now, quota=quota)

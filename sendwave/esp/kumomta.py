@@ -5,7 +5,7 @@ docs.kumomta.com: "Injecting via HTTP" (/api/inject/v1), "Log Records", "log_hoo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr
 
 from sendwave.errors import Permanent
 from sendwave.esp import hooks, http, words
-from sendwave.esp.base import AdapterSettings, Capabilities, Feed, Receipt
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, Recall, Receipt
 from sendwave.esp.http import Client
 from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing, Piece
@@ -33,6 +33,7 @@ _WORDS: Final = {
     "Rejection": words.REJECTED,
     "Feedback": words.COMPLAINT,
 }
+_BOUNCE_FOR: Final = "5m"  # also what is injected so much later, by a call that was under way
 _NO_EVENTS: Final = frozenset({"AdminRebind", "DeferredInjectionRebind", "Delayed"})
 _CLASSES: Final = {  # assets/bounce_classifier/iana.toml
     "InvalidRecipient": Cause.UNKNOWN_USER,
@@ -62,6 +63,7 @@ class KumomtaSettings(hooks.WebhookSettings):
     )
     tenant: str | None = Field(None, description="Given as the header X-Tenant, for shaping.")
     batch_size: int = Field(1000, ge=1, le=10_000)
+    queued_for: Duration = Field(parse_duration("1d"), description="How long mail may wait there; a halt bounces it.")
     timeout: Duration = Field(parse_duration("5m"), description="Back-pressure makes it wait instead of failing.")
 
 
@@ -75,7 +77,12 @@ class Adapter(WebAdapter):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            self._settings.batch_size, per_recipient=True, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True
+            self._settings.batch_size,
+            recall=Recall.QUEUE,
+            per_recipient=True,
+            feed=Feed.WEBHOOK,
+            concurrent=True,
+            reports_delivery=True,
         )
 
     def _connect(self) -> Client:
@@ -96,12 +103,23 @@ class Adapter(WebAdapter):
         why = hooks.described(e for e in errors if isinstance(e, str)) if isinstance(errors, list) else ""
         meaning = (Permanence.UNKNOWN, Cause.OTHER)
         lost = [piece for piece in mailing.pieces if piece.address.lower() in names]
-        return Receipt([mailing.answer(p.index, EventType.REJECT, why or "not injected", meaning) for p in lost])
+        refused = [mailing.answer(p.index, EventType.REJECT, why or "not injected", meaning) for p in lost]
+        until = mailing.submission.now + self._settings.queued_for
+        return Receipt(refused, ref=_campaign(mailing), recall_until=until)
+
+    def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:
+        """See RecallingAdapter: what waits in the queue is bounced; an AdminBounce record tells of each person."""
+        for campaign in dict.fromkeys(refs):
+            order = {"campaign": campaign, "reason": "stopped by sendwave", "duration": _BOUNCE_FOR}
+            answer = self._connected().post("/api/admin/bounce/v1", order)
+            if not 200 <= answer.status < 300:
+                http.refuse(answer, now)
+        return [False] * len(refs)
 
     def _document(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
         first = mailing.pieces[0]
-        headers = {TOKEN_HEADER: "{{ sw_token }}", "X-Campaign": mailing.tags[0]}
+        headers = {TOKEN_HEADER: "{{ sw_token }}", "X-Campaign": _campaign(mailing)}
         if self._settings.tenant:
             headers["X-Tenant"] = self._settings.tenant
         if first.link:
@@ -146,6 +164,12 @@ class Adapter(WebAdapter):
             reply=f"{code} {content}" if code and content else content,
             enhanced=_enhanced(hooks.part(response, "enhanced_code")),
         )
+
+
+def _campaign(mailing: Mailing) -> str:
+    """Campaign, wave and lane: what can be stopped for itself. KumoMTA takes it from the header X-Campaign."""
+    lane = "".join(c if c.isalnum() else "-" for c in mailing.submission.provider)
+    return f"{'-'.join(mailing.tags)}-{lane}"
 
 
 def _recipient(piece: Piece, values: dict[str, str]) -> dict[str, Any]:

@@ -15,11 +15,13 @@ class Lending:
     def __init__(self, adapter: EspAdapter, most: int = 1, make: Callable[[], EspAdapter] | None = None) -> None:
         self._idle: queue.LifoQueue[EspAdapter] = queue.LifoQueue()
         self._idle.put(adapter)
+        self.adapter = adapter
         self._shared = adapter if adapter.capabilities.concurrent else None
         self._make, self._left = make, most - 1 if make is not None else 0
         self._made: list[EspAdapter] = []
         self._lock = threading.Lock()
         self.failures = 0
+        self.held: set[str] = set()  # reasons of its holds that are more than a failure
 
     def submit(self, submission: Submission) -> Receipt:
         """Hand over with an idle adapter; waits for one when all are busy. Raises as `EspAdapter.submit`.

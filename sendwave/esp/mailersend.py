@@ -74,7 +74,7 @@ class Adapter(WebAdapter):
             if answer.status == _MAINTENANCE:
                 http.pause(f"maintenance: {reason}", answer, now)
             if answer.status == 429 and answer.headers.get("x-apiquota-remaining") == "0":
-                http.pause(f"the day's quota of calls is used up: {reason}", answer, now)
+                http.pause(f"the day's quota of calls is used up: {reason}", answer, now, quota=True)
             http.refuse(answer, now, what=reason)
         return Receipt()
 

@@ -6,6 +6,7 @@ documentation.mailgun.com: "Batch sending", "Webhooks", "Securing webhooks", "Ev
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
@@ -23,6 +24,7 @@ from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.units import Duration, parse_duration
 
+_STOPPED: Final = re.compile(r"\b(disabled|suspended|probation|on hold|not active|inactive)\b", re.IGNORECASE)
 _WORDS: Final = {
     "accepted": words.ACCEPTED,
     "delivered": words.DELIVERED,
@@ -77,9 +79,11 @@ class Adapter(WebAdapter):
         answer = client.post(f"/v3/{domain}/messages", form=_form(mailing))
         if not 200 <= answer.status < 300:
             reason = hooks.text(hooks.part({"answer": answer.document}, "answer"), "message") or ""
-            stopped = any(word in reason.lower() for word in ("disabled", "suspended", "limit"))
-            if answer.status in {402, 403} and stopped:
-                http.pause(reason, answer, mailing.submission.now)
+            now, limited = mailing.submission.now, "limit" in reason.lower()
+            if answer.status in {401, 402, 403} and (limited or _STOPPED.search(reason)):
+                http.pause(reason, answer, now, quota=limited)
+            if answer.status == 400 and _STOPPED.search(reason):  # "Domain … is disabled" is no fault of the batch
+                http.pause(reason, answer, now)
             http.refuse(answer, mailing.submission.now, what=reason)
         return Receipt()
 

@@ -29,7 +29,7 @@ from sendwave.esp.base import (
     WebRequest,
 )
 from sendwave.esp.http import Answer, Client
-from sendwave.esp.mailing import TOKEN, Mailing
+from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -71,6 +71,10 @@ class MandrillSettings(hooks.WebhookSettings):
     base_url: str = Field("https://mandrillapp.com", description="Of the API.")
     batch_size: int = Field(1000, ge=1, le=10_000)
     subaccount: str | None = None
+    unsubscribe_header: bool = Field(
+        False,
+        description="Give the one-click headers by a merge tag. Look at one mail first: they document none there.",
+    )
     webhook_secret: SecretStr | None = Field(None, description="The webhook's authentication key.")
     webhook_url: str | None = Field(
         None, description="The webhook's URL as Mandrill has it, for it is signed too; else made from web.public_url."
@@ -120,12 +124,18 @@ class Adapter(WebAdapter):
         }
         if self._settings.subaccount:
             message["subaccount"] = self._settings.subaccount
-        if mailing.reply_to:
-            message["headers"] = {"Reply-To": mailing.reply_to[1]}
+        headers = {"Reply-To": mailing.reply_to[1]} if mailing.reply_to else {}
+        links = self._settings.unsubscribe_header and bool(pieces[0].link)
+        if links:
+            headers |= {"List-Unsubscribe": "<*|SWLINK|*>", "List-Unsubscribe-Post": ONE_CLICK}
+        if headers:
+            message["headers"] = headers
         values: list[dict[str, Any]] = [dict(piece.fields) if mailing.template else {} for piece in pieces]
         if not mailing.template:
             shared, values = mailing.shared(lambda name: f"*|{name}|*", "*|", prefix="SW")
             message |= shared
+        if links:
+            values = [{**row, "SWLINK": piece.link} for piece, row in zip(pieces, values, strict=True)]
         message["merge_vars"] = [
             {"rcpt": piece.address, "vars": [{"name": name, "content": value} for name, value in row.items()]}
             for piece, row in zip(pieces, values, strict=True)
@@ -190,7 +200,7 @@ def _refuse(answer: Answer, now: datetime) -> None:
     reason = hooks.described([name, text])
     if told.get("status") == "error" and answer.status != 429:
         if name == "PaymentRequired":
-            http.pause(reason, answer, now)
+            http.pause(reason, answer, now, quota=True)
         if name in _LATER:
             raise Transient(reason, http.wait_of(answer.headers, now) or http.DEFAULT_WAIT)
         if name and name != "GeneralError":

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, PerRecipient, Receipt
-from sendwave.esp.http import Client
+from sendwave.esp.http import Answer, Client
 from sendwave.esp.mailing import TOKEN, Mailing, Piece
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
 _BATCH: Final = 500
+_NO_CREDITS: Final = 405
 _STOPPED: Final = frozenset({405, 412, 413})  # no credits left, account pending or suspended
 _NOT_TAKEN: Final = frozenset({503})  # documented: a planned outage
 _REFUSALS: Final = {
@@ -101,12 +102,12 @@ class Adapter(WebAdapter):
             told = hooks.part({"answer": answer.document}, "answer")
             code, reason = hooks.number(told.get("ErrorCode")), hooks.text(told, "Message") or ""
             if code in _STOPPED:
-                http.pause(reason, answer, now)
+                http.pause(reason, answer, now, quota=code == _NO_CREDITS)
             http.refuse(answer, now, what=reason, not_taken=_NOT_TAKEN)
         results = hooks.rows({"answer": answer.document}, "answer")
         if len(results) != len(mailing.pieces):
             return Receipt(unknown=[piece.index for piece in mailing.pieces])
-        return _receipt(mailing, results)
+        return _receipt(mailing, results, answer)
 
     def _shared(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
@@ -159,8 +160,15 @@ def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
     return message | {"TemplateModel": piece.fields} if mailing.template else message
 
 
-def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:
-    """What each message's ErrorCode says; 0 is taken."""
+def _receipt(mailing: Mailing, results: list[dict[str, Any]], answer: Answer) -> Receipt:
+    """What each message's ErrorCode says; 0 is taken. A stopped account is a hold, whoever got through before it."""
+    stops = [one for one in results if hooks.number(one.get("ErrorCode")) in _STOPPED]
+    held = None
+    if stops:
+        why, quota = hooks.text(stops[0], "Message") or "", hooks.number(stops[0].get("ErrorCode")) == _NO_CREDITS
+        held = http.held(why, answer, mailing.submission.now, quota=quota)
+        if len(stops) == len(results):
+            raise held
     refused: list[PerRecipient] = []
     deferred: list[PerRecipient] = []
     for piece, result in zip(mailing.pieces, results, strict=True):
@@ -175,4 +183,4 @@ def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:
         known = _REFUSALS.get(int(code)) if code is not None else None
         kind = EventType.REJECT if known else EventType.FAIL
         refused.append(mailing.answer(piece.index, kind, text, known or (Permanence.UNKNOWN, Cause.OTHER)))
-    return Receipt(refused, deferred)
+    return Receipt(refused, deferred, held=held)

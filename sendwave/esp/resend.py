@@ -83,7 +83,7 @@ class Adapter(WebAdapter):
             told = hooks.part({"answer": answer.document}, "answer")
             name, reason = hooks.text(told, "name") or "", hooks.text(told, "message") or ""
             if name in _QUOTAS:
-                http.pause(reason or name, answer, mailing.submission.now)
+                http.pause(reason or name, answer, mailing.submission.now, quota=True)
             if answer.status == 409 or name in _SAME_KEY:
                 raise Unknown(f"this batch came before, and what became of it then is not said: {name} {reason}")
             http.refuse(answer, mailing.submission.now, what=hooks.described([name, reason]))

@@ -92,7 +92,7 @@ class Adapter(WebAdapter):
             told = hooks.part({"answer": answer.document}, "answer")
             kind, reason = hooks.text(told, "type") or "", hooks.text(told, "message") or answer.text
             if kind == "quotas_exceeded":
-                http.pause(reason, answer, mailing.submission.now)
+                http.pause(reason, answer, mailing.submission.now, quota=True)
             if answer.status == 400:
                 return mailing.answer(piece.index, EventType.REJECT, reason, (Permanence.UNKNOWN, Cause.OTHER))
             if not 200 <= answer.status < 300:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
+from sendwave.errors import Transient, Unknown
 from sendwave.esp import hooks, http, signatures
-from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Receipt, Refusal, WebRequest
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Recall, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Answer, Client
 from sendwave.esp.mailing import TOKEN, Mailing, Piece
 from sendwave.esp.web import WebAdapter
@@ -22,6 +23,8 @@ from sendwave.rules.units import Duration, parse_duration
 
 _SUBSTITUTIONS: Final = 10_000  # bytes a personalization's substitutions may have together
 _FIELD: Final = re.compile(r"personalizations\.(\d+)\.to")
+_CANCEL_BEFORE: Final = timedelta(minutes=10)
+_SUSPENDED: Final = re.compile(r"suspend|disabled|deactivated|under review|warned|banned", re.IGNORECASE)
 _CALM: Final = "they are well; the call was refused for somebody else's address"
 
 _WORDS: Final = {
@@ -53,7 +56,7 @@ _DROPPED: Final = {  # reasons of `dropped` that are not its suppression lists
 }
 
 
-class SendgridSettings(hooks.WebhookSettings):
+class SendgridSettings(hooks.ScheduledSettings):
     """A route by SendGrid."""
 
     esp: Literal["sendgrid"]
@@ -75,7 +78,10 @@ class Adapter(WebAdapter):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(self._settings.batch_size, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True)
+        recall = Recall.SCHEDULED if self._settings.recall_window else Recall.NONE
+        return Capabilities(
+            self._settings.batch_size, recall=recall, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True
+        )
 
     def _connect(self) -> Client:
         headers = {"Authorization": f"Bearer {self._key()}"}
@@ -85,10 +91,24 @@ class Adapter(WebAdapter):
         document, pieces, refused = self._document(mailing)
         if not pieces:
             return Receipt(refused=refused)
+        now, ref = mailing.submission.now, ""
+        if at := self._settings.send_at(now):
+            ref = _new_batch(client, now)
+            document |= {"send_at": int(at.timestamp()), "batch_id": ref}
         answer = client.post("/v3/mail/send", document)
         if not 200 <= answer.status < 300:
             return self._refused(answer, mailing, pieces, refused)
-        return Receipt(refused=refused)
+        return Receipt(refused=refused, ref=ref, recall_until=at - _CANCEL_BEFORE if at else None)
+
+    def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:
+        """See RecallingAdapter: "Cancel or pause a scheduled send", not later than ten minutes before."""
+        answers = [
+            self._connected().post("/v3/user/scheduled_sends", {"batch_id": ref, "status": "cancel"}) for ref in refs
+        ]
+        for answer in answers:
+            if answer.status == 429 or answer.status >= 500:
+                http.refuse(answer, now)
+        return [200 <= answer.status < 300 for answer in answers]
 
     def _refused(self, answer: Answer, mailing: Mailing, pieces: list[Piece], refused: list[PerRecipient]) -> Receipt:
         """The call was refused as a whole; when it names addresses, only they are, and the others may go again."""
@@ -97,6 +117,8 @@ class Adapter(WebAdapter):
         if not bad or max(bad) >= len(pieces):
             reason = "; ".join(hooks.text(error, "message") or "" for error in errors)
             if "credits exceeded" in reason.lower():
+                http.pause(reason, answer, now, quota=True)
+            if answer.status in {401, 403} and _SUSPENDED.search(reason):
                 http.pause(reason, answer, now)
             http.refuse(answer, now, what=reason)
         meaning = (Permanence.HARD, Cause.UNKNOWN_USER)
@@ -190,6 +212,18 @@ def _content(shared: dict[str, str]) -> dict[str, Any]:
     kinds = {"text": "text/plain", "html": "text/html"}
     bodies = [{"type": kind, "value": shared[part]} for part, kind in kinds.items() if shared.get(part)]
     return {"subject": shared["subject"], "content": bodies}
+
+
+def _new_batch(client: Client, now: datetime) -> str:
+    """An id they give; nothing is sent by asking for one, so a lost answer harms nobody."""
+    answer = client.post("/v3/mail/batch", {})
+    found = hooks.text(hooks.part({"answer": answer.document}, "answer"), "batch_id")
+    if not 200 <= answer.status < 300 or found is None:
+        try:
+            http.refuse(answer, now)
+        except Unknown as fault:
+            raise Transient(f"no batch id could be had: {fault}") from fault
+    return found
 
 
 def _is_long(row: dict[str, str]) -> bool:

@@ -48,6 +48,7 @@ _LATER: Final = {  # per entry: certainly not taken, may go again
     "CONFIGURATION_SET_SENDING_PAUSED": Cause.POLICY,
     "TRANSIENT_FAILURE": Cause.OTHER,
 }
+_HELD: Final = frozenset(_LATER) - {"ACCOUNT_THROTTLED", "TRANSIENT_FAILURE"}
 _WORDS: Final = {
     "Send": words.ACCEPTED,
     "Delivery": words.DELIVERED,
@@ -163,7 +164,7 @@ class Adapter(WebAdapter):
         results = hooks.rows(answer.document, "BulkEmailEntryResults")
         if len(results) != len(mailing.pieces):
             return Receipt(unknown=[piece.index for piece in mailing.pieces])
-        return _receipt(mailing, results)
+        return _receipt(mailing, results, answer)
 
     def _document(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
@@ -270,7 +271,7 @@ def _refuse(answer: http.Answer, now: datetime) -> NoReturn:
     code = code.partition(":")[0].rpartition("#")[2]  # both ends may carry a name space
     reason = hooks.text(told, "message", "Message") or ""
     if code in _STOPPED or "paused" in reason.lower() or "Daily message quota" in reason:
-        http.pause(hooks.described([code, reason]), answer, now)
+        http.pause(hooks.described([code, reason]), answer, now, quota="quota" in f"{code}{reason}".lower())
     if code in _THROTTLED:
         raise Transient(f"{code}: {reason}", http.wait_of(answer.headers, now) or http.DEFAULT_WAIT)
     http.refuse(answer, now, what=hooks.described([code, reason]))
@@ -295,7 +296,14 @@ def _entry(piece: Piece, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:
+def _receipt(mailing: Mailing, results: list[dict[str, Any]], answer: http.Answer) -> Receipt:
+    """Entry by entry. A stopped account, or a quota used up half-way, is a hold and not a wait for each person."""
+    stops = [status for one in results if (status := hooks.text(one, "Status") or "") in _HELD]
+    held = None
+    if stops:
+        held = http.held(stops[0], answer, mailing.submission.now, quota="QUOTA" in stops[0])
+        if len(stops) == len(results):
+            raise held
     refused: list[PerRecipient] = []
     deferred: list[PerRecipient] = []
     for piece, result in zip(mailing.pieces, results, strict=True):
@@ -307,7 +315,7 @@ def _receipt(mailing: Mailing, results: list[dict[str, Any]]) -> Receipt:
         elif status != "SUCCESS":
             meaning = (Permanence.UNKNOWN, Cause.CONTENT if status == "MESSAGE_REJECTED" else Cause.OTHER)
             refused.append(mailing.answer(piece.index, EventType.REJECT, text, meaning))
-    return Receipt(refused, deferred)
+    return Receipt(refused, deferred, held=held)
 
 
 def _meaning(word: Word, about: dict[str, Any]) -> Word:

@@ -5,20 +5,21 @@ developers.sparkpost.com: "Transmissions", "Events", "Webhooks"; bounce classes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from sendwave.esp import hooks, http, words
-from sendwave.esp.base import AdapterSettings, Capabilities, Feed, Receipt
+from sendwave.esp.base import AdapterSettings, Capabilities, Feed, Recall, Receipt
 from sendwave.esp.http import Client
 from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing, Piece
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
+_CANCEL_BEFORE: Final = timedelta(minutes=10)
 _BATCH: Final = 2_000  # what they advise a call; 10,000 is the most
 _WORDS: Final = {
     "injection": words.ACCEPTED,
@@ -63,7 +64,7 @@ _CLASSES: Final = {
 }
 
 
-class SparkpostSettings(hooks.WebhookSettings):
+class SparkpostSettings(hooks.ScheduledSettings):
     """A route by SparkPost. Its webhook is protected by user and password, or a token, set there."""
 
     esp: Literal["sparkpost"]
@@ -80,23 +81,35 @@ class Adapter(WebAdapter):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(self._settings.batch_size, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True)
+        recall = Recall.SCHEDULED if self._settings.recall_window else Recall.NONE
+        return Capabilities(
+            self._settings.batch_size, recall=recall, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=True
+        )
 
     def _connect(self) -> Client:
         timeout = self._settings.timeout.total_seconds()
         return Client(self._settings.base_url, headers={"Authorization": self._key()}, timeout=timeout)
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        answer = client.post("/api/v1/transmissions", _document(mailing))
+        document, at = _document(mailing), self._settings.send_at(mailing.submission.now)
+        if at:
+            document["options"]["start_time"] = at.isoformat(timespec="seconds")
+        answer = client.post("/api/v1/transmissions", document)
         if not 200 <= answer.status < 300:
             errors = hooks.rows(answer.document, "errors")
             reason = "; ".join(
                 hooks.described([hooks.text(e, "message"), hooks.text(e, "description")]) for e in errors
             )
             if answer.status == 420 or (answer.status == 403 and "suspend" in reason.lower()):
-                http.pause(reason or "over the quota", answer, mailing.submission.now)
+                over = answer.status == 420
+                http.pause(reason or "over the quota", answer, mailing.submission.now, quota=over)
             http.refuse(answer, mailing.submission.now, what=reason)
-        return Receipt()
+        ref = hooks.text(hooks.part({"answer": answer.document}, "answer", "results"), "id")
+        return Receipt(ref=ref, recall_until=at - _CANCEL_BEFORE) if at and ref else Receipt()
+
+    def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:
+        """See RecallingAdapter: "Delete a scheduled transmission", not later than ten minutes before."""
+        return [self._delete(f"/api/v1/transmissions/{ref}", now) for ref in refs]
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         for found in (one for one in hooks.part(told, "msys").values() if isinstance(one, dict)):

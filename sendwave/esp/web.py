@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sendwave.errors import HandOverError, Permanent, Unknown
-from sendwave.esp import hooks
+from sendwave.errors import HandOverError, Held, Permanent, Unknown
+from sendwave.esp import hooks, http
 from sendwave.esp.base import Answers, PerRecipient, RawReport, Receipt, Refusal, Submission, WebRequest
 from sendwave.esp.mailing import Desk, Mailing, Piece
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -32,14 +33,18 @@ class WebAdapter(ABC):
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
     def submit(self, submission: Submission) -> Receipt:
         """See EspAdapter."""
-        with self._opening:
-            if self._client is None:
-                self._client = self._connect()
+        client = self._connected()
         mailing = self._desk.open(submission)
         if not mailing.pieces:
             return Receipt(refused=mailing.refused)
-        receipt = self._hand_over(self._client, mailing)
-        return Receipt([*mailing.refused, *receipt.refused], receipt.deferred, receipt.unknown, receipt.message_ids)
+        receipt = self._hand_over(client, mailing)
+        return replace(receipt, refused=[*mailing.refused, *receipt.refused])
+
+    def _connected(self) -> Any:
+        with self._opening:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
 
     @abstractmethod
     def _connect(self) -> Any:
@@ -73,10 +78,21 @@ class WebAdapter(ABC):
                 rest = [other.index for other in mailing.pieces[place + lost :]]
                 meaning = (Permanence.SOFT, Cause.OTHER)
                 later = [mailing.answer(index, EventType.DEFERRED, str(fault), meaning) for index in rest]
-                return _sorted(told, later, [piece.index] if lost else [])
+                receipt = _sorted(told, later, [piece.index] if lost else [])
+                return replace(receipt, held=fault) if isinstance(fault, Held) else receipt
             taken += said is None
             told += [said] if said is not None else []
         return _sorted(told, [], [])
+
+    def _delete(self, path: str, now: datetime) -> bool:
+        """Call one thing back by DELETE; False when the ESP has it no more. Raises as EspAdapter.submit."""
+        client = self._connected()
+        answer = client.post(path, method="DELETE")
+        if answer.status in {404, 409, 410}:
+            return False
+        if not 200 <= answer.status < 300:
+            http.refuse(answer, now)
+        return True
 
     # ── being told ───────────────────────────────────────────────────────────────────────────────────────────────
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:  # noqa: ARG002  # no instant in it

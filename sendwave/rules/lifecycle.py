@@ -100,6 +100,7 @@ BATCH: Final = _table(
     lose=("handed", "unknown"),
     return_unsent=("handed", "ready"),
     recall=("ready claimed", "recalled"),
+    call_back=("accepted", "recalled"),
 )
 
 LANE: Final = _table(

@@ -160,10 +160,11 @@ def _may_leave(now: datetime) -> ColumnElement[bool]:
         waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave, waves.c.status.in_(_FLYING)
     )
     due = or_(of.not_before.is_(None), of.not_before <= now)
-    return and_(of.status == Batch.READY, due, sending, flying, ~_suspended())
+    return and_(of.status == Batch.READY, due, sending, flying, ~suspended())
 
 
-def _suspended() -> ColumnElement[bool]:
+def suspended() -> ColumnElement[bool]:
+    """Whether a batch's lane is."""
     lane = and_(lanes.c.campaign_id == batches.c.campaign_id, lanes.c.provider == batches.c.provider)
     return exists().where(lane, lanes.c.status == Lane.SUSPENDED)
 
@@ -174,10 +175,11 @@ def claim(conn: Connection, ids: Collection[int], *, holder: str, until: datetim
     won = conn.execute(
         _moved("claim").where(of.id.in_(list(ids))).values(claimed_by=holder, claimed_until=until).returning(of.id)
     )
-    return _claimed(conn, of.id.in_([row.id for row in won]))
+    return claimed(conn, of.id.in_([row.id for row in won]))
 
 
-def _claimed(conn: Connection, chosen: ColumnElement[bool]) -> list[Claimed]:
+def claimed(conn: Connection, chosen: ColumnElement[bool]) -> list[Claimed]:
+    """Those batches as their holder has them, in sending order."""
     of = batches.c
     own = (of.id, of.freeze_id, of.position, of.size, of.attempt, of.origins, of.payload)
     group = (of.campaign_id, of.wave, of.provider, of.route, of.zone)
@@ -201,25 +203,40 @@ def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *,
     status = select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update(read=True)
     if conn.execute(status).scalar() != Campaign.SENDING:
         return False
-    moved = _moved("hand").where(batches.c.id == batch_id, batches.c.claimed_by == holder, ~_suspended())
+    moved = _moved("hand").where(batches.c.id == batch_id, batches.c.claimed_by == holder, ~suspended())
     document = Exceptions(dropped=dropped).document()
-    values = {"outcomes": null() if document is None else document, "dropped": len(dropped), "handed_at": now}
+    values = {
+        "outcomes": null() if document is None else document,
+        "dropped": len(dropped),
+        "handed_at": now,
+        "not_before": null(),
+    }
     return conn.execute(moved.values(values)).rowcount == 1
 
 
-def return_unsent(conn: Connection, batch_id: int, *, not_before: datetime) -> None:
-    """Nothing was handed over: the batch goes again later, checked afresh. Raises StaleTransition."""
+def return_unsent(conn: Connection, batch_id: int, *, not_before: datetime | None = None) -> None:
+    """Nothing was handed over: the batch goes again, checked afresh, once nothing holds it. Raises StaleTransition."""
     values = {"claimed_by": None, "claimed_until": None, "handed_at": None, "outcomes": null(), "dropped": 0}
     back = _moved("return_unsent").where(batches.c.id == batch_id).values(**values, not_before=not_before)
     if conn.execute(back).rowcount != 1:
         raise StaleTransition(f"batch {batch_id} is no longer being handed over: somebody settled it first")
 
 
-def settle(conn: Connection, batch_id: int, event: str, found: Exceptions, *, now: datetime) -> None:
+def settle(
+    conn: Connection,
+    batch_id: int,
+    event: str,
+    found: Exceptions,
+    *,
+    now: datetime,
+    ref: str = "",
+    recall_until: datetime | None = None,
+) -> None:
     """Record what became of a batch: `accept`, `refuse` or `lose` is the fate of everybody `found` does not list.
 
     People dropped when it was handed stay dropped. The payload goes: from here on the `sends` file is its twin.
-    Raises StaleTransition when somebody settled it first.
+    `ref` and `recall_until` say how and until when the ESP may be asked for it back. Raises StaleTransition when
+    somebody settled it first.
     """
     row = conn.execute(select(batches.c.size, batches.c.outcomes).where(batches.c.id == batch_id)).one()
     kept: dict[int, str] = dict((row.outcomes or {}).get("dropped", ()))
@@ -229,7 +246,11 @@ def settle(conn: Connection, batch_id: int, event: str, found: Exceptions, *, no
     rest = row.size - sum(numbers.values())
     numbers[_REST[event]] = numbers.get(_REST[event], 0) + rest
     values = {**numbers, "outcomes": null() if document is None else document, "settled_at": now, "returned_at": None}
-    done = _moved(event).where(batches.c.id == batch_id).values(**values, payload=None, claimed_until=None)
+    done = (
+        _moved(event)
+        .where(batches.c.id == batch_id)
+        .values(**values, payload=None, claimed_until=None, esp_ref=ref or None, recall_until=recall_until)
+    )
     if conn.execute(done).rowcount != 1:
         raise StaleTransition(f"batch {batch_id} cannot {event}: somebody settled it first")
 
@@ -241,7 +262,7 @@ def unsettled(conn: Connection, campaign_id: int, wave: int) -> bool:
     """Whether released people of the wave are still to leave by an open lane, those deferred to a follow-up apart."""
     of = batches.c
     waiting = (
-        of.campaign_id == campaign_id, of.wave == wave, of.status.not_in(SETTLED), of.origins.is_(None), ~_suspended()
+        of.campaign_id == campaign_id, of.wave == wave, of.status.not_in(SETTLED), of.origins.is_(None), ~suspended()
     )  # fmt: skip
     return conn.execute(select(of.id).where(*waiting).limit(1)).first() is not None
 
@@ -261,11 +282,12 @@ def settled_at(conn: Connection, campaign_id: int, wave: int) -> datetime | None
 
 
 def lost(
-    conn: Connection, *, now: datetime, holder: str | None = None, everybody: bool = False
+    conn: Connection, *, now: datetime, holder: str | None = None, everybody: bool = False, keep: Collection[int] = ()
 ) -> tuple[list[int], list[Claimed]]:
     """After a crash: (claimed batches given back, handed ones now unknown), of leases that ended by `now`.
 
-    With `holder` also of that one, whatever its lease says; with `everybody` of all of them. A dead holder may have
+    With `holder` also of that one, whatever its lease says; with `everybody` of all of them; those of `keep` apart,
+    which can be asked about. A dead holder may have
     handed over what it marked `handed`: only the ESP's events or a person can tell.
     """
     of = batches.c
@@ -273,7 +295,7 @@ def lost(
     dead = true() if everybody else over if holder is None else or_(over, of.claimed_by == holder)
     back = conn.execute(_moved("unclaim").where(dead).values(claimed_by=None, claimed_until=None).returning(of.id))
     given_back = sorted(row.id for row in back)
-    handed = _claimed(conn, and_(of.status == Batch.HANDED, dead))
+    handed = claimed(conn, and_(of.status == Batch.HANDED, dead, of.id.not_in(list(keep))))
     for batch in handed:
         settle(conn, batch.id, "lose", Exceptions(), now=now)
     return given_back, handed
@@ -281,22 +303,26 @@ def lost(
 
 def recallable(conn: Connection, limit: int) -> list[int]:
     """Batches not handed over that never will be: of stopped campaigns, or of halted and skipped waves."""
-    return list(conn.execute(select(batches.c.id).where(_stopped()).order_by(batches.c.id).limit(limit)).scalars())
+    return list(conn.execute(select(batches.c.id).where(_recallable()).order_by(batches.c.id).limit(limit)).scalars())
 
 
 def recall(conn: Connection, ids: Collection[int], *, now: datetime) -> int:
     """Take those batches back for good, where they still may be; returns how many."""
-    moved = _moved("recall").where(batches.c.id.in_(list(ids)), _stopped())
+    moved = _moved("recall").where(batches.c.id.in_(list(ids)), _recallable())
     return conn.execute(moved.values(settled_at=now, payload=None, claimed_by=None, claimed_until=None)).rowcount
 
 
-def _stopped() -> ColumnElement[bool]:
-    of = batches.c
-    over = (Campaign.HALTED, Campaign.CANCELLED, Campaign.COMPLETED)
+def stopped() -> ColumnElement[bool]:
+    """Whether a batch's campaign or wave was stopped for good, or by a gate."""
+    of, over = batches.c, (Campaign.HALTED, Campaign.CANCELLED, Campaign.COMPLETED)
     campaign = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status.in_(over))
     mine = and_(waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave)
     wave = exists().where(mine, waves.c.status.in_((Wave.HALTED, Wave.SKIPPED)))
-    return and_(of.status.in_(BATCH["recall"][0]), or_(campaign, wave))
+    return or_(campaign, wave)
+
+
+def _recallable() -> ColumnElement[bool]:
+    return and_(batches.c.status.in_(BATCH["recall"][0]), stopped())
 
 
 def _moved(event: str) -> Update:

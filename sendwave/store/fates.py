@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -98,20 +98,29 @@ def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
 
 def cohorts(conn: Connection, campaign_id: int) -> list[Cohort]:
     """Batches that were handed over, oldest first. Positions in tallies belong to the same batch ids."""
-    of = batches.c
-    statement = (
-        select(
-            *(of.id, of.wave, of.provider, of.status, of.handed_at),
-            *(of.accepted, of.refused, of.unknown, of.origins, of.outcomes),
-        )
-        .where(of.campaign_id == campaign_id, of.handed_at.is_not(None), of.settled_at.is_not(None))
-        .order_by(of.id)
-    )
     parts: dict[int, list[Cohort]] = {}
-    for row in conn.execute(statement):
-        for part in _parts(row):
+    for _, _, told in settled(conn, campaign_id):
+        for part in told:
             parts.setdefault(part.batch_id, []).append(part)
-    return [_merged(parts[batch_id]) for batch_id in sorted(parts)]
+    return [merged(parts[batch_id]) for batch_id in sorted(parts)]
+
+
+def settled(
+    conn: Connection, campaign_id: int, since: datetime | None = None
+) -> Iterator[tuple[int, datetime, list[Cohort]]]:
+    """(row, settled at, its people by the batch they were released in) of batches handed over and settled since then.
+
+    Oldest row first; more than one part only of follow-ups.
+    """
+    of = batches.c
+    columns = (*(of.id, of.wave, of.provider, of.status, of.handed_at, of.settled_at), *(of.accepted, of.refused))
+    statement = select(*columns, of.unknown, of.origins, of.outcomes).where(
+        of.campaign_id == campaign_id, of.handed_at.is_not(None), of.settled_at.is_not(None)
+    )
+    if since is not None:
+        statement = statement.where(of.settled_at >= since)
+    for row in conn.execute(statement.order_by(of.id)):
+        yield row.id, row.settled_at, list(_parts(row))
 
 
 def _parts(row: Row[*tuple[Any, ...]]) -> Iterator[Cohort]:
@@ -133,7 +142,8 @@ def _parts(row: Row[*tuple[Any, ...]]) -> Iterator[Cohort]:
         yield Cohort(batch_id, row.wave, row.provider, row.handed_at, **tally)
 
 
-def _merged(parts: Sequence[Cohort]) -> Cohort:
+def merged(parts: Sequence[Cohort]) -> Cohort:
+    """Parts of one batch as one."""
     first, accepted = parts[0], sum(part.accepted for part in parts)
     late = sum((part.accepted * (part.handed_at - first.handed_at) for part in parts), timedelta())
     return Cohort(
@@ -191,6 +201,8 @@ def _fates(row: Row[*tuple[Any, ...]]) -> Iterable[Outcome]:
         yield outcome(index, "dropped", reason)
 
 
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
+
 _GIVEN_BACK: Final = {
     Batch.READY: "recalled",
     Batch.CLAIMED: "recalled",
@@ -201,11 +213,16 @@ _GIVEN_BACK: Final = {
 
 
 def owed(conn: Connection, limit: int) -> list[tuple[int, datetime]]:
-    """(batch id, settled at) of settled batches whose refused, dropped or recalled people still hold their slots."""
+    """(batch id, settled at) of settled batches whose refused, dropped or recalled people still hold their slots.
+
+    Those of a batch an ESP gave back are owed since ever: a campaign resumed before that would miss them.
+    """
     of = batches.c
     missing = (of.refused > 0) | (of.dropped > 0) | (of.status == Batch.RECALLED)
-    statement = select(of.id, of.settled_at).where(of.settled_at.is_not(None), of.returned_at.is_(None), missing)
-    return [(row.id, row.settled_at) for row in conn.execute(statement.order_by(of.id).limit(limit))]
+    columns = (of.id, of.settled_at, of.status)
+    statement = select(*columns).where(of.settled_at.is_not(None), of.returned_at.is_(None), missing)
+    rows = conn.execute(statement.order_by(of.id).limit(limit))
+    return [(row.id, _EVER if row.status == Batch.RECALLED else row.settled_at) for row in rows]
 
 
 def returns(conn: Connection, ids: Collection[int]) -> tuple[set[int], pa.Table]:

@@ -211,6 +211,7 @@ def test_an_esp_that_is_down_is_left_alone_longer_each_time_and_then_gets_all(an
     assert waits == [10, 20, 40, 80, 160, 320, 640, 900, 900]
     office.esp.answer = lambda submission: Receipt()
 
+    assert dispatcher.step(until).batches == 1, "one batch finds out whether it is over"
     dispatcher.step(until)
 
     assert office.counts() == {"released": 60, "accepted": 60}

@@ -12,7 +12,7 @@ FIRST = {"campaign": Campaign.DRAFT, "wave": Wave.WAITING, "batch": Batch.READY,
 LAST = {
     "campaign": {Campaign.COMPLETED, Campaign.CANCELLED},
     "wave": {Wave.CLEARED, Wave.SKIPPED},
-    "batch": {Batch.ACCEPTED, Batch.REFUSED, Batch.RECALLED},
+    "batch": {Batch.REFUSED, Batch.RECALLED},
     "lane": set(),
 }
 

@@ -26,11 +26,12 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import HandOverError, NotAllowed, StaleTransition, Transient, Unknown
 from sendwave.esp.base import EspAdapter, Receipt, Submission
 from sendwave.esp.lending import Lending
-from sendwave.flow.dispatch import pacing, settling
+from sendwave.flow.dispatch import afterwards, pacing, settling
+from sendwave.flow.dispatch.afterwards import CallBack
 from sendwave.flow.dispatch.pacing import Job, Pacer
 from sendwave.flow.dispatch.parcels import Packer, Parcel
 from sendwave.flow.dispatch.settling import Progress
-from sendwave.store import batches, freezes, holds, leases
+from sendwave.store import batches, freezes, handed, holds, leases
 from sendwave.store.database import Connection, Database
 
 __all__ = ["AT_ONCE", "Dispatcher", "Progress", "reconcile"]
@@ -81,6 +82,8 @@ class Dispatcher:
             route: Lending(adapter, threads, partial(factory, route) if factory is not None else None)
             for route, adapter in adapters.items()
         }
+        self._lives = afterwards.lives(adapters)
+        self._back = CallBack(db, self._routes, holder)
         self._pool = ThreadPoolExecutor(threads, "dispatch") if threads else None
         self._stopping = threading.Event()
         self._swept: datetime | None = None
@@ -100,13 +103,14 @@ class Dispatcher:
     def step(self, now: datetime) -> Progress:
         """Hand over what may leave at this instant, some batches per route; waves that are through start to soak."""
         self._sweep(now)
+        self._back.run(now)
+        done = self._ask_again(now)
         with self._db.read() as conn:
             waiting = [group for group in batches.groups(conn, now) if group.route in self._routes]
-        done = Progress()
         if waiting and not self._stopping.is_set():
             claimed, jobs = self._claim(waiting, now)
             faults.point("after_claim")
-            done = self._deliver_all(claimed, jobs, now)
+            done += self._deliver_all(claimed, jobs, now)
         self._soak(now)
         return done
 
@@ -116,7 +120,8 @@ class Dispatcher:
         try:
             with self._db.write() as conn:
                 jobs = self._pacer.jobs(conn, {group.campaign_id for group in waiting})
-                return self._pacer.claim(conn, waiting, jobs, now=now, until=now + LEASE_LIFE), jobs
+                probing = [route for route, lent in self._routes.items() if lent.failures]
+                return self._pacer.claim(conn, waiting, jobs, now, now + LEASE_LIFE, probing=probing), jobs
         except StaleTransition:
             return (), {}  # a wave was stopped meanwhile: the next step looks afresh
 
@@ -125,6 +130,7 @@ class Dispatcher:
             self._swept = now
             with self._db.write() as conn:
                 holds.expire(conn, now)
+                handed.take_over(conn, self._lives, holder=self._holder, now=now)
                 settling.tell_lost(conn, batches.lost(conn, now=now)[1], by=self._holder, now=now)
 
     def _soak(self, now: datetime) -> None:
@@ -159,10 +165,38 @@ class Dispatcher:
         route = self._routes[batch.group.route]
         result = _call(route, parcel.submission)
         faults.point("after_call")
+        if isinstance(result, Unknown) and (life := self._lives.get(batch.group.route)) is not None:
+            return self._keep_open(batch, now, until=now + life)
         with self._db.write() as conn:
             done = settling.settle(conn, parcel, result, route, by=self._holder, now=now)
             faults.point("before_acknowledge")
         faults.point("after_acknowledge")
+        return done
+
+    def _keep_open(self, batch: batches.Claimed, now: datetime, until: datetime) -> Progress:
+        """No answer came, and its key lives on: it stays handed over until it is asked about."""
+        with self._db.write() as conn:
+            handed.put_off(conn, batch.id, holder=self._holder, again=now + afterwards.ASK_EVERY, until=until)
+        return Progress(batches=1)
+
+    def _ask_again(self, now: datetime) -> Progress:
+        """Repeat the calls nobody answered, under the keys they went with; only a receipt settles them."""
+        done = Progress()
+        if not self._lives or self._stopping.is_set():
+            return done
+        with self._db.read() as conn:
+            due = handed.due(conn, holder=self._holder, now=now, limit=AT_ONCE)
+            asked = [one for one in due if afterwards.may_ask(conn, one, now)]
+            jobs = self._pacer.jobs(conn, {one.batch.group.campaign_id for one in asked})
+        for one in asked:
+            parcel = self._packer.pack_again(one.batch, jobs[one.batch.group.campaign_id], one.dropped, now)
+            route = self._routes[one.batch.group.route]
+            result = _call(route, parcel.submission)
+            if isinstance(result, Receipt):
+                with self._db.write() as conn:
+                    done += settling.settle(conn, parcel, result, route, by=self._holder, now=now)
+            else:
+                self._keep_open(one.batch, now, until=one.handed_at + self._lives[one.batch.group.route])
         return done
 
     def _hand(self, conn: Connection, parcel: Parcel, now: datetime) -> bool:
@@ -182,16 +216,21 @@ def _call(route: Lending, submission: Submission) -> Receipt | HandOverError:
         return Unknown(f"the adapter failed: {type(fault).__name__}: {fault}")
 
 
-def reconcile(db: Database, holder: str, now: datetime) -> dict[str, int]:
+def reconcile(
+    db: Database, holder: str, now: datetime, adapters: Mapping[str, EspAdapter] | None = None
+) -> dict[str, int]:
     """Put right what a crash left, before the first step of this node: {status it was found in: batches}.
 
-    Claimed batches go back, handed ones become unknown: this holder's, and those whose lease ended. A SQLite
-    workspace has one daemon at a time, so there whoever held something is dead, and the right to freeze is free too.
+    Claimed batches go back, handed ones become unknown: this holder's, and those whose lease ended; unless the ESP of
+    their route (`adapters`) knows their key still and can be asked. A SQLite workspace has one daemon at a time, so
+    there whoever held something is dead, and the right to freeze is free too.
     """
     with db.write() as conn:
-        back, handed = batches.lost(conn, now=now, holder=holder, everybody=db.is_sqlite)
-        settling.tell_lost(conn, handed, by=holder, now=now)
+        lives = afterwards.lives(adapters or {})
+        open_ = handed.take_over(conn, lives, holder=holder, now=now, everybody=db.is_sqlite)
+        back, lost = batches.lost(conn, now=now, holder=holder, everybody=db.is_sqlite, keep=open_)
+        settling.tell_lost(conn, lost, by=holder, now=now)
         freezing = leases.current(conn, freezes.LEASE, now)
         if db.is_sqlite and freezing is not None:
             leases.release(conn, freezing, now=now)
-    return {"claimed": len(back), "handed": len(handed)}
+    return {"claimed": len(back), "handed": len(lost)}

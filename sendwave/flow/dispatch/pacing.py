@@ -77,8 +77,13 @@ class Pacer:
         jobs: Mapping[int, Job],
         now: datetime,
         until: datetime,
+        *,
+        probing: Collection[str] = (),
     ) -> list[batches.Claimed]:
-        """Take what may leave now, the most important campaigns first, and spend its pace."""
+        """Take what may leave now, the most important campaigns first, and spend its pace.
+
+        Routes of `probing` took nothing the last time: one batch finds out whether they do again.
+        """
         standing = holds.open_holds(conn)
         may = [group for group in waiting if self._may_leave(group, jobs[group.campaign_id], standing, now)]
         limits = {group: jobs[group.campaign_id].limits(group) for group in may}
@@ -88,9 +93,13 @@ class Pacer:
             return group.route, -jobs[group.campaign_id].kind.importance
 
         chosen: list[int] = []
-        for _, equals in groupby(sorted(may, key=rank), rank):
+        tried: set[str] = set()
+        for (route, _), equals in groupby(sorted(may, key=rank), rank):
             moving = [group for group in equals if throttle.take_all(spent, limits[group], 1, now) is not None]
-            for ready in batches.ready(conn, moving, now, self.at_once):
+            for ready in batches.ready(conn, moving, now, 1 if route in probing else self.at_once):
+                if route in tried:
+                    continue
+                tried |= {route} & set(probing)
                 taken = throttle.take_all(spent, limits[ready.group], ready.size, now)
                 if taken is not None:
                     spent.update(taken)

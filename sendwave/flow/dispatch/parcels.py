@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,12 @@ class Parcel:
     submission: Submission
 
 
+def _key(batch_id: int, tokens: Sequence[str]) -> str:
+    """Idempotency key: the same for the same people of a batch, and by their tokens of this workspace alone."""
+    digest = hashlib.blake2b("".join(tokens).encode(), digest_size=16).hexdigest()
+    return f"sendwave-{batch_id}-{digest}"
+
+
 @dataclass(frozen=True, slots=True)
 class Packer:
     """Makes parcels of batches."""
@@ -43,13 +50,22 @@ class Packer:
     def pack(self, batch: batches.Claimed, job: Job, now: datetime) -> Parcel:
         """Open the payload, leave out who may not be written to any more, sign a token for everybody else."""
         people = payloads.decode(batch.payload)
-        indexes: Sequence[int] = range(batch.size)
         out = self._ask_again(batch, job, people, now)
-        dropped: list[tuple[int, str]] = []
-        if out:
-            contacts = people["contact"].to_pylist()
-            dropped = [(n, out[contact]) for n, contact in enumerate(contacts) if contact in out]
-            indexes = [n for n, contact in enumerate(contacts) if contact not in out]
+        contacts = people["contact"].to_pylist() if out else []
+        dropped = [(n, out[contact]) for n, contact in enumerate(contacts) if contact in out]
+        return self._parcel(batch, job, people, dropped, now)
+
+    def pack_again(self, batch: batches.Claimed, job: Job, dropped: Sequence[tuple[int, str]], now: datetime) -> Parcel:
+        """The parcel as it was handed over before: without the same people, under the same key."""
+        return self._parcel(batch, job, payloads.decode(batch.payload), dropped, now)
+
+    def _parcel(
+        self, batch: batches.Claimed, job: Job, people: pa.Table, dropped: Sequence[tuple[int, str]], now: datetime
+    ) -> Parcel:
+        indexes: Sequence[int] = range(batch.size)
+        if dropped:
+            gone = {n for n, _ in dropped}
+            indexes = [n for n in indexes if n not in gone]
             people = people.take(pa.array(indexes, pa.int64()))
         where = batch.origins or [(batch.id, n) for n in range(batch.size)]
         recipients = Recipients(
@@ -60,7 +76,7 @@ class Packer:
             payloads.fields(people),
         )
         scope = (batch.group.campaign_id, batch.group.wave, batch.group.provider)
-        submission = Submission(batch.id, f"sendwave-{batch.id}", *scope, job.message, recipients, now)
+        submission = Submission(batch.id, _key(batch.id, recipients.tokens), *scope, job.message, recipients, now)
         return Parcel(batch, people, indexes, dropped, submission)
 
     def _ask_again(self, batch: batches.Claimed, job: Job, people: pa.Table, now: datetime) -> dict[int, str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from sendwave.errors import HandOverError, Permanent, StaleTransition, Transient
+from sendwave.errors import HandOverError, Held, Permanent, StaleTransition, Transient
 from sendwave.esp.base import PerRecipient, RawReport, Receipt
 from sendwave.esp.lending import Lending
 from sendwave.flow.dispatch.parcels import Parcel
@@ -51,12 +51,16 @@ def settle(
     if isinstance(result, Receipt):
         if route.failures:
             route.failures = 0
-            holds.lift(conn, reason=UNREACHABLE, by=by, now=now, route=group.route)
+            for reason in (UNREACHABLE, *route.held):
+                holds.lift(conn, reason=reason, by=by, now=now, route=group.route)
+            route.held.clear()
+        if result.held is not None:  # it took these people, or some of them, and takes no more
+            _rest(conn, group.route, route, result.held, by=by, now=now)
         return told + _receive(conn, parcel, result, now)
     if isinstance(result, Transient):
-        again = _rest(conn, group.route, route, result, by=by, now=now)
+        _rest(conn, group.route, route, result, by=by, now=now)
         try:
-            batches.return_unsent(conn, parcel.batch.id, not_before=again)
+            batches.return_unsent(conn, parcel.batch.id)
         except StaleTransition:  # we were so slow that another node took us for dead: it stays unknown
             return Progress()
         return Progress(unsent=parcel.batch.size)
@@ -81,7 +85,7 @@ def _receive(conn: Connection, parcel: Parcel, receipt: Receipt, now: datetime) 
     found = batches.Exceptions(refused, unknown, (), [indexes[n] for n in moved])
     left = len(indexes) - len(moved)
     event = "refuse" if left and len(refused) == left else "lose" if left and len(unknown) == left else "accept"
-    batches.settle(conn, batch.id, event, found, now=now)
+    batches.settle(conn, batch.id, event, found, now=now, ref=receipt.ref, recall_until=receipt.recall_until)
     if moved and wait is not None:
         _follow_up(conn, parcel, moved, now + wait)
     _report(conn, parcel, (*receipt.refused, *receipt.deferred), now)
@@ -120,14 +124,18 @@ def _report(conn: Connection, parcel: Parcel, told: Sequence[PerRecipient], now:
         inbox.put(conn, parcel.batch.group.route, [report], now)
 
 
-def _rest(conn: Connection, name: str, route: Lending, fault: HandOverError, *, by: str, now: datetime) -> datetime:
-    """The route takes nothing: hold it for a while, longer after each failure; returns until when."""
+def _rest(conn: Connection, name: str, route: Lending, fault: HandOverError, *, by: str, now: datetime) -> None:
+    """The route takes nothing: hold it for a while, longer after each failure.
+
+    An ESP that stopped the account, or a quota used up, is a hold of its own name. The first batch after it is alone:
+    if it is taken the hold is over, else it is placed again.
+    """
     route.failures += 1
+    reason = fault.reason if isinstance(fault, Held) else UNREACHABLE
+    if reason != UNREACHABLE:
+        route.held.add(reason)
     until = now + throttle.unreachable_wait(route.failures, getattr(fault, "retry_after", None))
-    holds.place(
-        conn, kind=Kind.HOLD, reason=UNREACHABLE, by=by, now=now, route=name, detail=str(fault)[:_TEXT], until=until
-    )
-    return until
+    holds.place(conn, kind=Kind.HOLD, reason=reason, by=by, now=now, route=name, detail=str(fault)[:_TEXT], until=until)
 
 
 def tell_lost(conn: Connection, lost: Iterable[batches.Claimed], *, by: str, now: datetime) -> None:

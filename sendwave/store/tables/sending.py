@@ -119,6 +119,8 @@ batches = Table(
     Column("moved", Integer, nullable=False, default=0),  # deferred at hand-over, now in a follow-up batch
     Column("outcomes", JSON),  # exceptions only, see store/batches.py
     Column("origins", JSON),  # follow-up batches: [[batch, position]] per index, where tokens and tallies point
+    Column("esp_ref", String(200)),  # what the ESP calls it, where it can still be called back
+    Column("recall_until", Instant),  # until when asking helps; NULL once asked
     Column("returned_at", Instant),  # its given-back slots are in the lake's `returns`
     Column("payload", LargeBinary),  # Arrow IPC, zstd; NULL once settled
     Index("ix_batches_status", "status", "campaign_id", "wave", "position"),

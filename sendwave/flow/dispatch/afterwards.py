@@ -1,0 +1,109 @@
+"""What can still be done about a batch that left: ask once more under its idempotency key, or call it back.
+
+An ESP with idempotency keys answers a repeated call as it answered the first, or takes it now if the first never
+came: the one case in which a batch nobody answered for may go again. One that takes mail to send it later gives it
+back until then, which a halt, a cancelled campaign or a suspended lane asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sendwave.errors import HandOverError
+from sendwave.esp.base import EspAdapter, Recall, RecallingAdapter
+from sendwave.esp.lending import Lending
+from sendwave.store import handed, holds, journal
+from sendwave.store.database import Connection, Database
+from sendwave.store.handed import Open, Waiting
+
+ASK_FOR: Final = timedelta(minutes=15)
+"""For so long after hand-over an open batch is asked about, if its key lives that long: a wave waits for it."""
+
+ASK_EVERY: Final = timedelta(seconds=30)
+"""Between two questions about the same batch."""
+
+RETRY: Final = timedelta(seconds=30)
+"""Between two attempts to call batches back from an ESP that did not answer the last one."""
+
+AT_ONCE: Final = 100
+"""Batches called back in one go."""
+
+
+def lives(adapters: Mapping[str, EspAdapter]) -> dict[str, timedelta]:
+    """For how long after hand-over a batch of each route may be asked about; routes without keys are left out."""
+    known = {route: adapter.capabilities.idempotency for route, adapter in adapters.items()}
+    return {route: min(life, ASK_FOR) for route, life in known.items() if life is not None}
+
+
+def may_ask(conn: Connection, one: Open, now: datetime) -> bool:
+    """Whether nothing holds it: what the first call did not bring would leave now."""
+    group = one.batch.group
+    return not holds.blocks(
+        conn, group.campaign_id, now=now, wave=group.wave, provider=group.provider, route=group.route
+    )
+
+
+@dataclass(slots=True)
+class CallBack:
+    """Takes back what was accepted to be sent later, once its campaign, wave or lane is stopped."""
+
+    db: Database
+    routes: Mapping[str, Lending]
+    holder: str
+    _again: dict[str, datetime] = field(default_factory=dict)  # by route, after one that did not answer
+
+    def run(self, now: datetime) -> int:
+        """Ask for everything that is to come back now; returns the batches of which nobody is written to."""
+        asked = [route for route in self._able() if self._again.get(route, now) <= now]
+        if not asked:
+            return 0
+        with self.db.read() as conn:
+            waiting = handed.to_call_back(conn, asked, now, AT_ONCE)
+        return sum(self._ask(route, [one for one in waiting if one.route == route], now) for route in asked)
+
+    def _able(self) -> list[str]:
+        return [route for route, lent in self.routes.items() if lent.adapter.capabilities.recall is not Recall.NONE]
+
+    def _ask(self, route: str, waiting: Sequence[Waiting], now: datetime) -> int:
+        if not waiting:
+            return 0
+        adapter: RecallingAdapter = self.routes[route].adapter  # type: ignore[assignment]  # its capabilities say so
+        try:
+            surely = adapter.recall([one.ref for one in waiting], now)
+        except HandOverError as fault:
+            self._again[route] = now + RETRY
+            self._tell_failure(waiting, str(fault), now)
+            return 0
+        back = 0
+        with self.db.write() as conn:
+            for one, sure in zip(waiting, surely, strict=True):
+                if sure and handed.call_back(conn, one.id, now=now):
+                    back += 1
+                    self._tell(conn, one, "batch.call_back", now, evidence={"surely": True})
+                elif not sure:
+                    self._tell(conn, one, "batch.call_back", now, evidence={"surely": False})
+            handed.asked(conn, [one.id for one, sure in zip(waiting, surely, strict=True) if not sure])
+        return back
+
+    def _tell_failure(self, waiting: Sequence[Waiting], reason: str, now: datetime) -> None:
+        with self.db.write() as conn:
+            told = {"batches": len(waiting)}
+            self._tell(conn, waiting[0], "batch.call_back_failed", now, reason=reason, evidence=told)
+
+    def _tell(
+        self, conn: Connection, one: Waiting, action: str, now: datetime, *, reason: str = "", evidence: Any = None
+    ) -> None:
+        journal.write(
+            conn,
+            at=now,
+            actor=self.holder,
+            action=action,
+            campaign_id=one.campaign_id,
+            wave=one.wave,
+            provider=one.provider,
+            reason=reason,
+            evidence={"batch": one.id, "route": one.route, **(evidence or {})},
+        )
