@@ -55,8 +55,12 @@ RECALLED: Final = "recalled"
 
 
 def reasons(kind: CampaignType, now_ts: int) -> tuple[Reason, ...]:
-    """Every reason this campaign type may leave somebody out for, in the order in which they are reported."""
-    return (*standing(kind), *drawn(kind), *pressed(kind, now_ts))
+    """Every reason this campaign type may leave somebody out for, in the order in which they are reported.
+
+    The draws come last: whoever is left out at random would have been written to otherwise, which makes them comparable
+    with those who are (rules/lift.py).
+    """
+    return (*standing(kind), *pressed(kind, now_ts), *drawn(kind))
 
 
 def standing(kind: CampaignType) -> tuple[Reason, ...]:
@@ -277,7 +281,7 @@ def _decided(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) 
     s = stands.c
     draw = case((s.stands.is_(None), shares.draw(campaign, s.contact_id)), else_=cast(null(), String))
     known = select(*s, draw.label("draw")).subquery("known")
-    excluded_by = func.coalesce(known.c.stands, first_reason((*drawn(kind), *pressed(kind, now_ts))))
+    excluded_by = func.coalesce(known.c.stands, first_reason((*pressed(kind, now_ts), *drawn(kind))))
     kept = [known.c[name] for name in ("contact", "contact_id", "tier", "tier_rank", "score", "provider")]
     tie = shares.piece(known.c.draw, shares.TIE).label("tie")
     return select(*kept, tie, excluded_by.label("excluded_by"))
