@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -66,10 +67,14 @@ HTML: Final = """\
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--example", type=click.Choice(("retail", "finance")), default="retail", show_default=True)
+@click.option(
+    "--example",
+    type=click.Choice(("retail", "finance")),
+    help="Policies of that business, with a small data set to score; retail policies without data else.",
+)
 @click.option("--people", type=click.IntRange(1, 5_000_000), help="Also write CSV files of that many made-up contacts.")
 @json_option
-def init(directory: Path, example: str, people: int | None, as_json: bool) -> None:
+def init(directory: Path, example: str | None, people: int | None, as_json: bool) -> None:
     """Make a workspace in DIRECTORY: sendwave.yaml, policies/ to edit, an example campaign. Never overwrites."""
     from sendwave.flow import policies
 
@@ -78,8 +83,10 @@ def init(directory: Path, example: str, people: int | None, as_json: bool) -> No
         "campaigns/first.yaml": CAMPAIGN,
         "content/first/body.txt": TEXT,
         "content/first/body.html": HTML,
-        **{f"policies/{name}": text for name, text in policies.starter(example).items()},
+        **{f"policies/{name}": text for name, text in policies.starter(example or "retail").items()},
     }
+    sample = policies.sample(example) if example and not people else {}
+    texts |= {f"data/{name}": text for name, text in sample.items()}
     exports = [f"data/{kind}.csv" for kind in EXPORTS] if people else []
     if taken := [name for name in (*texts, *exports) if (directory / name).exists()]:
         raise BadInput(f"{directory} holds {_few(taken)} already; nothing was changed")
@@ -92,12 +99,21 @@ def init(directory: Path, example: str, people: int | None, as_json: bool) -> No
 
         make(directory / "data", contacts=people, seed=1, now=SystemClock().now())
     if as_json:
-        emit_json({"home": str(directory), "example": example, "files": sorted((*texts, *exports))})
+        emit_json({"home": str(directory), "example": example or "retail", "files": sorted((*texts, *exports))})
         return
-    click.echo(f"workspace made in {directory}\nNext: cd {directory}" + (", put your files into data/" * (not people)))
-    for kind in EXPORTS:
-        click.echo(f"  sendwave import {kind} data/{kind}.csv")
-    click.echo("  sendwave campaign create campaigns/first.yaml")
+    own = ", put your files into data/" * (not people and not sample)
+    click.echo("\n  ".join([f"workspace made in {directory}\nNext: cd {directory}{own}", *_next_steps(sample)]))
+
+
+def _next_steps(sample: Mapping[str, str]) -> list[str]:
+    """The commands that come next, for an example's data set or for files of one's own."""
+    from sendwave.flow.policies import SAMPLE_DAY
+
+    if sample:
+        imports = [f"sendwave import {Path(name).stem} data/{name}" for name in sample]
+        return [*imports, f"sendwave score --as-of {SAMPLE_DAY}", "sendwave distribution", "sendwave tiers suggest"]
+    imports = [f"sendwave import {kind} data/{kind}.csv" for kind in EXPORTS]
+    return [*imports, "sendwave campaign create campaigns/first.yaml"]
 
 
 def _few(names: list[str]) -> str:

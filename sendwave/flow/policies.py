@@ -1,8 +1,8 @@
 """Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
 
-tiers.yaml, score.yaml, alerts.yaml and report.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml set by set;
-lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the user's
-tiers.yaml does not have is left out.
+tiers.yaml, score.yaml, alerts.yaml and report.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml
+set by set; lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the
+user's tiers.yaml does not have is left out.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
 
 EXAMPLES: Final = ("retail", "finance")
 _FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml", "report.yaml")
+SAMPLE_DAY: Final = "2026-03-02T04:00+01:00"
+"""The instant the examples' data sets were made for."""
 _FOLDERS: Final = ("types", "schema", "examples")
 _PACKAGE: Final = Path(__file__).parent.parent
 Read = TypeVar("Read", bound=BaseModel)
@@ -95,6 +97,13 @@ def starter(example: str) -> dict[str, str]:
             text = path.read_text(encoding="utf-8")
             files[name] = text.replace("$schema=../../", "$schema=", 1) if example != "retail" else text
     return files
+
+
+def sample(example: str) -> dict[str, str]:
+    """A small data set made for that example, to score as of `SAMPLE_DAY`: file name > text. Raises NotFound."""
+    shipped(example)
+    folder = shipped() / "examples" / example / "data"
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.csv"))}
 
 
 def schema(kind: str) -> dict[str, Any]:

@@ -129,3 +129,20 @@ def test_tiers_by_share_hold_as_soon_as_scores_land(run: Run, home: Path) -> Non
     run("import", "scores", str(home / "scores.csv"))
     document = json.loads(run("distribution", "--json")[1])
     assert [(t["tier"], t["contacts"], t["min_score"]) for t in document["tiers"]] == [("top", 3, 81), ("rest", 27, 0)]
+
+
+@pytest.mark.parametrize(("example", "people"), [("retail", 54), ("finance", 45)])
+def test_the_steps_init_names_for_an_example_lead_to_its_distribution(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], example: str, people: int
+) -> None:
+    home = tmp_path / example
+    assert cli.run(["init", str(home), "--example", example]) == 0
+    steps = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  sendwave ")]
+    assert [step[0] for step in steps] == ["import", "import", "score", "distribution", "tiers"]
+    for step in steps[:3]:
+        placed = [str(home / word) if word.startswith("data/") else word for word in step]
+        assert cli.run([*placed, "--home", str(home)]) == 0
+    capsys.readouterr()
+    assert cli.run([*steps[3], "--json", "--home", str(home)]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] == people
+    assert cli.run([*steps[4], "--home", str(home)]) == 0
