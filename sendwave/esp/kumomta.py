@@ -149,7 +149,7 @@ class Adapter(WebAdapter):
         if word.kind in {EventType.BOUNCE, EventType.DEFERRED} and cause and word.cause is Cause.OTHER:
             word = Word(word.kind, word.permanence, cause)
         report, meta = hooks.part(told, "feedback_report"), hooks.part(told, "meta")
-        if word is words.COMPLAINT and report.get("feedback_type") in {"opt-out", "opt-out-list"}:
+        if word is words.COMPLAINT and hooks.text(report, "feedback_type") in {"opt-out", "opt-out-list"}:
             word = words.UNSUBSCRIBE
         code, content = hooks.text(response, "code"), hooks.text(response, "content")
         yield words.event(

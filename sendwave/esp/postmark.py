@@ -135,7 +135,7 @@ class Adapter(WebAdapter):
             word = _CHANGES.get(hooks.text(told, "SuppressionReason") or "", word)
             word = word if told.get("SuppressSending") is not False else words.RESUBSCRIBE
         when = hooks.text(told, "BouncedAt", "DeliveredAt", "ReceivedAt", "ChangedAt")
-        bounce = record in {"Bounce", "SpamComplaint"}
+        bounce = hooks.text(told, "RecordType") in {"Bounce", "SpamComplaint"}
         yield words.event(
             word,
             received_at,

@@ -193,8 +193,24 @@ def _recipients(mail: Message, said: Prose, returned: Message | None) -> list[pr
     found = prose.recipients(said, [clean for one in named if (clean := address(one))], ours)
     if not found:
         to = [one for _, one in getaddresses([field(returned, "To") or ""]) if "@" in one]
-        found = prose.recipients(said, to, ()) if len(to) == 1 else []
+        guessed = to if len(to) == 1 else _second_opinion(mail)
+        found = prose.recipients(said, guessed, ()) if guessed else []
     return found
+
+
+def _second_opinion(mail: Message) -> list[str]:
+    """Recipients that flufl.bounce finds, where the extra `bounces` is installed: it knows servers we do not."""
+    try:
+        from flufl.bounce import all_failures
+    except ModuleNotFoundError:
+        return []
+    if not any(one for _, one in getaddresses([field(mail, "From") or ""])):
+        return []  # it fails on a mail without From
+    try:
+        temporary, permanent = all_failures(mail)
+    except Exception:  # noqa: BLE001  # a guess by somebody else's code must not cost us the mail
+        return []
+    return sorted({one.decode("utf-8", "replace") for one in {*temporary, *permanent} if b"@" in one})
 
 
 # ── RFC 3464 ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,9 @@ _TIMEOUT: Final = 10.0  # seconds
 
 def is_envelope(document: Any) -> bool:
     """Whether this is a message of SNS rather than what is inside of one."""
-    return isinstance(document, dict) and document.get("Type") in _SIGNED and isinstance(document.get("Message"), str)
+    if not isinstance(document, dict):
+        return False
+    return hooks.text(document, "Type") in _SIGNED and isinstance(document.get("Message"), str)
 
 
 def confirmation(body: bytes, allowed: str) -> str | None:

@@ -7,6 +7,7 @@ attributes that matter. Forged variants of every signed one must be refused.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,40 @@ def test_a_webhook_without_a_secret_believes_nobody(name: str) -> None:
     refusal = made(name).verify(WebRequest(b"{}"), RECEIVED)
     assert refusal is not None
     assert 400 <= refusal.status < 500
+
+
+ODD: list[Any] = [None, True, 10**400, float("nan"), "\ud800", [], {"a": {}}, [[]]]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in a document anything stands."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*path, key))
+
+
+def changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
+    if not path:
+        return to
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = changed(value[path[0]], path[1:], to)
+    return copy
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_whatever_stands_anywhere_raises_nothing_but_bad_input(name: str) -> None:
+    adapter = made(name)
+    for path in (path for path in SAMPLES if path.parent.name == name):
+        body = json.loads(path.read_text("utf-8"))["body"]
+        for place in places(body) if not isinstance(body, str) else ():
+            for odd in ODD:
+                raw = json.dumps(changed(body, place, odd)).encode("utf-8", "surrogatepass")
+                try:
+                    events = adapter.normalise(RawReport(raw), RECEIVED)
+                except BadInput:
+                    continue
+                assert all(event.event_at <= RECEIVED for event in events), (path.stem, place, odd)
 
 
 WORDS = sorted({word for path in SAMPLES for word in json.dumps(json.loads(path.read_text())["body"]).split('"')[1::2]})

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sendwave.errors import BadInput
 from sendwave.esp.reports import parse
 from sendwave.rules.events import Event, EventType
 from sendwave.rules.token import sign
@@ -256,6 +257,48 @@ def test_the_mail_that_asks_to_be_left_alone() -> None:
     assert (event.type, event.token, event.recipient) == (EventType.UNSUBSCRIBE, TOKEN, ANNE)
     forged = body.replace(TOKEN.encode(), sign(b"another key, not ours", 7, 42).encode())
     assert read(forged) == []
+
+
+def test_a_second_opinion_costs_no_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_mail: object) -> None:
+        raise IndexError("as some detectors do")
+
+    monkeypatch.setattr("flufl.bounce.all_failures", fails)
+    assert told(read(mail("Your mail could not be delivered: user unknown.\n"))) == ["bounce hard unknown_user None"]
+    monkeypatch.setattr("flufl.bounce.all_failures", lambda _mail: (set(), {b"anne@shop.example", b"anne"}))
+    assert told(read(mail("It could not be delivered: user unknown.\n"))) == [f"bounce hard unknown_user {ANNE}"]
+
+
+def bomb(part: str, times: int) -> bytes:
+    return mail("").partition(b"Content-Type")[0] + part.encode() * times
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        mail("").partition(b"Content-Type")[0]
+        + b"Content-Type: multipart/mixed; boundary=b\n\n"
+        + b"--b\nContent-Type: text/plain\n\n550 5.1.1 user unknown\n" * 3_000,
+        bomb("Content-Type: message/rfc822\n\n", 2_000),
+        bomb("Content-Type: multipart/mixed; boundary=b\n\n--b\n", 2_000),
+        mail("<" * 200_000).replace(b"text/plain", b"text/html"),
+        mail("<style>" * 20_000).replace(b"text/plain", b"text/html"),
+        mail("a@b.example " * 50_000 + "user unknown"),
+        mail("a." * 20_000 + "@" + "b." * 20_000 + " user unknown"),
+        mail("", extra="X-Failed-Recipients: " + "a@b.example," * 20_000 + "\n"),
+        mail("user unknown", subject="=?utf-8?q?" * 20_000),
+        mail("user unknown", sender="(" * 50_000),
+        mail("user unknown").replace(b"charset=utf-8", b"charset=punycode"),
+        mail("user unknown").replace(b"charset=utf-8", b"charset=zlib"),
+        mail("user unknown").replace(b"8bit", b"base64"),
+    ],
+    ids=range(13),
+)
+def test_no_bomb_goes_off(body: bytes) -> None:
+    try:
+        assert all(isinstance(event, Event) for event in read(body))
+    except BadInput as refused:
+        assert "cannot be read" in str(refused)  # noqa: PT017  # it may be read as well
 
 
 @pytest.mark.parametrize("word", ["displayed", "processed"])
