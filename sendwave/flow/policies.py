@@ -1,8 +1,8 @@
 """Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
 
 tiers.yaml, score.yaml, alerts.yaml and report.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml
-set by set; lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers the
-user's tiers.yaml does not have is left out.
+set by set; lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers
+the user's tiers.yaml does not have is left out.
 """
 
 from __future__ import annotations
