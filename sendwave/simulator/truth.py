@@ -40,7 +40,7 @@ class Truth:
         self.calls: Counter[str] = Counter()  # by what was answered: `taken`, or `answered 429`, `no answer`
         self.posts: Counter[str] = Counter()  # webhooks by what came back: `stored`, `answered 503`, `no answer`
         self.foreign: Counter[str] = Counter()  # the same for forgeries and replays
-        self.given_up: Counter[str] = Counter()  # events by kind that were never taken, and will not come again
+        self._lost: set[tuple[str, str]] = set()  # person and kind of what will not come again
 
     def arrived(self, mail: Mail, acts: Iterable[str]) -> None:
         """A mail was taken, and this will become of it."""
@@ -66,7 +66,13 @@ class Truth:
     def lost(self, acts: Iterable[Act]) -> None:
         """Nobody will hear of these."""
         with self._lock:
-            self.given_up.update(act.kind for act in acts if act.kind not in self._of(act.mail).told)
+            self._lost.update((_key(act.mail), act.kind) for act in acts)
+
+    @property
+    def given_up(self) -> Counter[str]:
+        """Events by kind nobody heard of and nobody will: a second copy that was refused is no loss."""
+        with self._lock:
+            return Counter(kind for key, kind in self._lost if kind not in self._people[key].told)
 
     def count(self, what: Counter[str], key: str) -> None:
         """One more of it."""
@@ -80,12 +86,12 @@ class Truth:
 
     def document(self, *, everybody: bool) -> dict[str, Any]:
         """The whole of it; without `everybody` the sums only."""
-        people = self.people()
+        people, given_up = self.people(), self.given_up
         found: dict[str, Any] = {
             "calls": dict(self.calls),
             "posts": dict(self.posts),
             "forged_or_replayed": dict(self.foreign),
-            "given_up": dict(self.given_up),
+            "given_up": dict(given_up),
             "written_to": sum(person.times > 0 for person in people),
             "more_than_once": sum(person.times > 1 for person in people),
             "happened": dict(Counter(kind for person in people for kind in person.happened)),
@@ -94,4 +100,8 @@ class Truth:
         return found | ({"people": [person.document() for person in people]} if everybody else {})
 
     def _of(self, mail: Mail) -> Person:
-        return self._people.setdefault(mail.token or mail.address, Person(mail.address, mail.token))
+        return self._people.setdefault(_key(mail), Person(mail.address, mail.token))
+
+
+def _key(mail: Mail) -> str:
+    return mail.token or mail.address

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_esps import HOOK, NAMES, Server, adapter_of, report, request_of, serving
+from http_esps import HOOK, NAMES, TALLIES, TELLS_MACHINES, Server, adapter_of, report, request_of, serving
 
 from sendwave import esp
 from sendwave.errors import HandOverError, Transient, Unknown
@@ -21,13 +21,6 @@ from sendwave.simulator.scenario import OUTCOMES
 KEY = b"rehearsal-key-of" * 2
 NASTY = ("Zoé", "O'Brien <b>", "a & b", "{{ x }}", "{% raw %}", "%recipient.token%", "*|EMAIL|*", "-swt0-", "100 % + 1",
          "日本", "\\ \"quoted\"", "é=e;c#1", "&amp;")  # fmt: skip
-TALLIES = {
-    "accepted": Tally.ACCEPTED, "refused": Tally.SUPPRESSED, "hard_bounce": Tally.HARD_BOUNCE,
-    "soft_bounce": Tally.SOFT_BOUNCE, "blocked": Tally.BLOCK, "deferred": Tally.DEFERRAL, "delivered": Tally.DELIVERED,
-    "open": Tally.OPEN, "machine_open": Tally.MACHINE_OPEN, "click": Tally.CLICK, "machine_click": Tally.CLICK,
-    "unsubscribe": Tally.UNSUBSCRIBE, "resubscribe": Tally.RESUBSCRIBE, "complaint": Tally.COMPLAINT,
-}  # fmt: skip
-TELLS_MACHINES = {"brevo", "mailgun", "sendgrid", "sparkpost"}
 SIGNS_THE_INSTANT = {"mailgun", "resend", "sendgrid", "ses"}
 OWN_SERVERS = {"kumomta", "postal"}  # no account that somebody else could stop
 

@@ -16,6 +16,7 @@ from typing import Any
 from sendwave import esp
 from sendwave.clock import VirtualClock
 from sendwave.esp.base import RawReport, WebRequest
+from sendwave.rules.signals import Tally
 from sendwave.simulator import providers
 from sendwave.simulator.base import LATER, REFUSED, Post, Reply, Request
 from sendwave.simulator.keys import Keys
@@ -24,7 +25,10 @@ from sendwave.simulator.scenario import Scenario
 from sendwave.simulator.server import Server as Simulator
 from sendwave.simulator.service import Service
 
-__all__ = ["NAMES", "Reply", "Server", "conforming", "report", "request_of", "serving", "settings_of", "write_content"]
+__all__ = [
+    "HOOK", "KEYS", "NAMES", "TALLIES", "TELLS_MACHINES", "Reply", "Server", "adapter_of", "conforming", "report",
+    "request_of", "serving", "settings_of", "write_content",
+]  # fmt: skip
 
 NAMES = [name for name in providers.names() if name != "smtp"]
 HOOK = "https://hooks.example/hooks/main"
@@ -40,6 +44,15 @@ SCENARIO: dict[str, Any] = {
         {"match": "*", "outcome": "accepted"},
     ]
 }
+TALLIES = {
+    "accepted": Tally.ACCEPTED, "refused": Tally.SUPPRESSED, "hard_bounce": Tally.HARD_BOUNCE,
+    "soft_bounce": Tally.SOFT_BOUNCE, "blocked": Tally.BLOCK, "deferred": Tally.DEFERRAL, "delivered": Tally.DELIVERED,
+    "open": Tally.OPEN, "machine_open": Tally.MACHINE_OPEN, "click": Tally.CLICK, "machine_click": Tally.CLICK,
+    "unsubscribe": Tally.UNSUBSCRIBE, "resubscribe": Tally.RESUBSCRIBE, "complaint": Tally.COMPLAINT,
+}  # fmt: skip
+TELLS_MACHINES = {"brevo", "mailgun", "sendgrid", "sparkpost"}
+"""Whose open events say that a machine opened."""
+
 CONTENT = {
     "body.txt": "Bonjour {{ first_name }}\n{{ unsubscribe_url }}\n",
     "body.html": "<p>Bonjour {{ first_name }}</p>\n",
