@@ -22,7 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sendwave import log
 from sendwave.clock import Clock, SystemClock
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import alerts, crm, dispatch, feedback, judge, release, score, tiers
+from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
@@ -40,6 +40,7 @@ PERIODS: Final = {
     "score": (30.0, 30.0),
     "alerts": (20.0, 20.0),
     "crm": (30.0, 30.0),
+    "janitor": (600.0, 600.0),
 }
 """Seconds between two ticks of a stage, while a campaign is being sent and while none is.
 
@@ -155,6 +156,13 @@ class Daemon:
         policy = self._policy or house.policy
         tiers.name_tiers(house.db, house.engine, house.lake, policy.tiers, now=now, by="daemon")
         self.crms.take(policy, house.crms, house.landing(policy, now, "daemon"), now=now)
+
+    def janitor(self, now: datetime) -> None:
+        """Remove what the settings say need not be kept, once a day over all nodes."""
+        house = self.workspace
+        keep = house.settings.retention
+        if done := janitor.tidy_due(house.db, house.engine, house.lake, keep, holder=self.holder, now=now):
+            _LOG.info("tidied", **done.document())
 
     @property
     def _batch_sizes(self) -> dict[str, int]:

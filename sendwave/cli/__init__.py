@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "report": ("sendwave.cli.report", "what campaigns brought, by tier: figures, lift, cut-off, coverage"),
     "normalise": ("sendwave.cli.feedback", "what sendwave makes of an ESP's webhook request"),
     "classify": ("sendwave.cli.feedback", "what sendwave makes of bounce and complaint mails"),
+    "feedback": ("sendwave.cli.reprocess", "what ESPs reported; read kept reports again after a fix"),
     "gates": ("sendwave.cli.gates", "try the rules that stop a campaign on a recorded or simulated one"),
     "esp-simulator": ("sendwave.cli.simulator", "rehearse on a local server that speaks a real provider's protocol"),
     "run": ("sendwave.cli.daemon", "the daemon: send what is approved, listen, judge, stop"),

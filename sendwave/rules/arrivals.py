@@ -30,6 +30,7 @@ from sendwave.rules.columns import (
     TableClause,
     and_,
     column,
+    exists,
     func,
     select,
     table,
@@ -62,6 +63,9 @@ ARRIVED: Final = table("arrived", *(column(c.name, c.type) for c in EVENTS.c if 
 
 STOPPED: Final = table("stopped", column("row", BigInteger), column("batch", BigInteger), column("position", Integer))
 """Recipients whose address must be looked up."""
+
+CHOSEN: Final = table("chosen", column("report", BigInteger))
+"""Reports that are read again."""
 
 SOUGHT: Final = table("sought", column("row", BigInteger), column("address_hash", String), column("until", BigInteger))
 """Addresses of events without a token; `until` is the latest instant (epoch seconds) their mail can have left."""
@@ -137,10 +141,10 @@ def told_keys(
 def act_keys(arrivals: Arrivals, events: Sequence[Event]) -> NDArray[np.int64]:
     """What makes an open or click one of its own, beside batch, position and tally: instant and link, as 64 bits.
 
-    0 for whatever has no such key: other events, and those whose own key (`told_keys`) was asked before.
+    0 for whatever has no such key.
     """
     found = np.zeros(len(arrivals), dtype=np.int64)
-    rows = np.flatnonzero(IS_REPEATED[arrivals.tally] & (arrivals.batch >= 0))
+    rows = np.flatnonzero(IS_REPEATED[arrivals.tally])
     if len(rows):
         acts = [events[index] for index in arrivals.event[rows].tolist()]
         links = {url: _hashed((url,)) for url in {event.url for event in acts}}
@@ -203,6 +207,21 @@ def epoch(instant: datetime | None) -> int:
 def events_statement() -> Select[Any]:
     """columns.EVENTS of the table `arrived`, with the contact each event is about."""
     return _with_people(ARRIVED, *(SENDS.c.contact if c.name == "contact" else ARRIVED.c[c.name] for c in EVENTS.c))
+
+
+def told_by_statement() -> Select[Any]:
+    """columns.EVENTS of the reports in the table `chosen`."""
+    return select(*EVENTS.c).select_from(EVENTS.join(CHOSEN, CHOSEN.c.report == EVENTS.c.report))
+
+
+def told_by_others_statement() -> Select[Any]:
+    """columns.EVENTS of all reports but those in the table `chosen`."""
+    return select(*EVENTS.c).where(~exists().where(CHOSEN.c.report == EVENTS.c.report))
+
+
+def compact_statement() -> Select[Any]:
+    """All rows of columns.EVENTS, those of one batch side by side."""
+    return select(*EVENTS.c).order_by(EVENTS.c.batch, EVENTS.c.position)
 
 
 def addresses_statement() -> Select[Any]:

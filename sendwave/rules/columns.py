@@ -211,10 +211,12 @@ EVENTS: Final = _table(
     description=String,
     report=BigInteger,
     first=Boolean,
+    act=BigInteger,
 )
 """De-duplicated feedback: one row per (batch, position, tally), except clicks and opens with their own time.
 
-`first`: it is the one its tally counts. `report`: the stored report it came with, for as long as that is kept.
+`first`: it is the one its tally counts. `report`: the stored report it came with, for as long as that is kept. `act`:
+the key of an open or click beside its bitmap, 0 for anything else.
 """
 
 EXPERIMENTS: Final = _table(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, select
+from sqlalchemy import update as update_row
 
 from sendwave.store.tables import feeds
 from sendwave.store.upsert import upsert
@@ -50,6 +51,14 @@ def update(
     }
     statement = upsert(conn, feeds).values(route=route, **row)
     conn.execute(statement.on_conflict_do_update(index_elements=[feeds.c.route], set_=row))
+
+
+def correct(conn: Connection, route: str, *, unmatched: int, unknown_words: Mapping[str, int] | None) -> None:
+    """Shift what a feed counts by reports read again; `unknown_words` replace those kept, None leaves them."""
+    known = get(conn, route)
+    words = known.unknown_words if unknown_words is None else dict(sorted(unknown_words.items())[:WORDS_KEPT])
+    row = {"unmatched": max(known.unmatched + unmatched, 0), "unknown_words": dict(words)}
+    conn.execute(update_row(feeds).where(feeds.c.route == route).values(row))
 
 
 def get(conn: Connection, route: str) -> Feed:

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from sendwave.errors import Busy
-from sendwave.store.tables import files
+from sendwave.rules.lifecycle import FINAL
+from sendwave.store.tables import campaigns, files, freezes
 
 _IMPORTS: Final = 0x53454E4457415645
 """Key of the advisory lock (PostgreSQL): the letters SENDWAVE."""
+
+_OVER: Final = tuple(status.value for status in FINAL)
+_LOOK_UP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class LakeFile:
     part: str
     path: str
     rows: int
+    bytes: int
     details: Mapping[str, Any]
     registered_at: datetime
 
@@ -73,6 +78,37 @@ def retired(connection: Connection, dataset: str, part: str = "") -> list[LakeFi
     return [_lake_file(row) for row in connection.execute(statement.order_by(files.c.id.desc()))]
 
 
+def removable(connection: Connection, before: datetime) -> list[LakeFile]:
+    """Files replaced before that instant which nobody needs: no running campaign was planned with them, and no batch
+    names its people by them.
+    """
+    pinned: set[int] = set()
+    for row in connection.execute(
+        select(campaigns.c.plan_pins, campaigns.c.plan_file).where(~campaigns.c.status.in_(_OVER))
+    ):
+        pinned.update(*(row.plan_pins or {}).values(), *([[row.plan_file]] if row.plan_file else []))
+    statement = select(files).where(
+        files.c.retired_at < before, files.c.removed_at.is_(None), ~exists().where(freezes.c.file_id == files.c.id)
+    )
+    return [_lake_file(row) for row in connection.execute(statement.order_by(files.c.id)) if row.id not in pinned]
+
+
+def removed(connection: Connection, ids: Sequence[int], now: datetime) -> None:
+    """These files are no longer on disk."""
+    for start in range(0, len(ids), _LOOK_UP):
+        chunk = ids[start : start + _LOOK_UP]
+        connection.execute(update(files).where(files.c.id.in_(chunk)).values(removed_at=now))
+
+
+def listed(connection: Connection, paths: Sequence[str]) -> set[str]:
+    """Those of these paths that are, or were, part of the truth."""
+    found: set[str] = set()
+    for start in range(0, len(paths), _LOOK_UP):
+        chosen = files.c.path.in_(paths[start : start + _LOOK_UP])
+        found.update(connection.execute(select(files.c.path).where(chosen)).scalars())
+    return found
+
+
 def claim(connection: Connection) -> None:
     """Let one import at a time change the registry, until the transaction ends. SQLite's writers queue anyway."""
     if connection.dialect.name == "postgresql":
@@ -92,4 +128,4 @@ def get(connection: Connection, file_id: int) -> LakeFile | None:
 
 
 def _lake_file(row: Any) -> LakeFile:
-    return LakeFile(row.id, row.dataset, row.part, row.path, row.rows, row.details, row.registered_at)
+    return LakeFile(row.id, row.dataset, row.part, row.path, row.rows, row.bytes, row.details, row.registered_at)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Protocol
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from sendwave.errors import StaleTransition
 from sendwave.store.tables import inbox
+
+_LOOK_UP: Final = 500
 
 ERROR_LENGTH: Final = 2_000
 """Characters of a failure kept with its report."""
@@ -63,13 +66,62 @@ def put(conn: Connection, route: str, reports: Sequence[Report], now: datetime) 
     return len(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Reports that were read before: since an instant, of one route, or those somebody did not understand."""
+
+    since: datetime | None = None
+    route: str | None = None
+    unknown_only: bool = False
+
+    @property
+    def conditions(self) -> tuple[ColumnElement[bool], ...]:
+        """As SQL."""
+        of = inbox.c
+        told: list[ColumnElement[bool]] = [of.status.in_((Status.DONE.value, Status.FAILED.value))]
+        told += [of.received_at >= self.since] if self.since is not None else []
+        told += [of.source == self.route] if self.route is not None else []
+        told += [(of.unknown > 0) | (of.status == Status.FAILED.value)] if self.unknown_only else []
+        return tuple(told)
+
+
+class Found(NamedTuple):
+    """What was found in one report."""
+
+    events: int
+    unknown: int = 0
+    unmatched: int = 0
+
+
 def waiting(conn: Connection, limit: int, max_bytes: int) -> list[Received]:
     """The oldest unread reports, at most `limit`, and no more than `max_bytes` of bodies (but always one)."""
+    return _oldest(conn, (inbox.c.status == Status.NEW.value,), limit, max_bytes)
+
+
+def kept(conn: Connection, choice: Choice, *, after: int, limit: int, max_bytes: int) -> list[Received]:
+    """As `waiting`, of the reports chosen, behind that id."""
+    return _oldest(conn, (*choice.conditions, inbox.c.id > after), limit, max_bytes)
+
+
+def kept_ids(conn: Connection, choice: Choice) -> list[int]:
+    """All reports chosen, the oldest first."""
+    return list(conn.execute(select(inbox.c.id).where(*choice.conditions).order_by(inbox.c.id)).scalars())
+
+
+def understood(conn: Connection, ids: Iterable[int]) -> dict[int, Found]:
+    """What was found in those of these reports that could be read."""
+    of, found = inbox.c, {}
+    for chunk in _chunks(ids):
+        asked = select(of.id, of.events, of.unknown, of.unmatched).where(
+            of.id.in_(chunk), of.status == Status.DONE.value
+        )
+        found.update({row[0]: Found(*row[1:]) for row in conn.execute(asked)})
+    return found
+
+
+def _oldest(conn: Connection, conditions: Sequence[ColumnElement[bool]], limit: int, max_bytes: int) -> list[Received]:
     sizes = conn.execute(
-        select(inbox.c.id, func.length(inbox.c.body))
-        .where(inbox.c.status == Status.NEW)
-        .order_by(inbox.c.id)
-        .limit(limit)
+        select(inbox.c.id, func.length(inbox.c.body)).where(*conditions).order_by(inbox.c.id).limit(limit)
     )
     ids: list[int] = []
     total = 0
@@ -81,28 +133,41 @@ def waiting(conn: Connection, limit: int, max_bytes: int) -> list[Received]:
     if not ids:
         return []
     columns = (inbox.c.id, inbox.c.source, inbox.c.headers, inbox.c.body, inbox.c.received_at)
-    statement = select(*columns).where(inbox.c.status == Status.NEW, inbox.c.id.between(ids[0], ids[-1]))
+    statement = select(*columns).where(*conditions, inbox.c.id.between(ids[0], ids[-1]))
     return [Received(*row) for row in conn.execute(statement.order_by(inbox.c.id))]
 
 
-def done(conn: Connection, events: Mapping[int, int], now: datetime) -> None:
-    """Mark reports as read: {id: events found in it}. Raises StaleTransition when another reader was first."""
-    _settle(conn, [{"row": i, "to": Status.DONE.value, "n": n, "why": None} for i, n in events.items()], now)
+def done(conn: Connection, found: Mapping[int, Found | int], now: datetime, *, again: bool = False) -> None:
+    """Mark reports as read, with what was found in each (or only how many events).
+
+    `again`: they were read before. Raises StaleTransition when another reader was first.
+    """
+    told = {i: n if isinstance(n, Found) else Found(n) for i, n in found.items()}
+    rows = [
+        {"row": i, "to": Status.DONE.value, "n": n.events, "odd": n.unknown, "lost": n.unmatched, "why": None}
+        for i, n in told.items()
+    ]
+    _settle(conn, rows, now, again=again)
 
 
-def failed(conn: Connection, errors: Mapping[int, str], now: datetime) -> None:
+def failed(conn: Connection, errors: Mapping[int, str], now: datetime, *, again: bool = False) -> None:
     """Mark reports as unreadable: {id: why}; their bodies stay. Raises StaleTransition as `done` does."""
-    rows = [{"row": i, "to": Status.FAILED.value, "n": 0, "why": why[:ERROR_LENGTH]} for i, why in errors.items()]
-    _settle(conn, rows, now)
+    rows = [
+        {"row": i, "to": Status.FAILED.value, "n": 0, "odd": 0, "lost": 0, "why": why[:ERROR_LENGTH]}
+        for i, why in errors.items()
+    ]
+    _settle(conn, rows, now, again=again)
 
 
-def _settle(conn: Connection, rows: list[dict[str, object]], now: datetime) -> None:
+def _settle(conn: Connection, rows: Sequence[Mapping[str, object]], now: datetime, *, again: bool) -> None:
     if not rows:
         return
+    standing = inbox.c.status != Status.NEW.value if again else inbox.c.status == Status.NEW.value
+    values = {"status": bindparam("to"), "events": bindparam("n"), "error": bindparam("why"), "processed_at": now}
     statement = (
         update(inbox)
-        .where(inbox.c.id == bindparam("row"), inbox.c.status == Status.NEW.value)
-        .values(status=bindparam("to"), events=bindparam("n"), error=bindparam("why"), processed_at=now)
+        .where(inbox.c.id == bindparam("row"), standing)
+        .values({**values, "unknown": bindparam("odd"), "unmatched": bindparam("lost")})
     )
     if conn.execute(statement, rows).rowcount != len(rows):
         raise StaleTransition("another process has read these reports already")
@@ -121,7 +186,21 @@ def again(conn: Connection, ids: Iterable[int]) -> int:
     return conn.execute(statement.values(status=Status.NEW.value, error=None, processed_at=None)).rowcount
 
 
-def forget(conn: Connection, before: datetime) -> int:
-    """Delete reports read before that instant; failed ones stay. Returns how many."""
-    statement = delete(inbox).where(inbox.c.status == Status.DONE.value, inbox.c.processed_at < before)
+def failures(conn: Connection, limit: int = 20) -> list[tuple[int, str, datetime, str]]:
+    """The latest reports nobody could read: (id, route, when it came, why)."""
+    of = inbox.c
+    asked = select(of.id, of.source, of.received_at, of.error).where(of.status == Status.FAILED.value)
+    return [(row[0], row[1], row[2], row[3] or "") for row in conn.execute(asked.order_by(of.id.desc()).limit(limit))]
+
+
+def forget(conn: Connection, before: datetime, limit: int | None = None) -> int:
+    """Delete reports read before that instant, at most `limit`; failed ones stay. Returns how many."""
+    old = select(inbox.c.id).where(inbox.c.status == Status.DONE.value, inbox.c.processed_at < before)
+    statement = delete(inbox).where(inbox.c.id.in_(old.order_by(inbox.c.id).limit(limit)))
     return conn.execute(statement).rowcount
+
+
+def _chunks(ids: Iterable[int]) -> Iterator[list[int]]:
+    iterator = iter(ids)
+    while chunk := list(islice(iterator, _LOOK_UP)):
+        yield chunk

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select, update
 
-from sendwave.errors import Busy
+from sendwave.errors import Busy, StaleTransition
 from sendwave.store.tables import leases
 from sendwave.store.upsert import upsert
 
@@ -74,6 +74,12 @@ def current(conn: Connection, name: str, now: datetime) -> Lease | None:
     """Who has it now, None when nobody has."""
     row = conn.execute(select(leases).where(leases.c.name == name, leases.c.until > now)).mappings().one_or_none()
     return None if row is None else Lease(**row)
+
+
+def refuse(conn: Connection, name: str, now: datetime) -> None:
+    """Raises StaleTransition while anybody has that lease."""
+    if current(conn, name, now) is not None:
+        raise StaleTransition(_held(conn, name))
 
 
 def _held(conn: Connection, name: str) -> str:

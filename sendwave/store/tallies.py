@@ -77,6 +77,7 @@ class Marked(NamedTuple):
     new: NDArray[np.bool_]  # those that set a bit which was not set
     changes: list[Change]  # the bitmaps as they become
     fresh: NDArray[np.bool_]  # those whose act was not told before; true for events without one
+    acts: NDArray[np.int64]  # key of each act as it is kept, 0 for events without one
 
 
 def targets(conn: Connection, batch_ids: Iterable[int]) -> dict[int, Target]:
@@ -104,49 +105,56 @@ def sends_files(conn: Connection, route: str, since: datetime) -> list[str]:
     return list(conn.execute(statement).scalars())
 
 
-def mark(conn: Connection, marks: Marks, sizes: Mapping[int, int]) -> Marked:
+def mark(
+    conn: Connection, marks: Marks, sizes: Mapping[int, int], drawn: Mapping[tuple[int, str], Change] | None = None
+) -> Marked:
     """What these events change; nothing is written yet.
 
-    Of several events for one bit the first one sets it. Every position is below the `sizes` of its batch.
+    Of several events for one bit the first one sets it. Every position is below the `sizes` of its batch. `drawn` are
+    bitmaps by (batch, tally) that are about to be written, and stand in for those of the store.
     """
     groups, group = np.unique(marks.batch * _WORDS + marks.tally, return_inverse=True)
     owners, kinds = (groups // _WORDS).tolist(), [marks.words[kind] for kind in (groups % _WORDS).tolist()]
-    maps = _load(conn, list(zip(owners, kinds, strict=True)), [(sizes[batch] + 7) // 8 for batch in owners])
+    pairs = list(zip(owners, kinds, strict=True))
+    maps = _load(conn, pairs, [(sizes[batch] + 7) // 8 for batch in owners], drawn or {})
     bit = maps.starts[group] * 8 + marks.position
     byte, mask = bit >> 3, np.left_shift(1, bit & 7).astype(np.uint8)
     new = np.zeros(len(bit), dtype=bool)
     new[np.unique(bit, return_index=True)[1]] = True
     new &= (maps.flat[byte] & mask) == 0
     np.bitwise_or.at(maps.flat, byte[new], mask[new])
-    fresh, told = _acts(maps, group, marks)
+    fresh, told, keys = _acts(maps, group, marks)
     added = np.bincount(group[new], minlength=len(groups)).tolist()
     changes = [
         Change(owners[g], kinds[g], maps.bits(g), (maps.n[g] or 0) + n, maps.n[g], told.get(g, old), len(old or b""))
         for g, (n, old) in enumerate(zip(added, maps.acts, strict=True))
         if n or g in told
     ]
-    return Marked(new, changes, fresh)
+    return Marked(new, changes, fresh, keys)
 
 
-def _acts(maps: _Maps, group: NDArray[np.int64], marks: Marks) -> tuple[NDArray[np.bool_], dict[int, bytes]]:
-    """(events whose act is news, the keys of each bitmap that got further ones)."""
-    fresh = np.ones(len(group), dtype=bool)
+def _acts(
+    maps: _Maps, group: NDArray[np.int64], marks: Marks
+) -> tuple[NDArray[np.bool_], dict[int, bytes], NDArray[np.int64]]:
+    """(events whose act is news, the keys of each bitmap that got further ones, the key of each event's act)."""
+    fresh, every = np.ones(len(group), dtype=bool), np.zeros(len(group), dtype=np.int64)
     if marks.act is None or not marks.act.any():
-        return fresh, {}
+        return fresh, {}, every
     rows = np.flatnonzero(marks.act)
     where, acts = group[rows], mix(marks.act[rows], marks.position[rows])
+    every[rows] = acts
     known = [(g, np.frombuffer(maps.acts[g] or b"", dtype="<i8")) for g in np.unique(where).tolist()]
     owner = np.repeat([g for g, _ in known], [len(keys) for _, keys in known])
     seen = mix(owner.astype(np.int64), np.concatenate([keys for _, keys in known]).astype(np.int64))
     fresh[rows] = news = first_of(mix(where.astype(np.int64), acts), seen)
     if not news.any():
-        return fresh, {}
+        return fresh, {}, every
     told = {}
     order = np.argsort(where[news], kind="stable")
     found, starts = np.unique(where[news][order], return_index=True)
     for g, keys in zip(found.tolist(), np.split(acts[news][order], starts[1:]), strict=True):
         told[g] = (maps.acts[g] or b"") + keys.astype("<i8").tobytes()
-    return fresh, told
+    return fresh, told, every
 
 
 class _Maps(NamedTuple):
@@ -161,18 +169,52 @@ class _Maps(NamedTuple):
         return self.flat[self.starts[index] : self.starts[index + 1]].tobytes()
 
 
-def _load(conn: Connection, pairs: Sequence[tuple[int, str]], widths: Sequence[int]) -> _Maps:
+def _load(
+    conn: Connection,
+    pairs: Sequence[tuple[int, str]],
+    widths: Sequence[int],
+    drawn: Mapping[tuple[int, str], Change],
+) -> _Maps:
     starts = np.concatenate(([0], np.cumsum(np.array(widths, dtype=np.int64))))
     nothing: list[Any] = [None] * len(pairs)
     maps = _Maps(np.zeros(starts[-1], dtype=np.uint8), starts, nothing, nothing.copy())
     place = {pair: index for index, pair in enumerate(pairs)}
-    for chunk in _chunks(sorted({batch for batch, _ in pairs})):
-        for row in conn.execute(select(tallies).where(tallies.c.batch_id.in_(chunk))):
-            index = place.get((row.batch_id, row.tally))
-            if index is not None:
-                maps.flat[starts[index] : starts[index] + len(row.bits)] = np.frombuffer(row.bits, dtype=np.uint8)
-                maps.n[index], maps.acts[index] = row.n, row.acts
+    stored = stored_maps(conn, {batch for batch, _ in pairs})
+    for pair, row in {**stored, **drawn}.items():
+        index = place.get(pair)
+        if index is not None:
+            maps.flat[starts[index] : starts[index] + len(row.bits)] = np.frombuffer(row.bits, dtype=np.uint8)
+            maps.n[index], maps.acts[index] = row.n, row.acts
     return maps
+
+
+def stored_maps(conn: Connection, batch_ids: Iterable[int]) -> dict[tuple[int, str], Change]:
+    """The bitmaps of these batches by (batch, tally), as changes that change nothing."""
+    return {
+        (row.batch_id, row.tally): Change(
+            row.batch_id, row.tally, row.bits, row.n, row.n, row.acts, len(row.acts or b"")
+        )
+        for chunk in _chunks(sorted(batch_ids))
+        for row in conn.execute(select(tallies).where(tallies.c.batch_id.in_(chunk)))
+    }
+
+
+def without(change: Change, positions: NDArray[np.int64], acts: NDArray[np.int64]) -> Change:
+    """A bitmap without the bits of these positions and without these acts (0 is none)."""
+    bits = np.unpackbits(np.frombuffer(change.bits, dtype=np.uint8), bitorder="little")
+    bits[positions] = 0
+    told = np.frombuffer(change.acts or b"", dtype="<i8")
+    left = told[~np.isin(told, acts)].tobytes() if change.acts is not None else None
+    packed = np.packbits(bits, bitorder="little").tobytes()
+    return change._replace(bits=packed, n=int(bits.sum()), acts=left)
+
+
+def drop_empty(conn: Connection, batch_ids: Iterable[int]) -> None:
+    """Delete the bitmaps and minutes of these batches that count nobody."""
+    for chunk in _chunks(sorted(batch_ids)):
+        conn.execute(delete(tallies).where(tallies.c.batch_id.in_(chunk), tallies.c.n == 0))
+        named = select(batches.c.campaign_id).where(batches.c.id.in_(chunk))
+        conn.execute(delete(counters).where(counters.c.campaign_id.in_(named), counters.c.n <= 0))
 
 
 def write(conn: Connection, changes: Iterable[Change]) -> None:
@@ -274,9 +316,10 @@ def remember_keys(conn: Connection, keys: NDArray[np.int64], now: datetime) -> N
         raise StaleTransition(_COUNTED) from fault
 
 
-def forget_keys(conn: Connection, before: datetime) -> int:
-    """Delete keys last seen before that instant: no ESP repeats an event for weeks. Returns how many."""
-    return conn.execute(delete(event_keys).where(event_keys.c.seen_at < before)).rowcount
+def forget_keys(conn: Connection, before: datetime, limit: int | None = None) -> int:
+    """Delete keys last seen before that instant, at most `limit`: no ESP repeats an event for weeks. How many."""
+    old = select(event_keys.c.key).where(event_keys.c.seen_at < before).limit(limit)
+    return conn.execute(delete(event_keys).where(event_keys.c.key.in_(old))).rowcount
 
 
 def _chunks(items: Iterable[_T], size: int = _LOOK_UP) -> Iterator[list[_T]]:

@@ -10,7 +10,7 @@ says who must not be written to again; here they are asked for.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -20,13 +20,27 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import SendwaveError, StaleTransition
 from sendwave.esp.base import EspAdapter, RawReport
-from sendwave.flow.feedback.counting import Digest, Digestion
+from sendwave.flow.feedback.counting import LEASE, Digest, Digestion
 from sendwave.flow.feedback.reading import read
+from sendwave.flow.feedback.reprocessing import Reprocessed, Reprocessing
 from sendwave.flow.feedback.unsubscribing import Subscriber, unsubscribe, whose
-from sendwave.store import inbox
+from sendwave.store import inbox, leases
 from sendwave.store.database import Database
+from sendwave.store.inbox import Choice
 
-__all__ = ["Digest", "Subscriber", "collect", "digest", "receive", "receive_all", "unsubscribe", "whose"]
+__all__ = [
+    "Choice",
+    "Digest",
+    "Reprocessed",
+    "Subscriber",
+    "collect",
+    "digest",
+    "receive",
+    "receive_all",
+    "reprocess",
+    "unsubscribe",
+    "whose",
+]
 
 LIMIT: Final = 2_000
 """Reports read at once."""
@@ -73,6 +87,24 @@ def collect(db: Database, adapters: Mapping[str, EspAdapter], now: datetime) -> 
     return stored
 
 
+def reprocess(
+    db: Database,
+    engine: Engine,
+    lake: Lake,
+    adapters: Mapping[str, EspAdapter],
+    token_key: bytes,
+    *,
+    choice: Choice,
+    clock: Callable[[], datetime],
+) -> Reprocessed:
+    """Read kept reports again, after a mapping was mended: counts become what they had been with it from the start.
+
+    Everything or nothing; repeated, it changes nothing more. Digests wait meanwhile. Raises Busy while another run is
+    at it, BadInput when reports that were understood before cannot be read any more, FullDisk.
+    """
+    return Reprocessing(db, engine, lake, adapters, token_key, choice, clock).run()
+
+
 def digest(
     db: Database,
     engine: Engine,
@@ -89,7 +121,7 @@ def digest(
     reason, and the feed goes on. Raises FullDisk when the events file cannot be written; nothing is done then.
     """
     with db.read() as conn:
-        reports = inbox.waiting(conn, limit, MAX_BYTES)
+        reports = inbox.waiting(conn, limit, MAX_BYTES) if leases.current(conn, LEASE, now) is None else []
     if not reports:
         return Digest()
     try:

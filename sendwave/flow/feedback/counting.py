@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -22,16 +22,20 @@ from sendwave.flow.feedback.reading import Read
 from sendwave.rules import arrivals as rules
 from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Kinds, Numbers
 from sendwave.rules.columns import BigInteger, Boolean, Integer, String
-from sendwave.store import feeds, files, inbox, journal, suppressions, tallies
+from sendwave.store import feeds, files, inbox, journal, leases, suppressions, tallies
 from sendwave.store.database import Connection, Database
+from sendwave.store.inbox import Found
 from sendwave.store.suppressions import Suppression
-from sendwave.store.tallies import Bucket, Change, Marks, Target
+from sendwave.store.tallies import Bucket, Change, Marked, Marks, Target
 
 RECENT: Final = timedelta(days=30)
 """How far back an event without our token looks for a mail to its address."""
 
 SKEW: Final = timedelta(hours=1)
 """How much earlier than our own clock a provider's may put an event."""
+
+LEASE: Final = "feedback"
+"""Held by whoever reads kept reports again; digests wait for its end."""
 
 _MINUTES: Final = 1 << 32
 """More minutes than there will be: (lane, tally, minute) fits in one integer, for a sort ten times cheaper."""
@@ -52,7 +56,7 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Result:
+class Result:
     """What is about to be committed."""
 
     changes: Sequence[Change]
@@ -68,6 +72,18 @@ class _Result:
         return sum(change.n - (change.was or 0) for change in self.changes)
 
 
+class Ledger:
+    """What was counted before: here by what the store says."""
+
+    def seen(self, conn: Connection, keys: Numbers) -> Numbers:
+        """Those of these event keys that were remembered."""
+        return tallies.seen_keys(conn, keys)
+
+    def mark(self, conn: Connection, marks: Marks, sizes: Mapping[int, int]) -> Marked:
+        """What these events change."""
+        return tallies.mark(conn, marks, sizes)
+
+
 @dataclass(frozen=True)
 class Digestion:
     """One digest: everything is worked out first, against what the store says, then committed if it still says so."""
@@ -77,10 +93,11 @@ class Digestion:
     lake: Lake
     now: datetime
     read: Read
+    ledger: Ledger = field(default_factory=Ledger)
 
     def run(self, token_key: bytes) -> Digest:
         """Count, write the events file, commit; a file that is not committed is removed."""
-        result = self._work_out(*rules.locate(self.read.events, self.read.received(), token_key))
+        result = self.work_out(token_key)
         try:
             faults.point("feedback_file_written")
             suppressed = self._commit(result)
@@ -93,12 +110,14 @@ class Digestion:
             len(read.reports), len(read.failures), len(read.events), result.counted, len(result.lost), suppressed
         )
 
-    def _work_out(self, located: Arrivals, kinds: Kinds) -> _Result:
+    def work_out(self, token_key: bytes) -> Result:
+        """What these reports change; the events file is written, nothing is committed."""
         events = self.read.events
+        located, kinds = rules.locate(events, self.read.received(), token_key)
         with self.db.read() as conn:
             rows, keys = rules.told_keys(located, events, lambda event: self.read.report(event).route)
             fresh = np.ones(len(located), dtype=bool)
-            fresh[rows] = unheard = rules.first_of(keys, tallies.seen_keys(conn, keys))
+            fresh[rows] = unheard = rules.first_of(keys, self.ledger.seen(conn, keys))
             acts = rules.act_keys(located, events)[fresh]
             news = self._recognise(conn, located.only(fresh))
             targets = tallies.targets(conn, np.unique(news.batch[news.batch >= 0]).tolist())
@@ -106,15 +125,16 @@ class Digestion:
             inside = rules.inside(news, sizes)
             placed, lost = news.only(inside), news.only(~inside)
             told = Marks(placed.batch, placed.position, placed.tally, WORDS, acts[inside])
-            new, changes, unseen = tallies.mark(conn, told, sizes)
+            new, changes, unseen, kept = self.ledger.mark(conn, told, sizes)
             stops = stopping.stops(conn, self.read, placed, targets)
         handed = _of_target(placed.batch, targets, lambda target: rules.epoch(target.handed_at))
         placed = replace(placed, at=rules.settle_times(placed, handed))
         keep = new | (rules.IS_REPEATED[placed.tally] & unseen)
-        arrived = self._arrived(placed.only(keep), new[keep], kinds, targets)
+        arrived = self._arrived(placed.only(keep), new[keep], kept[keep], kinds, targets)
         hashes, written = self._write(arrived, [row for row, _ in stops], placed, targets)
         stopped = stopping.stopped(self.read, placed, stops, hashes, lost)
-        return _Result(changes, _buckets(placed.only(new), targets), keys[unheard], located, lost, stopped, written)
+        buckets = _buckets(placed.only(new), targets)
+        return Result(changes, buckets, keys[unheard], located, lost, stopped, written)
 
     def _recognise(self, conn: Connection, news: Arrivals) -> Arrivals:
         """Events without a token, placed at the latest mail to their address by the same route, where there is one."""
@@ -123,11 +143,12 @@ class Digestion:
             index = int(news.event[row])
             address = rules.address_hash(self.read.events[index])
             if address is not None:
-                until = int(news.at[row]) + int(SKEW.total_seconds())
+                until = min(int(news.at[row]) + int(SKEW.total_seconds()), int(news.received[row]))
                 by_route[self.read.report(index).route].append((row, address, until))
         batch, position = news.batch.copy(), news.position.copy()
+        since = min(report.received_at for report in self.read.reports) - RECENT
         for route, sought in by_route.items():
-            paths = tallies.sends_files(conn, route, self.now - RECENT)
+            paths = tallies.sends_files(conn, route, since)
             if paths:
                 found = self._latest(paths, sought)
                 batch[found["row"]], position[found["row"]] = found["batch"], found["position"]
@@ -163,7 +184,7 @@ class Digestion:
         return hashes, written
 
     def _arrived(
-        self, kept: Arrivals, first: NDArray[np.bool_], kinds: Kinds, targets: Mapping[int, Target]
+        self, kept: Arrivals, first: NDArray[np.bool_], acts: Numbers, kinds: Kinds, targets: Mapping[int, Target]
     ) -> pa.Table:
         """The kept events as columns of the lake, the contact apart."""
         events = [self.read.events[index] for index in kept.event.tolist()]
@@ -188,14 +209,16 @@ class Digestion:
             "description": [event.description for event in events],
             "report": self.read.ids()[kept.event],
             "first": first,
+            "act": acts,
         }
         kinds_of = {c.name: _ARROW[type(c.type)] for c in rules.ARRIVED.c}
         return pa.table({name: _column(columns[name], kind) for name, kind in kinds_of.items()})
 
-    def _commit(self, result: _Result) -> int:
+    def _commit(self, result: Result) -> int:
         """Everything at once. Raises StaleTransition when another worker was first; nothing is done then."""
         with self.db.write() as conn:
-            inbox.done(conn, self.read.found, self.now)
+            leases.refuse(conn, LEASE, self.now)
+            inbox.done(conn, found_in(self.read, result), self.now)
             inbox.failed(conn, self.read.failures, self.now)
             for report_id, why in self.read.failures.items():
                 told = {"report": report_id}
@@ -214,7 +237,7 @@ class Digestion:
             faults.point("feedback_counted")
         return stopped
 
-    def _move_feeds(self, conn: Connection, result: _Result) -> None:
+    def _move_feeds(self, conn: Connection, result: Result) -> None:
         unmatched = Counter(self.read.report(index).route for index in result.lost.event.tolist())
         reports = self.read.reports
         latest: dict[str, int] = {}
@@ -222,6 +245,7 @@ class Digestion:
         newest = np.maximum.reduceat(result.located.at, starts) if len(starts) else starts
         for place, at in zip(owners.tolist(), newest.tolist(), strict=True):
             latest[reports[place].route] = max(at, latest.get(reports[place].route, at))
+        words = unknown_words(self.read, result)
         for route in sorted({report.route for report in reports}):
             received = max(report.received_at for report in reports if report.route == route)
             last = None if route not in latest else datetime.fromtimestamp(latest[route], UTC)
@@ -231,15 +255,8 @@ class Digestion:
                 last_event_at=None if last is None else min(last, received),
                 last_received_at=received,
                 unmatched=unmatched[route],
-                unknown_words=self._unknown_words(route, result.located),
+                unknown_words=words.get(route),
             )
-
-    def _unknown_words(self, route: str, located: Arrivals) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for index in np.flatnonzero(located.tally == rules.UNKNOWN).tolist():
-            if self.read.report(index).route == route:
-                found[self.read.events[index].description[:60] or "unknown"] += 1
-        return found
 
 
 def _taken(words: Sequence[object], codes: Numbers, kind: pa.DataType | None = None) -> pa.Array:
@@ -256,6 +273,27 @@ def _of_target(batch: Numbers, targets: Mapping[int, Target], what: Callable[[Ta
     """A number of each event's batch."""
     ids, place = np.unique(batch, return_inverse=True)
     return np.array([what(targets[one]) for one in ids.tolist()], dtype=np.int64)[place]
+
+
+def found_in(read: Read, result: Result) -> dict[int, Found]:
+    """What was found in each report that could be read."""
+    unknown = _per_report(read, result.located.event[result.located.tally == rules.UNKNOWN])
+    lost = _per_report(read, result.lost.event)
+    places = {report.id: place for place, report in enumerate(read.reports)}
+    return {i: Found(n, int(unknown[places[i]]), int(lost[places[i]])) for i, n in read.found.items()}
+
+
+def unknown_words(read: Read, result: Result) -> dict[str, Counter[str]]:
+    """What feeds said in words nobody knows, by route."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for index in result.located.event[result.located.tally == rules.UNKNOWN].tolist():
+        found[read.report(index).route][read.events[index].description[:60] or "unknown"] += 1
+    return found
+
+
+def _per_report(read: Read, events: Numbers) -> Numbers:
+    counted: Numbers = np.bincount(read.owner[events], minlength=len(read.reports))
+    return counted
 
 
 def _buckets(new: Arrivals, targets: Mapping[int, Target]) -> dict[Bucket, int]:

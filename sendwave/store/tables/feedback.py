@@ -29,9 +29,12 @@ inbox = Table(  # what an ESP told us, raw, durable before it is acknowledged
     Column("received_at", Instant, nullable=False),
     Column("status", String(16), nullable=False),  # new | done | failed
     Column("events", Integer, nullable=False, default=0),
+    Column("unknown", Integer, nullable=False, default=0),  # events in words nobody knows
+    Column("unmatched", Integer, nullable=False, default=0),  # events that name none of our messages
     Column("error", Text),
     Column("processed_at", Instant),
     Index("ix_inbox_status", "status", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice: kept events name the report they came with
 )
 
 event_keys = Table(  # events without one of our tokens are known by their own id

@@ -25,6 +25,7 @@ files = Table(  # the lake's registry: a Parquet file that is not listed here do
     Column("details", JSON, nullable=False, default=dict),
     Column("registered_at", Instant, nullable=False),
     Column("retired_at", Instant),  # replaced by a newer file; kept until the janitor removes it
+    Column("removed_at", Instant),  # deleted from disk
     Index("ix_files_dataset_part", "dataset", "part"),
 )
 
