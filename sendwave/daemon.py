@@ -20,7 +20,7 @@ from typing import Any, Final
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from sendwave import log
-from sendwave.clock import Clock, SystemClock
+from sendwave.clock import Clock, SystemClock, wall
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
 from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
@@ -69,6 +69,7 @@ class Daemon:
         self._stop = threading.Event()
         self._policy_stamp: object = None
         self._judging = threading.Lock()
+        self._memory = judge.Memory()  # what the judge need not read again; lost with the process, and nothing with it
         self._fast = False  # whether ticks come often
         self._ticks: Any = None  # the scheduler, while `run` runs
         self._complaints: dict[str, tuple[str, datetime]] = {}  # stage -> what was told last, and when
@@ -104,7 +105,7 @@ class Daemon:
     def judge(self, now: datetime) -> None:
         """Turn counts into verdicts and act on them."""
         with self._judging:
-            judge.judge(self.workspace.db, now=now, reports_delivery=self._reports_delivery)
+            judge.judge(self.workspace.db, now=now, reports_delivery=self._reports_delivery, memory=self._memory)
 
     def release(self, now: datetime) -> None:
         """Open the waves that may open, give back the slots nobody will use."""
@@ -225,7 +226,7 @@ class Daemon:
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
         for name, (_, at_rest) in PERIODS.items():
-            scheduler.add_job(self._guarded(name), "interval", seconds=at_rest, id=name, next_run_time=self.clock.now())
+            scheduler.add_job(self._guarded(name), "interval", seconds=at_rest, id=name, next_run_time=wall())
         self._ticks = scheduler
         return scheduler
 

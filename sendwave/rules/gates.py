@@ -233,7 +233,7 @@ def judge(
         above=weighed.halt.value,
         below=weighed.below,
         alarm=weighed.alarm.value,
-        bar=evidence.bar(float(1 - gate.confidence), cell.tested) if gate.rule is Rule.EVIDENCE else None,
+        bar=gate.bar(cell.tested) if gate.rule is Rule.EVIDENCE else None,
         clear=gate.clear if gate.rule is Rule.EVIDENCE else None,
     )
 

@@ -104,8 +104,8 @@ class PolicySet(Policy):
     def gates_of(self, kind: CampaignType, limits: Mapping[str, Mapping[str, str]] | None = None) -> GateSet:
         """The gate set a campaign type is judged by, with its own overrides applied.
 
-        `limits` ({signal: {"hold": "0.2%", "halt": "0.5%", "since": …}}) are those a person set for one campaign. Raises
-        ValidationError for a limit that is none, or a hold level above the halt level.
+        `limits` ({signal: {"hold": "0.2%", "halt": "0.5%", "since": …}}) are those a person set for one campaign.
+        Raises ValidationError for a limit that is none, or a hold level above the halt level.
         """
         chosen = self.gates[kind.gates.use]
         signals = {**chosen.signals, **kind.gates.signals}

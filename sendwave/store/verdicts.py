@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from sendwave.rules.gates import Decision, Verdict
+from sendwave.rules.gates import Cell, Decision, Verdict
 from sendwave.store import journal
 from sendwave.store.tables import campaigns, verdicts
 from sendwave.store.upsert import upsert as insert_or_update
@@ -37,6 +37,15 @@ class Reading:
     halt_limit: float | None
     sentence: str
     next_look: float | None  # seconds after `at`
+    early: bool = False
+    above: float = 1.0  # evidence against, for: see rules/gates.py
+    alarm: float = 1.0
+    below: float = 1.0
+    bar: float | None = None
+    clear: float | None = None
+    waves: int = 1
+    tested: int = 1
+    points: Sequence[Mapping[str, Any]] = ()  # per restart point: sent, events, messages matured fast, usual, slow
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values; the instant as ISO 8601 text."""
@@ -120,7 +129,31 @@ def evidence(verdict: Verdict) -> dict[str, Any]:
         "halt_limit": verdict.halt_limit,
         "sentence": verdict.sentence,
         "next_look": None if verdict.next_look is None else verdict.next_look.total_seconds(),
+        "early": verdict.early,
+        "above": verdict.above,
+        "alarm": verdict.alarm,
+        "below": verdict.below,
+        "bar": verdict.bar,
+        "clear": verdict.clear,
+        "waves": verdict.cell.waves,
+        "tested": verdict.cell.tested,
+        "points": _points(verdict.cell),
     }
+
+
+def _points(cell: Cell) -> list[dict[str, Any]]:
+    """What was counted per restart point, in order; without mail matured by a curve there are none."""
+    return [
+        {
+            "point": cohort.point,
+            "newest": cohort.sent_at.isoformat(),
+            "sent": cohort.sent,
+            "events": cohort.events,
+            **dict(zip(("fast", "usual", "slow"), (round(m, 3) for m in cohort.matured), strict=True)),
+        }
+        for cohort in cell.cohorts
+        if cohort.matured is not None
+    ]
 
 
 def latest(conn: Connection, campaign_id: int) -> list[Reading]:

@@ -273,14 +273,14 @@ def test_people_of_unknown_fate_count_once_something_came_back_of_them(stand: St
 def test_a_campaign_that_moved_meanwhile_is_left_alone(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     for lane in LANES:
         stand.batch(lane, hard_bounce=300)
-    act = judge._Case.act
+    act = judge.Case.act
 
     def late(self: Any, conn: Any) -> None:
         conn.execute(update(tables.campaigns).values(status="cancelled"))
         act(self, conn)
 
     with monkeypatch.context() as patched:
-        patched.setattr(judge._Case, "act", late)
+        patched.setattr(judge.Case, "act", late)
         assert stand.judge()
     assert stand.status == "sending"  # the transaction was rolled back, the other's change with it
     stand.judge()
