@@ -122,8 +122,10 @@ def _join(db: Database, engine: Engine, lake: Lake, group: Sequence[LakeFile], n
                 written.path.unlink(missing_ok=True)
                 return 0
             files.retire(conn, [file.id for file in group], now)
-            path = lake.relative(written.path)
-            files.register(conn, dataset="events", path=path, rows=written.rows, size=written.bytes, now=now)
+            path, told = lake.relative(written.path), {files.JOINED: [file.id for file in group]}
+            files.register(
+                conn, dataset="events", path=path, rows=written.rows, size=written.bytes, details=told, now=now
+            )
     except BaseException:
         written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
         raise

@@ -13,6 +13,9 @@ from sendwave.errors import Busy
 from sendwave.rules.lifecycle import FINAL
 from sendwave.store.tables import campaigns, files, freezes
 
+JOINED: Final = "joined"
+"""Among a file's details: the ids of those whose rows it holds now, and nothing else."""
+
 _IMPORTS: Final = 0x53454E4457415645
 """Key of the advisory lock (PostgreSQL): the letters SENDWAVE."""
 

@@ -237,6 +237,33 @@ def test_reactions_to_our_own_mailings_are_acts(
     assert summary.unknown_kinds == {"hard_bounce": 1}
 
 
+def test_files_that_became_one_are_not_cleaned_again(
+    world: ScoreWorld, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = SimpleNamespace(id=4, name="lettre-09", channel="email")
+    monkeypatch.setattr(campaigns, "listing", lambda _connection: [sent])
+    rows = [
+        {"contact": who, "campaign": 4, "batch": 8, "position": who, "type": "open", "machine": False,
+         "event_ts": int(ago(now, days=who).timestamp())}
+        for who in (1, 2, 3)
+    ]  # fmt: skip
+
+    def joined(old: list[int], *held: int) -> int:
+        with world.db.write() as connection:
+            registry.retire(connection, old, now)
+        return world.land("events", table("events", [rows[place] for place in held]), **{registry.JOINED: old})
+
+    small = [world.land("events", table("events", rows[:1])), world.land("events", table("events", rows[1:2]))]
+    world.score()
+    one = joined(small, 0, 1)
+    summary = world.score()
+    assert (summary.days_cleaned, summary.mode, summary.changed) == (0, "incremental", 0)
+    new = world.land("events", table("events", rows[2:]))
+    joined([one, new], 0, 1, 2)  # one of them was never looked at
+    summary = world.score()
+    assert (summary.days_cleaned, summary.changed, world.scores[3]) == (3, 1, 4)
+
+
 def test_a_run_that_fails_leaves_no_file_behind(
     world: ScoreWorld, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,9 +54,13 @@ def bring_up_to_date(db: Database, engine: DuckdbEngine, lake: Lake, grid: Grid,
         known, mailings = cleaned.taken_in(connection), _mailings(connection)
     sources = {name: live[name] for name in SOURCES}
     ids = {file.id for files in sources.values() for file in files}
-    anew = known.recipe != recipe(grid) or not known.sources <= ids  # another recipe, or files were replaced
-    taken = frozenset() if anew else known.sources
+    sofar = _sofar(known.sources, [file for files in sources.values() for file in files])
+    anew = known.recipe != recipe(grid) or not sofar <= ids  # another recipe, or files were replaced
+    taken = frozenset() if anew else sofar
     if ids == taken and not anew:
+        if ids != known.sources:
+            with db.write() as connection:
+                cleaned.take_in(connection, recipe(grid), ids)
         return CleanLog(_ordered(live["clean"]), 0)
     cleaner = Cleaner(engine, lake, grid, lake.paths(sources), mailings)
     fresh = lake.paths({name: [file for file in files if file.id not in taken] for name, files in sources.items()})
@@ -69,6 +73,19 @@ def bring_up_to_date(db: Database, engine: DuckdbEngine, lake: Lake, grid: Grid,
         for day in done:
             day.file.path.unlink(missing_ok=True)
         raise
+
+
+def _sofar(known: frozenset[int], live: Sequence[LakeFile]) -> frozenset[int]:
+    """What the clean log is made of, by the ids of now: many small files may have become one with the same rows.
+
+    One that holds rows nobody knows yet is new as a whole; its days are cleaned again.
+    """
+    found = known
+    for file in live:
+        parts = frozenset(file.details.get(registry.JOINED, ()))
+        if parts and file.id not in known:
+            found = found - parts | ({file.id} if parts <= known else set())
+    return found
 
 
 def _days(cleaner: Cleaner, fresh: Mapping[str, Sequence[Path]], clean: Sequence[LakeFile]) -> dict[int, int]:
