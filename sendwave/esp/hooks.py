@@ -26,6 +26,7 @@ from sendwave.rules.events import Cause, Permanence
 from sendwave.rules.units import Duration, parse_duration
 
 _BLOCKS: Final = frozenset({Cause.BLOCKED_REPUTATION, Cause.CONTENT, Cause.POLICY, Cause.THROTTLED})
+_LONGEST: Final = 2_000  # characters of a text that are kept; PostgreSQL indexes up to 2,704 bytes
 _MILLISECONDS: Final = 1e11  # epoch numbers beyond it are milliseconds: as seconds it would be the year 5138
 
 
@@ -146,14 +147,22 @@ def text(document: Mapping[str, Any], *names: str) -> str | None:
     for name in names:
         value = document.get(name)
         if isinstance(value, str):
-            if value:
-                return value
+            if found := storable(value):
+                return found
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
                 return str(value)
             except ValueError:  # more digits than Python writes
                 continue
     return None
+
+
+def storable(value: str) -> str:
+    """A text as every database takes it: no NUL, no half of a surrogate pair, at most 2,000 characters."""
+    value = value[:_LONGEST]
+    if "\0" in value:
+        value = value.replace("\0", "")
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def number(value: Any) -> float | None:
@@ -225,4 +234,4 @@ def meaning(
 
 def described(words: Iterable[str | None]) -> str:
     """What the ESP says about it, the parts that are there."""
-    return ": ".join(" ".join(word.split()) for word in words if word)[:500]
+    return storable(": ".join(" ".join(word.split()) for word in words if word)[:500])

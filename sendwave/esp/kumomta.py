@@ -187,7 +187,7 @@ def _recipient_of(told: dict[str, Any], report: dict[str, Any]) -> str | None:
     for found in (report.get("original_rcpt_to"), told.get("recipient")):
         first = found[0] if isinstance(found, list) and found else found
         if isinstance(first, str) and first:
-            return first
+            return hooks.storable(first)
     return None
 
 

@@ -21,6 +21,7 @@ from typing import Final, TypeGuard
 
 from sendwave.errors import BadInput
 from sendwave.esp import prose, statuses, writers
+from sendwave.esp.hooks import storable
 from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.prose import Prose
 from sendwave.esp.statuses import Status, address, field, words
@@ -329,6 +330,10 @@ def _date(written: str | None, default: datetime) -> datetime:
     return min(found, default)
 
 
+def _stored(value: str | None) -> str | None:
+    return storable(value) if value is not None else None
+
+
 def _event(
     kind: EventType,
     about: _About,
@@ -346,9 +351,9 @@ def _event(
         permanence=permanence,
         cause=cause,
         token=about.token,
-        recipient=recipient,
-        message_id=about.message_id,
-        event_id=about.event_id,
+        recipient=_stored(recipient),
+        message_id=_stored(about.message_id),
+        event_id=_stored(about.event_id),
         enhanced_code=enhanced_code,
-        description=description,
+        description=storable(description),
     )

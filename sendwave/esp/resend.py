@@ -99,7 +99,7 @@ class Adapter(WebAdapter):
             key = base64.b64decode(written.removeprefix("whsec_"))
         except (ValueError, binascii.Error):
             return Refusal("webhook_secret is no base64, as `whsec_…` should be", unset=True)
-        signed = f"{told['id']}.{told['timestamp']}.".encode() + request.body
+        signed = f"{told['id']}.{told['timestamp']}.".encode("utf-8", "surrogatepass") + request.body
         expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
         given = [one.partition(",") for one in told["signature"].split()]
         if not any(version == "v1" and hooks.same(value, expected) for version, _, value in given):
@@ -122,7 +122,11 @@ class Adapter(WebAdapter):
         data, said = hooks.part(told, "data"), told.get("type")
         bounce = hooks.part(data, "bounce")
         to = data.get("to")
-        people = [one for one in to if isinstance(one, str)] if isinstance(to, list) else [hooks.text(data, "to")]
+        people = (
+            [hooks.storable(one) for one in to if isinstance(one, str)]
+            if isinstance(to, list)
+            else [hooks.text(data, "to")]
+        )
         for recipient in people or [None]:
             yield words.event(
                 _meaning(words.look_up(_WORDS, said), bounce),

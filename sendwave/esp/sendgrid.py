@@ -167,7 +167,7 @@ class Adapter(WebAdapter):
             return hooks.check_login(self._settings, request)
         stamp = request.headers.get("x-twilio-email-event-webhook-timestamp", "")
         given = request.headers.get("x-twilio-email-event-webhook-signature", "")
-        if not signatures.ecdsa(key, given, stamp.encode() + request.body):
+        if not signatures.ecdsa(key, given, stamp.encode("utf-8", "surrogatepass") + request.body):
             return Refusal("the signature is missing or wrong", status=403)
         return hooks.check_age(stamp, now, self._settings.webhook_tolerance) or hooks.check_login(
             self._settings, request, signed=True
@@ -185,7 +185,7 @@ class Adapter(WebAdapter):
             permanence, cause, code = _why(kind, told)
             reason = hooks.described([hooks.text(told, "reason", "response")])
         elif kind is EventType.UNKNOWN:
-            reason = f"a word of SendGrid nobody told us: {word}"
+            reason = hooks.described(["a word nobody told us", word if isinstance(word, str) else None])
         machine = told.get("sg_machine_open")
         yield Event(
             kind,

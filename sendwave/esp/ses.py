@@ -354,6 +354,6 @@ def _token(mail: dict[str, Any]) -> str | None:
     """In the tags of event publishing, or the header where headers are included."""
     tags = hooks.part(mail, "tags").get(TOKEN)
     if isinstance(tags, list) and tags and isinstance(tags[0], str):
-        return tags[0]
+        return hooks.storable(tags[0])
     headers = {(hooks.text(h, "name") or "").lower(): hooks.text(h, "value") for h in hooks.rows(mail, "headers")}
     return headers.get(TOKEN_HEADER.lower())

@@ -68,7 +68,9 @@ def event(
         permanence, cause, code = _why(word, reply, about, enhanced)
         description = hooks.described([about, reply if reply != about else None])
     elif word is UNHEARD:
-        description = f"a word nobody told us: {str(said)[:100]}" if isinstance(said, str) else "no word at all"
+        description = (
+            f"a word nobody told us: {hooks.storable(said)[:100]}" if isinstance(said, str) else "no word at all"
+        )
     return Event(
         word.kind,
         hooks.instant(at, received_at),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def test_a_webhook_without_a_secret_believes_nobody(name: str) -> None:
     assert 400 <= refusal.status < 500
 
 
-ODD: list[Any] = [None, True, 10**400, float("nan"), "\ud800", [], {"a": {}}, [[]]]
+ODD: list[Any] = [None, True, 10**400, float("nan"), "\ud800\0" + "9" * 3_000, [], {"a": {}}, [[]]]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -96,6 +97,51 @@ def test_whatever_stands_anywhere_raises_nothing_but_bad_input(name: str) -> Non
                 except BadInput:
                     continue
                 assert all(event.event_at <= RECEIVED for event in events), (path.stem, place, odd)
+                for text in (value for event in events for value in vars_of(event) if isinstance(value, str)):
+                    assert "\0" not in text
+                    assert len(text.encode()) <= 8_000, (path.stem, place, odd)
+
+
+def vars_of(event: Event) -> list[Any]:
+    return [getattr(event, field.name) for field in fields(event)]
+
+
+PUBLIC = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7"
+    "dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g=="
+)
+SECRETS: dict[str, dict[str, str]] = {
+    "mailersend": {"webhook_secret": "s"},
+    "mailgun": {"webhook_secret": "s"},
+    "mandrill": {"webhook_secret": "s", "webhook_url": "https://maisonlune.example/hook"},
+    "resend": {"webhook_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+    "scaleway": {"webhook_topic": "arn"},
+    "sendgrid": {"webhook_public_key": PUBLIC},
+    "ses": {"webhook_topic": "arn"},
+}
+HEADERS = (
+    "authorization", "signature", "svix-id", "svix-timestamp", "svix-signature", "x-mandrill-signature",
+    "x-postal-signature", "x-postal-signature-256", "x-twilio-email-event-webhook-signature",
+    "x-twilio-email-event-webhook-timestamp",
+)  # fmt: skip
+BODIES = [b"", b"{}", b"[", b"\xff", b"a=%ff&event=x", b"[" * 5_000, *(
+    json.dumps({"signature": {"timestamp": "1", "token": "a", "signature": "b", name: odd}}).encode()
+    for name in ("timestamp", "token", "signature") for odd in ODD
+), *(json.dumps({"Type": "Notification", "Message": "{}", "SigningCertURL": odd}).encode() for odd in ODD)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOOKED)
+@pytest.mark.parametrize(
+    "value", ["", "x", "\udcff", "v1,é", "Basic é", "Basic //79", "Bearer \udcff", "9" * 400, "nan"]
+)
+def test_verifying_raises_nothing(name: str, value: str) -> None:
+    login = {"webhook_user": "u", "webhook_password": "p"}
+    for settings_ in (SECRETS.get(name, login), login, {"webhook_token": "t"}):
+        adapter = made(name, **settings_)
+        for body in BODIES:
+            refusal = adapter.verify(WebRequest(body, dict.fromkeys(HEADERS, value)), RECEIVED)
+            assert refusal is not None
+            assert 400 <= refusal.status < 600
 
 
 WORDS = sorted({word for path in SAMPLES for word in json.dumps(json.loads(path.read_text())["body"]).split('"')[1::2]})
