@@ -119,7 +119,7 @@ def report(
         tiers=pooling.rows(found, pooling.by_tier, order, labels, asked.worth),
         groups=groups,
         total=pooling.total(found, asked.worth),
-        cutoffs=pooling.cutoffs(found, order, asked.worth),
+        cutoffs=_cutoffs(found, order, asked),
         coverage=met if met is not None and met.lines else None,
         notes=[*(note for source in found for note in source.notes), *_strangers(found, order)],
     )
@@ -206,6 +206,13 @@ class _Desk:
                 )
             by = found
         return rules.group_of(by, width=breakdown.width, bands=breakdown.bands)
+
+
+def _cutoffs(sources: Sequence[Gathered], order: Sequence[str], asked: Question) -> dict[str, Cutoff]:
+    """By tier; by group where an experiment knows no tiers."""
+    if asked.breakdown.by != "tier" and {key[0] for source in sources for key in source.figures} == {""}:
+        return pooling.cutoffs(sources, pooling.by_group, _natural(sources, ()), asked.worth)
+    return pooling.cutoffs(sources, pooling.by_tier, order, asked.worth)
 
 
 def _natural(sources: Sequence[Gathered], tiers: Sequence[str]) -> list[str]:

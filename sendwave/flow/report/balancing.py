@@ -59,10 +59,11 @@ def balances(session: Session, contacts: Sequence[Path]) -> tuple[Alike, ...]:
         cell[row["tier"], row["arm"]] = cell.get((row["tier"], row["arm"]), 0) + row["people"]
         sides[row["attribute"], row["tier"], row["arm"]] += row["people"]
     found = []
-    for name, values in counted.items():
+    for name in names:
+        values = counted[name]
         if len(values) > DISTINCT:
             continue
-        frequent = sorted(values, key=lambda value: -sum(values[value].values()))[:VALUES]
+        frequent = sorted(values, key=lambda value: (-sum(values[value].values()), value))[:VALUES]
         tiers = sorted({tier for attribute, tier, _ in sides if attribute == name})
         for value in frequent:
             strata = [_split(values[value], sides, name, tier) for tier in tiers]

@@ -79,7 +79,7 @@ class Mailing:
         campaign, until = self.records.campaign, int(self.question.until.timestamp())
         with self._session({}) as session:
             spans = session.read(rules.spans_statement(campaign.id)).to_pylist()
-            sizes = session.read(rules.sizes_statement(self.group)).to_pylist()
+            sizes = sorted(session.read(rules.sizes_statement(self.group)).to_pylist(), key=_by_text)
         windows = self._windows(spans, {row["tier"] for row in sizes}, until)
         with self._session(windows) as session:
             bought = self._bought(session, windows, until) if windows else []
@@ -160,7 +160,8 @@ class Mailing:
         counted = self.records.ledger.count(session.stream(statement, batch_rows=1_000_000))
         told = any(word & bit(Tally.DELIVERED) for words in counted.values() for word in words)
         cost = self.question.worth.message(self.records.campaign.channel)
-        return {key: of_words(words, reports_delivery=told, cost=cost) for key, words in counted.items()}
+        ordered = sorted(counted.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+        return {key: of_words(words, reports_delivery=told, cost=cost) for key, words in ordered}
 
     def _put_together(
         self, sizes: Sequence[Mapping[str, Any]], bought: Sequence[Bought], messages: Mapping[Key, Figures]
@@ -184,7 +185,7 @@ class Mailing:
                 arms[part.key, part.arm] = arms[part.key, part.arm] + part.assigned(subtract=subtract)
             elif part.arm == LEFT_OUT:
                 others[part.key] = others[part.key] + part.assigned(subtract=subtract)
-        keys = {key for key, _ in arms}
+        keys = sorted({key for key, _ in arms}, key=lambda key: (key[0], key[1] or ""))
         compared = {key: Compared({MAILING: arms[key, GIVEN]}, arms[key, CONTROL]) for key in keys}
         return dict(figures), compared, dict(others)
 
@@ -231,7 +232,7 @@ class Bought:
         amounts = self.columns["assigned_amount"]
         if subtract:
             amounts = amounts + self.columns["returned_amount"]
-        return Arm(0, None, int((self.columns["assigned"] > 0).sum()), amounts[amounts != 0])
+        return Arm(0, None, int((self.columns["assigned"] > 0).sum()), np.sort(amounts[amounts != 0]))
 
     def own(self, *, subtract: bool) -> Figures:
         """What those written to did after their own message."""
@@ -273,7 +274,14 @@ def _split(table: pa.Table) -> list[Bought]:
             known[int(code.indices[int(rows[0])].as_py())] for code, known in zip(codes, values, strict=True)
         )
         found.append(Bought((tier, group), arm, bool(compared), {name: c[rows] for name, c in columns.items()}))
-    return found
+    return sorted(found, key=lambda part: (part.key[0], part.key[1] or "", part.arm, part.compared))
+
+
+def _by_text(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Rows in one order whatever the engine's: sums of fractions depend on it in their last digit."""
+    return tuple(
+        "" if row[name] is None else str(row[name]) for name in ("tier", "grp", "arm", "excluded_by", "compared")
+    )
 
 
 def _excluded(sizes: Sequence[Mapping[str, Any]]) -> dict[Key, dict[str, int]]:

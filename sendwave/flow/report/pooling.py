@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sendwave.flow.report.figures import Figures
-from sendwave.flow.report.sources import MAILING, Compared, Gathered, Key
+from sendwave.flow.report.sources import Compared, Gathered, Key
 from sendwave.rules.breakeven import Cutoff, Judged, Prices, cut
 from sendwave.rules.lift import Arm, Lift, Strata, rate_lift, revenue_lift
 from sendwave.rules.worth import Worth
@@ -103,14 +103,14 @@ def measured(strata: Strata, worth: Worth) -> list[Lift]:
     return [lift for lift in (*shares, revenue_lift(strata, level, cap)) if lift is not None]
 
 
-def cutoffs(sources: Sequence[Gathered], order: Sequence[str], worth: Worth) -> dict[str, Cutoff]:
-    """The cut-off of each channel that has messages."""
+def cutoffs(sources: Sequence[Gathered], place: Place, order: Sequence[str], worth: Worth) -> dict[str, Cutoff]:
+    """The cut-off of each channel that has messages, over places in that order, the most engaged first."""
     found = {}
     for channel in dict.fromkeys(source.channel for source in sources):
         own = [source for source in sources if source.channel == channel]
-        known = {key[0] for source in own for key in source.figures}
+        known = {place(key) for source in own for key in source.figures}
         tiers = [tier for tier in order if tier in known] + sorted(known - set(order))
-        judged = [_judged(own, tier) for tier in tiers]
+        judged = [_judged(own, place, tier) for tier in tiers]
         cap = None if worth.winsorise is None else float(worth.winsorise)
         found[channel] = cut(judged, _prices(worth, channel), float(worth.confidence), cap)
     return found
@@ -121,20 +121,15 @@ def _prices(worth: Worth, channel: str) -> Prices:
     return Prices(float(worth.margin), worth.message(channel), *harm)
 
 
-def _judged(sources: Iterable[Gathered], tier: str) -> Judged:
-    figures, strata = Figures(), []
+def _judged(sources: Iterable[Gathered], place: Place, name: str) -> Judged:
+    figures: Figures = Figures()
+    strata: dict[tuple[str, str], tuple[Arm, Arm]] = {}
     for source in sources:
-        pairs = [pair for key, pair in source.compared.items() if key[0] == tier]
         for key, one in source.figures.items():
-            if key[0] == tier:
+            if place(key) == name:
                 figures += one
-        given, control = Arm(), Arm()
-        for pair in pairs:
-            given, control = given + pair.given, control + pair.control
-        strata.append((given, control))
-    return Judged(tier, strata, figures.accepted, figures.unsubscribed, figures.complained)
-
-
-def has_arms(sources: Sequence[Gathered]) -> bool:
-    """Whether there are arms other than that of a campaign."""
-    return any(arm != MAILING for source in sources for pair in source.compared.values() for arm in pair.arms)
+        for key, pair in source.compared.items():
+            if place(key) == name:
+                given, control = strata.get((source.name, key[0]), (Arm(), Arm()))
+                strata[source.name, key[0]] = (given + pair.given, control + pair.control)
+    return Judged(name, list(strata.values()), figures.accepted, figures.unsubscribed, figures.complained)

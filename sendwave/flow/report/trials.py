@@ -33,7 +33,7 @@ def gather(engine: Engine, paths: Sequence[Path], name: str, question: Question,
     """Everything a report says about it. Raises NotFound for an unknown attribute or arm, BadInput without control."""
     group = _group(question, columns)
     with engine.session({"experiments": paths}) as session:
-        sizes = session.read(rules.experiment_sizes(name, group)).to_pylist()
+        sizes = sorted(session.read(rules.experiment_sizes(name, group)).to_pylist(), key=_place)
         bought = session.read(rules.experiment_buyers(name, group))
     left = _control(name, sizes, question.control)
     amounts = dict(_amounts(bought))
@@ -51,6 +51,10 @@ def gather(engine: Engine, paths: Sequence[Path], name: str, question: Question,
     tiny = sum(pair.control.people for pair in compared.values())
     notes = [Note("tiny_control", {"id": name, "count": tiny})] if tiny < 30 else []
     return Gathered(name, name, "experiment", CHANNEL, figures, compared, notes=notes)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["tier"], row["grp"] or "", row["arm"]
 
 
 def _by_arm(item: tuple[tuple[Key, str], Arm]) -> str:
@@ -95,7 +99,7 @@ def _amounts(bought: pa.Table) -> Iterator[tuple[tuple[str, str | None, str], An
     for tier, group, arm, amount in zip(*columns, strict=True):
         found[tier, group, arm].append(amount)
     for key, amounts in found.items():
-        yield key, np.array(amounts, dtype=np.int64)
+        yield key, np.sort(np.array(amounts, dtype=np.int64))
 
 
 def _figures(pair: Compared, cost: float) -> Figures:
