@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+from sendwave.errors import BadInput
+
+VARIABLE: Final = "SENDWAVE_CLOCK"
+"""Environment variable of a rehearsal: `60x from 2026-03-02T09:00:00+00:00`; every process that has it agrees."""
+
+_PACE: Final = re.compile(r"(\d+(?:\.\d+)?)x from (\S+)")
 
 
 class Clock(Protocol):
@@ -19,14 +29,50 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Time that runs `speed` times as fast from an instant on: an hour in a minute, for rehearsals."""
+
+    speed: float
+    since: datetime
+
+    def at(self, wall: datetime) -> datetime:
+        """What the clock shows at that instant of the machine's own time."""
+        return wall if wall <= self.since else self.since + (wall - self.since) * self.speed
+
+    def __str__(self) -> str:
+        return f"{self.speed:g}x from {self.since.isoformat()}"
+
+
+def pace(written: str) -> Pace:
+    """The pace in a text as `VARIABLE` has it. Raises BadInput."""
+    found = _PACE.fullmatch(written.strip())
+    try:
+        since = datetime.fromisoformat(found[2]) if found else None
+    except ValueError:
+        since = None
+    if found is None or since is None or since.tzinfo is None or not 0 < float(found[1]) <= 1e6:
+        raise BadInput(f"{VARIABLE}={written!r}: write for instance `60x from 2026-03-02T09:00:00+00:00`, or unset it")
+    return Pace(float(found[1]), since)
+
+
 class SystemClock:
-    """Wall-clock time of this machine."""
+    """Wall-clock time of this machine, at the pace of `VARIABLE` where it is set. Raises BadInput for a wrong one."""
+
+    def __init__(self, kept: Pace | None = None) -> None:
+        told = os.environ.get(VARIABLE)
+        self.pace = kept or (pace(told) if told else None)
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return wall() if self.pace is None else self.pace.at(wall())
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(seconds if self.pace is None else seconds / self.pace.speed)
+
+
+def wall() -> datetime:
+    """The machine's own time, whatever the pace: for timers of libraries, which know no other."""
+    return datetime.now(UTC)
 
 
 class VirtualClock:

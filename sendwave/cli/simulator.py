@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from sendwave.cli.output import emit_json
+from sendwave.clock import VARIABLE
 
 
 @click.command("esp-simulator")
@@ -22,7 +23,7 @@ from sendwave.cli.output import emit_json
 )
 @click.option("--smtp-port", type=click.IntRange(0, 65535), default=2587, show_default=True, help="Of the relay.")
 @click.option(
-    "--speed", type=click.FloatRange(0.01, 1e6), default=1.0, show_default=True, help="3600: an hour takes a second."
+    "--speed", type=click.FloatRange(0.01, 1e6), default=1.0, show_default=True, help="60: an hour takes a minute."
 )
 @click.option("--route", "name", default="rehearsal", show_default=True, help="Name of the route it prints.")
 @click.option("--json", "as_json", is_flag=True, help="Print the route as JSON, nothing else.")
@@ -44,7 +45,7 @@ def esp_simulator(
     )
     with running:
         if as_json:
-            emit_json({"url": running.url, "route": running.route})
+            emit_json({"url": running.url, "route": running.route, "clock": str(running.pace or "")})
         else:
             _introduce(running, name, provider, webhook)
         _until_told()
@@ -55,6 +56,8 @@ def _introduce(running: Any, name: str, provider: str, webhook: str | None) -> N
     click.echo("\nroutes:                      # in sendwave.yaml\n" + _yaml({name: running.route}, "  "))
     if webhook is None and "queue_url" not in running.route:
         click.secho("no --webhook: nothing is told; truth and levers work all the same", fg="yellow")
+    if running.pace is not None:
+        click.echo(f"\nexport {VARIABLE}='{running.pace}'   # in every shell of this rehearsal")
     click.echo(f"\ntruth     curl {running.url}/_truth            everybody: /_truth?people=1")
     click.echo(f"mend      curl {running.url}/_control/scenario -d healthy")
     click.echo(f'outage    curl {running.url}/_control/outage -d \'{{"how": "paused", "lasts": "10m"}}\'')

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -45,9 +45,9 @@ def chance(seed: int, *about: object) -> float:
 class Fates:
     """Decides, for the mails of one call at a time."""
 
-    def __init__(self, scenario: Scenario, at_hand_over: frozenset[str], *, speed: float) -> None:
-        """`at_hand_over`: verdicts the provider can give person by person. `speed` shortens all delays."""
-        self._scenario, self._at_hand_over, self._speed = scenario, at_hand_over, speed
+    def __init__(self, scenario: Scenario, at_hand_over: frozenset[str]) -> None:
+        """`at_hand_over`: verdicts the provider can give person by person."""
+        self._scenario, self._at_hand_over = scenario, at_hand_over
         self._world = World(
             scenario=scenario.like,
             seed=scenario.seed,
@@ -86,10 +86,10 @@ class Fates:
             elif outcome[Kind.refused, place]:
                 self._turn_away(fate, now)
             if fate.taken and not fate.acts:
-                fate.acts.append((ACCEPTED, self._after(_SOON, now)))
+                fate.acts.append((ACCEPTED, now + timedelta(seconds=_SOON)))
         drawn = self._world.fate(batch, outcome, now)
         for position, kind, at in zip(drawn.position.tolist(), drawn.kind.tolist(), drawn.at.tolist(), strict=True):
-            fates[position].acts.append((Kind(kind).name, self._after(at - now.timestamp(), now)))
+            fates[position].acts.append((Kind(kind).name, datetime.fromtimestamp(at, UTC)))
 
     def _play(self, script: Sequence[str], column: NDArray[np.bool_], fate: Fate, now: datetime) -> None:
         """Put a script into the person's column of the outcome."""
@@ -105,7 +105,7 @@ class Fates:
             elif word == UNANSWERED:
                 fate.verdict = UNANSWERED
             elif word == "resubscribe":
-                fate.acts += [(ACCEPTED, self._after(_SOON, now)), (word, self._after(_BACK, now))]
+                fate.acts += [(ACCEPTED, now + timedelta(seconds=_SOON)), (word, now + timedelta(seconds=_BACK))]
             elif word in Kind.__members__ and Kind[word] not in AT_HAND_OVER:
                 column[Kind[word]] = True
 
@@ -114,11 +114,7 @@ class Fates:
         if REFUSED in self._at_hand_over:
             fate.verdict = REFUSED
         else:
-            fate.acts.append((REFUSED, self._after(_SOON, now)))
-
-    def _after(self, seconds: float, now: datetime) -> datetime:
-        """That much later, on the clock of the rehearsal."""
-        return now + timedelta(seconds=seconds / self._speed)
+            fate.acts.append((REFUSED, now + timedelta(seconds=_SOON)))
 
 
 def _provider(address: str) -> str:

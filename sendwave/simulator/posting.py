@@ -33,10 +33,10 @@ class Parcel:
 class Posting:
     """What waits to be told. Safe for several threads."""
 
-    def __init__(self, provider: Provider, scenario: Scenario, truth: Truth, *, url: str, speed: float) -> None:
+    def __init__(self, provider: Provider, scenario: Scenario, truth: Truth, *, url: str) -> None:
         """`url` is where webhooks go: some providers sign it."""
         self._provider, self._hooks, self._seed = provider, scenario.webhooks, scenario.seed
-        self._truth, self._url, self._speed = truth, url, speed
+        self._truth, self._url = truth, url
         self._queue: list[tuple[datetime, int, Act | Parcel]] = []
         self._order, self._lock = count(), threading.Lock()
         self._began: datetime | None = None
@@ -77,9 +77,9 @@ class Posting:
         wait = chance(self._seed, "wait", act.id) * _DISORDER if drawn(float(hooks.disorder), "disorder") else 0.0
         if drawn(float(hooks.late), "late"):
             wait += hooks.late_by.total_seconds()
-        self._push(act.at + self._short(wait), act)
+        self._push(act.at + timedelta(seconds=wait), act)
         if drawn(float(hooks.duplicates), "twice"):
-            self._push(act.at + self._short(wait + chance(self._seed, "again", act.id) * _AGAIN), act)
+            self._push(act.at + timedelta(seconds=wait + chance(self._seed, "again", act.id) * _AGAIN), act)
 
     def due(self, now: datetime) -> list[Parcel]:
         """The requests that leave now; each must come back through `answered`."""
@@ -114,7 +114,7 @@ class Posting:
             self._truth.lost(parcel.acts)
             return
         with self._lock:
-            self._push(now + self._short(wait), Parcel(None, parcel.acts, parcel.attempt + 1))
+            self._push(now + timedelta(seconds=wait), Parcel(None, parcel.acts, parcel.attempt + 1))
 
     def waiting(self) -> int:
         """Events and requests whose time has not come."""
@@ -145,18 +145,13 @@ class Posting:
             if chance(self._seed, "forge", about) < float(self._hooks.forgeries):
                 self._push(now, Parcel(self._provider.forged(parcel.post), parcel.acts, ours=False))
             if chance(self._seed, "replay", about) < float(self._hooks.replays):
-                self._push(now + self._short(_DAY), Parcel(parcel.post, parcel.acts, ours=False))
+                self._push(now + timedelta(seconds=_DAY), Parcel(parcel.post, parcel.acts, ours=False))
 
     def _away(self, now: datetime) -> bool:
-        return self._began is not None and any(
-            self._short(outage.after.total_seconds())
-            <= now - self._began
-            < self._short((outage.after + outage.lasts).total_seconds())
-            for outage in self._hooks.outages
-        )
+        if self._began is None:
+            return False
+        passed = now - self._began
+        return any(outage.after <= passed < outage.after + outage.lasts for outage in self._hooks.outages)
 
     def _push(self, due: datetime, item: Act | Parcel) -> None:
         heapq.heappush(self._queue, (due, next(self._order), item))
-
-    def _short(self, seconds: float) -> timedelta:
-        return timedelta(seconds=seconds / self._speed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from sendwave.clock import Clock, SystemClock
+from sendwave.clock import Clock, Pace, SystemClock, wall
 from sendwave.simulator import providers
 from sendwave.simulator.keys import Keys
 from sendwave.simulator.mail import Postman, Relay
@@ -29,22 +29,26 @@ class Rehearsal:
         speed: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
-        """Port 0 takes any free one. Raises NotFound, BadInput or Busy for what cannot be."""
+        """Port 0 takes any free one; `speed` is how many times as fast time runs here.
+
+        Raises NotFound, BadInput or Busy for what cannot be.
+        """
         spoken = scenario if isinstance(scenario, Scenario) else load(scenario)
-        clock = clock or SystemClock()
+        ticking = SystemClock(Pace(speed, wall()) if speed != 1 else None)
+        self.clock, self.pace = clock or ticking, ticking.pace
         self.keys = Keys()
-        self.service = Service(providers.find(provider)(self.keys), spoken, hook=webhook or "", speed=speed)
+        self.service = Service(providers.find(provider)(self.keys), spoken, hook=webhook or "")
         queue = Queue(self.service.posting) if provider == "ses" and webhook is None else None
         by_mail = provider == "smtp"
         self.server = Server(
             self.service,
             host=host,
             port=port,
-            clock=clock,
+            clock=self.clock,
             extra=queue.answer if queue else None,
             deliver=Postman(webhook) if by_mail and webhook else None,
         )
-        self.relay = Relay(self.service, host=host, port=smtp_port, clock=clock) if by_mail else None
+        self.relay = Relay(self.service, host=host, port=smtp_port, clock=self.clock) if by_mail else None
 
     @property
     def url(self) -> str:

@@ -1,7 +1,7 @@
 """A rehearsal's scenario: what becomes of mails, what the ESP does to calls, and how its webhooks behave.
 
 A name is one of the worlds shipped with the simulated ESP (`healthy`, `bad-list` …); a file is YAML with any of these
-keys. Durations are those of the real world: `--speed` shortens them all.
+keys. Durations are those of the real world: `--speed` lets time itself run faster.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class Server:
     def _trouble(self, request: Request, now: datetime) -> dict[str, Any]:
         wanted = ApiOutage.model_validate(request.document)
         self.service.trouble(wanted.how, wanted.lasts, now)
-        return {"how": wanted.how, "seconds": wanted.lasts.total_seconds() / self.service.speed}
+        return {"how": wanted.how, "seconds": wanted.lasts.total_seconds()}
 
     def _hurry(self, _: Request, now: datetime) -> dict[str, Any]:
         return {"hurried": self.service.posting.hurry(now)}

@@ -32,12 +32,12 @@ class _Remembered:
 class Service:
     """One account at one provider. Safe for several threads."""
 
-    def __init__(self, provider: Provider, scenario: Scenario, *, hook: str = "", speed: float = 1.0) -> None:
-        """`hook` is the URL events are posted to, `speed` by how much all durations are shortened."""
-        self.provider, self.scenario, self.speed = provider, scenario, speed
+    def __init__(self, provider: Provider, scenario: Scenario, *, hook: str = "") -> None:
+        """`hook` is the URL events are posted to."""
+        self.provider, self.scenario = provider, scenario
         self.truth = Truth()
-        self.posting = Posting(provider, scenario, self.truth, url=hook, speed=speed)
-        self._fates = Fates(scenario, provider.at_hand_over, speed=speed)
+        self.posting = Posting(provider, scenario, self.truth, url=hook)
+        self._fates = Fates(scenario, provider.at_hand_over)
         self._lock = threading.Lock()
         self._began: datetime | None = None
         self._recent: deque[datetime] = deque()
@@ -51,13 +51,13 @@ class Service:
         """Go on with another scenario; what was decided stays."""
         with self._lock:
             self.scenario = scenario
-            self._fates = Fates(scenario, self.provider.at_hand_over, speed=self.speed)
+            self._fates = Fates(scenario, self.provider.at_hand_over)
             self.posting.mend(scenario)
 
     def trouble(self, how: str, lasts: timedelta, now: datetime) -> None:
         """An outage from now on, of a kind of `ApiOutage.how`."""
         with self._lock:
-            self._extra.append((now, now + lasts / self.speed, how))
+            self._extra.append((now, now + lasts, how))
 
     def outage(self, now: datetime) -> str | None:
         """What kind of outage there is, None when the API is well."""
@@ -70,8 +70,8 @@ class Service:
         return next((o.how for o in self.scenario.calls.outages if self._is_on(o, self._began, now)), None)
 
     def _is_on(self, outage: ApiOutage, began: datetime, now: datetime) -> bool:
-        since = began + outage.after / self.speed
-        return since <= now < since + outage.lasts / self.speed
+        since = began + outage.after
+        return since <= now < since + outage.lasts
 
     def take(self, request: Request, now: datetime) -> Reply | None:
         """The answer to a call; None where none comes."""
@@ -104,7 +104,7 @@ class Service:
         calls = self.scenario.calls
         fates, reply = self._accept(mails, now)
         if key is not None and self.provider.key_life is not None:
-            until = now + self.provider.key_life / self.speed
+            until = now + self.provider.key_life
             self._keys[key] = _Remembered(hashlib.blake2b(request.body).digest(), reply, until)
         mute = any(fate.verdict == UNANSWERED for fate in fates)
         if mute or trouble == "silent" or self._drawn(request, "silent", float(calls.unanswered)):
@@ -128,7 +128,7 @@ class Service:
         calls = self.scenario.calls
         self._attempts[self._digest(request)] += 1
         if calls.limit is not None:
-            since = now - calls.limit.per / self.speed
+            since = now - calls.limit.per
             while self._recent and self._recent[0] <= since:
                 self._recent.popleft()
             if len(self._recent) >= calls.limit.calls:
@@ -137,11 +137,11 @@ class Service:
             self._recent.append(now)
         if self._drawn(request, "busy", float(calls.busy)):
             told = calls.retry_after
-            return self.provider.busy(None if told is None else told.total_seconds() / self.speed)
+            return self.provider.busy(None if told is None else told.total_seconds())
         return self.provider.stopped() if self._is_over_quota(mails, now) else None
 
     def _is_over_quota(self, mails: int, now: datetime) -> bool:
-        while self._sent and self._sent[0][0] <= now - _DAY / self.speed:
+        while self._sent and self._sent[0][0] <= now - _DAY:
             self._sent.popleft()
         quota = self.scenario.calls.quota
         return quota is not None and sum(n for _, n in self._sent) + mails > quota
@@ -174,5 +174,5 @@ class Service:
 
     def document(self, *, everybody: bool = False) -> dict[str, Any]:
         """The truth, and what still waits to be told."""
-        about = {"provider": self.provider.name, "speed": self.speed, "waiting": self.posting.waiting()}
+        about = {"provider": self.provider.name, "waiting": self.posting.waiting()}
         return about | self.truth.document(everybody=everybody)

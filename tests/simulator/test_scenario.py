@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ def mails(count: int, domain: str = "orange.fr", tag: str = "wave-1") -> list[Ma
 
 
 def kinds(scenario: Scenario, now: datetime, some: list[Mail]) -> Counter[str]:
-    fates = Fates(scenario, EVERY, speed=1).decide(some, now)
+    fates = Fates(scenario, EVERY).decide(some, now)
     return Counter(kind for fate in fates for kind, _ in fate.acts)
 
 
@@ -68,26 +68,17 @@ def test_an_incident_knows_the_provider_and_the_wave(now: datetime) -> None:
 
 def test_a_tier_is_given_by_pattern(now: datetime) -> None:
     scenario = read("like: bad-tail\ntiers: [{match: 'p1*', tier: frozen}]\n")
-    fates = Fates(scenario, EVERY, speed=1).decide(mails(2000), now)
+    fates = Fates(scenario, EVERY).decide(mails(2000), now)
     bounced = [n for n, fate in enumerate(fates) if any(kind == "hard_bounce" for kind, _ in fate.acts)]
     frozen = [n for n in bounced if str(n).startswith("1")]
     assert len(frozen) > len(bounced) / 2 > 40
 
 
-def test_speed_shortens_what_is_waited_for(now: datetime) -> None:
-    scenario = read("script: [{match: '*', outcome: complaint}]")
-    slow = Fates(scenario, EVERY, speed=1).decide(mails(50), now)
-    fast = Fates(scenario, EVERY, speed=3600).decide(mails(50), now)
-    last = max(at for fate in slow for _, at in fate.acts) - now
-    assert last > timedelta(hours=10)
-    assert max(at for fate in fast for _, at in fate.acts) - now == pytest.approx(last / 3600, abs=timedelta(seconds=1))
-
-
 def test_what_cannot_be_said_at_hand_over_is_told_later(now: datetime) -> None:
     scenario = read("script: [{match: 'p0*', outcome: refused}, {match: 'p1*', outcome: later}]")
-    at_once = Fates(scenario, EVERY, speed=1).decide(mails(2), now)
+    at_once = Fates(scenario, EVERY).decide(mails(2), now)
     assert [fate.verdict for fate in at_once] == [REFUSED, LATER]
     assert not any(fate.taken for fate in at_once)
-    refused, late = Fates(scenario, frozenset(), speed=1).decide(mails(2), now)
+    refused, late = Fates(scenario, frozenset()).decide(mails(2), now)
     assert [kind for kind, _ in refused.acts] == [REFUSED]
     assert {kind for kind, _ in late.acts} == {"accepted", "deferred", "delivered"}

@@ -154,7 +154,7 @@ def test_webhooks_are_posted_by_themselves_and_again_when_not_taken(tmp_path: Pa
     with webhook(503, 503) as (url, bodies), Rehearsal("postmark", script, webhook=url, speed=100_000) as running:
         write_content(tmp_path)
         adapter = esp.make(running.route, route="main", home=tmp_path, token_key=KEY)
-        adapter.submit(submission("a@b.example", now=running.server._clock.now()))
+        adapter.submit(submission("a@b.example", now=running.clock.now()))
         truth = running.service.truth
         until(lambda: truth.posts["stored"] == 1)
         adapter.close()
@@ -193,15 +193,15 @@ def test_a_relay_returns_genuine_reports_by_mail(tmp_path: Path) -> None:
     with Rehearsal("smtp", Scenario.model_validate(script), speed=1e6) as running:
         route = {**running.route, "bounces": {"maildir": "mail", "listen": f"lmtp://127.0.0.1:{port}"}}
         adapter: Any = esp.make(route, route="main", home=tmp_path, token_key=KEY)
-        list(adapter.poll(running.server._clock.now()))  # its listener starts
+        list(adapter.poll(running.clock.now()))  # its listener starts
         deliver = Postman(f"lmtp://127.0.0.1:{port}")
         batch = submission(
-            *[f"{word}.1@orange.example" for word in words], "anne@gmail.example", now=running.server._clock.now()
+            *[f"{word}.1@orange.example" for word in words], "anne@gmail.example", now=running.clock.now()
         )
         receipt = adapter.submit(batch)
         assert [one.index for one in receipt.refused] == [0]
         assert [one.index for one in receipt.deferred] == [1]
-        later = running.server._clock.now() + timedelta(days=1)
+        later = running.clock.now() + timedelta(days=1)
         for parcel in running.service.posting.due(later):
             assert parcel.post is not None
             assert deliver(parcel.post) == 200
