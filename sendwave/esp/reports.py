@@ -31,7 +31,11 @@ from sendwave.rules.token import verify
 
 _VERP: Final = re.compile(r"\bb-([0-9a-f]{40})@", re.IGNORECASE)
 _MESSAGE_ID: Final = re.compile(r"<([0-9a-f]{40})@", re.IGNORECASE)
-_UNSUBSCRIBE: Final = re.compile(r"\bunsubscribe-([0-9a-f]{40})\b", re.IGNORECASE)
+_UNSUBSCRIBE: Final = re.compile(  # the subject our List-Unsubscribe asks for, and what people write
+    r"(?:re:)?\s*(?:unsubscribe|opt[ -]?out|d[ée]sinscription|d[ée]sabonne(?:r|ment)|abmeld(?:en|ung))"
+    r"(?:-([0-9a-f]{40}))?\s*",
+    re.IGNORECASE,
+)
 _ENVELOPE: Final = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
 _DEEPEST: Final = 200  # parts of a mail that are looked at
 _RETURNED: Final = frozenset({"message/rfc822", "message/global", "message/partial"})
@@ -103,8 +107,8 @@ def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> It
         yield _complaint(_fields(feedback), returned, about)
     elif _is_junk_report(mail, returned):
         yield _event(EventType.COMPLAINT, about, recipient=address(field(returned, "X-HmXmrOriginalRecipient")))
-    elif (asked := _UNSUBSCRIBE.search(field(mail, "Subject") or "")) is not None:
-        token = _ours(asked[1], token_key)
+    elif (asked := _UNSUBSCRIBE.fullmatch(writers.subject(mail).strip()[:200])) is not None:
+        token = _ours(asked[1], token_key) if asked[1] else about.token
         yield _event(EventType.UNSUBSCRIBE, replace(about, token=token), recipient=address(field(mail, "From")))
     elif found := [status for kind in _STATUS if kind in kinds for status in statuses.read(kinds[kind])]:
         told = _recipients(mail, said, returned)
