@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from sendwave.rules import evidence
-from sendwave.rules.cells import EVENTS, FAST, MIDDLE, SENT, SLOWLY, Book, Codes, Numbers
+from sendwave.rules.cells import EVENTS, FAST, MIDDLE, SENT, SLOWLY, Book, Numbers
 from sendwave.rules.evidence import STAGES, Against, Balance
 from sendwave.rules.gates import ALARM, Cell, Cohort, Gate, Rule, levels
 from sendwave.rules.maturity import USUAL, Curve, Tempo
@@ -35,14 +35,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """Evidence (logarithms) by signal, lane (the last one: all open lanes) and wave; the points that carry it."""
+    """Evidence (logarithms) by signal, lane (the last one: all open lanes) and wave."""
 
     onward: Numbers  # [column][signal][lane][wave][restart point]
     halt: Numbers
     alarm: Numbers
     hold: Numbers
-    points: tuple[Codes, Codes, Codes]
     below: Numbers
+    weight: Numbers  # of the restart points, by wave
 
 
 class Board:
@@ -86,13 +86,12 @@ class Board:
         hold, halt = told[:, 0][:, None, None], told[:, 1][:, None, None]
         onward = evidence.onward(counts)
         seen = onward[EVENTS]
-        over, at = evidence.log_against(seen, onward[FAST], halt, weight)
-        alarm, there = evidence.log_against(seen, onward[MIDDLE], halt, weight)
-        held, where = evidence.log_against(seen, onward[MIDDLE], hold, weight)
+        over, alarm = evidence.log_against(np.stack([seen, seen]), onward[[FAST, MIDDLE]], halt, weight)
+        held = alarm if (hold == halt).all() else evidence.log_against(seen, onward[MIDDLE], hold, weight)
         scale = -np.log1p(-np.clip(hold, 0.0, 1 - 1e-12))
         below = evidence.log_mean(seen[..., 0], onward[SLOWLY][..., 0] * scale, evidence.DOWN)
         below = np.where(hold >= 1, np.inf, np.minimum(below, evidence.MOST))
-        return Weighed(onward, over, alarm, held, (at, there, where), below)
+        return Weighed(onward, over, alarm, held, below, np.broadcast_to(weight, (counts.shape[3], counts.shape[4])))
 
     def cells(self) -> list[tuple[str, int, str]]:
         """(signal, wave, lane) of every cell with mail."""
@@ -140,27 +139,27 @@ class Board:
         signal, row = self.names.index(name), self.lanes.index(provider)
         spot, first = (signal, row, place), self.book.waves.index(wave) * STAGES if wave else 0
         hold, halt = levels(self.judged[signal].gate)
-        over, alarm, held = (
-            Against(
-                float(np.exp(values[spot])),
-                first + int(at[spot]),
-                *self._since(weighed, (*spot, int(at[spot])), column, limit),
-            )
-            for values, at, column, limit in (
-                (weighed.halt, weighed.points[0], FAST, halt),
-                (weighed.alarm, weighed.points[1], MIDDLE, halt),
-                (weighed.hold, weighed.points[2], MIDDLE, hold),
-            )
+        over, alarm = (
+            self._against(weighed, values[spot], (*spot, column), halt, first)
+            for values, column in ((weighed.halt, FAST), (weighed.alarm, MIDDLE))
         )
+        held = alarm if hold == halt else self._against(weighed, weighed.hold[spot], (*spot, MIDDLE), hold, first)
         owed = float(weighed.onward[(SLOWLY, *spot, 0)])
         below = float(np.exp(min(weighed.below[spot], 700.0))) if hold < 1 else np.inf
         return Balance(over, alarm, held, below=below, allowed=evidence.allowance(hold, owed))
 
-    def _since(self, weighed: Weighed, spot: tuple[int, ...], column: int, limit: float) -> tuple[int, float]:
-        """(events, allowance) of a cell from a restart point on."""
+    def _against(
+        self, weighed: Weighed, value: float, spot: tuple[int, int, int, int], limit: float, first: int
+    ) -> Against:
+        """Evidence against one cell and where it lies. `spot`: signal, lane, wave, column of matured messages."""
         if limit >= 1:
-            return 0, 0.0
-        return int(weighed.onward[(EVENTS, *spot)]), evidence.allowance(limit, float(weighed.onward[(column, *spot)]))
+            return Against(0.0, first, 0, 0.0)
+        signal, row, place, column = spot
+        seen, owed = (weighed.onward[c, signal, row, place] for c in (EVENTS, column))
+        point = evidence.carrying(seen, owed, limit, weighed.weight[place])
+        return Against(
+            float(np.exp(value)), first + point, int(seen[point]), evidence.allowance(limit, float(owed[point]))
+        )
 
     def band(self, name: str, wave: int, provider: str) -> tuple[float, float]:
         """The always-valid bounds of the rate in one cell."""
@@ -185,7 +184,8 @@ class Board:
         """Share of the feedback on the mail that carries a cell's alarm which is due by now."""
         weighed, place = self._of(wave)
         spot = self.names.index(name), self.lanes.index(provider), place
-        point = int(weighed.points[1][spot])
+        seen, owed = (weighed.onward[(column, *spot)] for column in (EVENTS, MIDDLE))
+        point = evidence.carrying(seen, owed, levels(self.judged[spot[0]].gate)[1], weighed.weight[place])
         sent, usual = (float(weighed.onward[(column, *spot, point)]) for column in (SENT, MIDDLE))
         return usual / sent if sent else 1.0
 
@@ -202,7 +202,7 @@ class Board:
         spot = self.names.index(name), self.lanes.index(provider), place
         limit = min(1.0, times * levels(self.judged[spot[0]].gate)[1])
         weight = np.asarray(evidence.weights(len(self.book.waves)))[self._points(wave)]
-        told, _ = evidence.log_against(weighed.onward[(EVENTS, *spot)], weighed.onward[(FAST, *spot)], limit, weight)
+        told = evidence.log_against(weighed.onward[(EVENTS, *spot)], weighed.onward[(FAST, *spot)], limit, weight)
         return float(np.exp(told))
 
     def without_the_worst(self, name: str, wave: int, provider: str) -> tuple[int, float]:
@@ -219,7 +219,7 @@ class Board:
         points = self._points(wave)
         rest = evidence.onward((slots.sum(axis=1, keepdims=True) - slots)[:, :, points])
         weight = np.asarray(evidence.weights(len(self.book.waves)))[points]
-        left, _ = evidence.log_against(rest[0], np.maximum(rest[1], 0.0), levels(one.gate)[1], weight)
+        left = evidence.log_against(rest[0], np.maximum(rest[1], 0.0), levels(one.gate)[1], weight)
         return slots.shape[1], float(np.exp(left.min()))
 
     def _points(self, wave: int) -> list[int]:

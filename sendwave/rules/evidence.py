@@ -117,24 +117,35 @@ def log_mean(events: Array, allowed: Array, ratios: Array) -> Array:
     """Ln of the mean over k of k^N · exp(-(k-1)·A), for each pair."""
     powers = events[..., None] * np.log(ratios) - (ratios - 1) * allowed[..., None]
     top = powers.max(axis=-1)
-    found: Array = top + np.log(np.exp(powers - top[..., None]).mean(axis=-1))
+    found: Array = top + np.log(np.exp(powers - top[..., None]).sum(axis=-1) / len(ratios))
     return found
 
 
-def log_against(seen: Array, owed: Array, limit: ArrayLike, weight: Array) -> tuple[Array, NDArray[np.int64]]:
-    """(ln of the evidence that a rate is above its limit, the restart point that carries it), per row.
+def log_against(seen: Array, owed: Array, limit: ArrayLike, weight: Array) -> Array:
+    """Ln of the evidence that a rate is above its limit, per row.
 
     `seen` and `owed` (matured messages) count from each point on; `limit` is per row, `weight` per point; either may be
     one for all. At a limit of 0 one event is all the evidence there can be; nothing is above 1.
     """
     told = np.broadcast_to(np.asarray(limit, dtype=np.float64), seen.shape[:-1])
-    scale = -np.log1p(-np.clip(told, 0.0, 1 - 1e-12))
+    rest = np.log(np.maximum(1 - weight.sum(axis=-1), 1e-300))
+    total: Array = np.logaddexp(_log_sum(_terms(seen, owed, told, weight)), rest)
+    found: Array = np.where(told >= 1, -MOST, np.minimum(total, MOST))
+    return found
+
+
+def carrying(seen: Array, owed: Array, limit: float, weight: Array) -> int:
+    """The restart point that says most of the evidence; of points that count the same mail, the last one."""
+    best = int(_terms(seen, owed, np.array(limit), weight).argmax())
+    return int(np.flatnonzero((seen == seen[best]) & (owed == owed[best]))[-1])
+
+
+def _terms(seen: Array, owed: Array, limit: Array, weight: Array) -> Array:
+    scale = -np.log1p(-np.clip(limit, 0.0, 1 - 1e-12))
     terms = log_mean(seen, owed * scale[..., None], UP) + np.log(weight)
-    if (told <= 0).any():
-        terms = np.where((told <= 0)[..., None] & (seen > 0), MOST, terms)
-    rest = 1 - weight.sum(axis=-1)
-    total = np.logaddexp(_log_sum(terms), np.log(np.maximum(rest, 1e-300)))
-    return np.where(told >= 1, -MOST, np.minimum(total, MOST)), _carrying(terms, seen, owed)
+    if (limit <= 0).any():
+        terms = np.where((limit <= 0)[..., None] & (seen > 0), MOST, terms)
+    return terms
 
 
 def against(events: ArrayLike, exposures: ArrayLike, limit: float, *, waves: int = 1, start: int = 0) -> Against:
@@ -146,9 +157,9 @@ def against(events: ArrayLike, exposures: ArrayLike, limit: float, *, waves: int
     if limit >= 1 or len(seen) <= start:
         return Against(0.0 if limit >= 1 else 1.0, start, 0, 0.0)
     weight = np.asarray(weights(max(waves, -(-len(seen) // STAGES))))[start : len(seen)]
-    total, best = log_against(seen[None, start:], owed[None, start:], limit, weight)
-    point = start + int(best[0])
-    return Against(_value(total[0]), point, int(seen[point]), factor(limit) * float(owed[point]))
+    total = log_against(seen[start:], owed[start:], limit, weight)
+    point = start + carrying(seen[start:], owed[start:], limit, weight)
+    return Against(_value(float(total)), point, int(seen[point]), factor(limit) * float(owed[point]))
 
 
 def below(events: int, exposure: float, limit: float) -> float:
@@ -181,15 +192,6 @@ def _crossing(seen: Array, ratios: Array, most: Array, sure: Array, mild: Array)
         over = log_mean(seen, np.exp(middle), ratios) >= most
         sure, mild = np.where(over, middle, sure), np.where(over, mild, middle)
     return mild
-
-
-def _carrying(terms: Array, seen: Array, owed: Array) -> NDArray[np.int64]:
-    """The point with the largest term; of points that count the same mail, the last one."""
-    best = terms.argmax(axis=-1)
-    here = np.take_along_axis(seen, best[..., None], -1), np.take_along_axis(owed, best[..., None], -1)
-    same = (seen == here[0]) & (owed == here[1])
-    found: NDArray[np.int64] = same.shape[-1] - 1 - same[..., ::-1].argmax(axis=-1)
-    return found
 
 
 def _log_sum(terms: Array) -> Array:

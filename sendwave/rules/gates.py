@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -213,7 +213,7 @@ def judge(
         decision, early, why = _weigh(cell, counted, gate, weighed, soaked=soaked, late=late)
     else:
         decision, early, why = _decide(counted, gate, soaked=soaked)
-    low, high = band or _band(counted, gate)
+    low, high = band or _band(counted.events, counted.exposure, gate.confidence)
     return Verdict(
         cell=cell,
         decision=decision,
@@ -238,10 +238,14 @@ def judge(
     )
 
 
-def _band(counted: Counted, gate: Gate) -> tuple[float, float]:
-    """Always-valid bounds of the rate, at the gate's confidence."""
-    alpha = float(1 - gate.confidence)
-    low, high = evidence.band(np.array([float(counted.events)]), np.array([counted.exposure]), alpha)
+def bounded(verdict: Verdict, confidence: Decimal) -> Verdict:
+    """The verdict with the always-valid bounds of its rate."""
+    low, high = _band(verdict.events, verdict.exposure, confidence)
+    return replace(verdict, low=low, high=high)
+
+
+def _band(events: int, exposure: float, confidence: Decimal) -> tuple[float, float]:
+    low, high = evidence.band(np.array([float(events)]), np.array([exposure]), float(1 - confidence))
     return float(low[0]), float(high[0])
 
 

@@ -6,19 +6,17 @@ message must look like is said in docs/guides/gates.md.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sendwave.rules.cells import Handed, gather
 from sendwave.rules.gates import GateSet, Mode, Rule
 from sendwave.rules.lifecycle import Wave
-from sendwave.rules.maturity import CURVES, Curve
+from sendwave.rules.maturity import CURVES, Curve, Tempo
 from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Facts, Ruling, WaveFacts
-from sendwave.rules.signals import SIGNALS
+from sendwave.rules.told import Told
 from sendwave.rules.waves import WavePlan
 
 START: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -29,9 +27,6 @@ SOAK: Final = timedelta(minutes=20)
 
 BURSTY: Final = {"deferral": timedelta(minutes=10), "block": timedelta(minutes=10)}
 """Signals that come in bursts, and how long such a burst lasts."""
-
-_ANSWERED: Final = 0.9
-"""Deliveries come as sums per lane: the oldest batches are taken as answered when so much of them is."""
 
 
 def curve_of(points: Iterable[Iterable[float]]) -> Curve:
@@ -44,8 +39,11 @@ def curve_of(points: Iterable[Iterable[float]]) -> Curve:
     return Curve((*((m, s) for m, s in rising.items() if m != last), (last, 1.0)))
 
 
-def gates_of(policy: Mapping[str, Mapping[str, Any]], alpha: float) -> GateSet:
-    """A limit and whether it halts, per signal, as gates. Raises ValueError for a limit that is no share."""
+def gates_of(policy: Mapping[str, Mapping[str, Any]], *, alpha: float, beta: float, tick: timedelta) -> GateSet:
+    """A limit and whether it halts, per signal, as gates; a feed is silent after a tick without answers.
+
+    Raises ValueError for a limit that is no share.
+    """
     signals = {}
     for name, told in policy.items():
         limit, halts = Decimal(str(told.get("threshold"))), bool(told.get("halts", True))
@@ -58,90 +56,72 @@ def gates_of(policy: Mapping[str, Mapping[str, Any]], alpha: float) -> GateSet:
             "rule": Rule.EVIDENCE,
             "mode": Mode.ENFORCE if halts else Mode.OBSERVE,
             "confidence": Decimal(str(1 - alpha)),
+            "clearing": Decimal(str(beta)),
+            "confirm": halts,
             "persist": persist if halts else None,
         }
-    return GateSet.model_validate({"signals": signals, "blind_after": timedelta(minutes=10)})
-
-
-@dataclass
-class _Batch:
-    """Messages sent together, and the events of each type counted for them."""
-
-    wave: int
-    lane: str
-    at: float  # seconds since the start
-    sent: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    return GateSet.model_validate({"signals": signals, "blind_after": max(tick, timedelta(minutes=2))})
 
 
 @dataclass
 class Replay:
-    """One campaign. `rest` of the fields is what the messages told so far."""
+    """One campaign, as the messages told it so far."""
 
     gates: GateSet
     planned: Mapping[int, Mapping[str, int]]  # people by wave and lane
     lanes: Mapping[str, bool]  # does it report complaints
     soak_max: timedelta
+    told: Told
     curves: Mapping[str, Curve] = field(default_factory=dict)
-    clock: float = 0.0
     paused: bool = False
     halted: bool = False
+    silent: bool = False
     released: int = 0
     alarmed: datetime | None = None
-    _batches: dict[str, _Batch] = field(default_factory=dict)
-    _seen: set[tuple[str, str]] = field(default_factory=set)
-    _delivered: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
     _done: dict[int, datetime] = field(default_factory=dict)
     _armed: dict[str, float] = field(default_factory=dict)  # lane -> only mail sent later is judged
     _suspended: dict[str, datetime | None] = field(default_factory=dict)
     _slowed: set[str] = field(default_factory=set)
     _probed: dict[str, datetime] = field(default_factory=dict)
+    _tempos: dict[str, Tempo] = field(default_factory=dict)
 
     @classmethod
     def of(cls, hello: Mapping[str, Any]) -> Replay:
         """A replay of the campaign a `hello` describes. Raises ValueError, KeyError or TypeError for nonsense."""
-        curves = {name: curve_of(points) for name, points in (hello.get("delay_curves") or {}).items() if points}
+        known = {name: curve_of(points) for name, points in (hello.get("delay_curves") or {}).items() if points}
+        tick = min(max(float(hello.get("tick_s") or 300), 1.0), 3600.0)
+        planned = {int(w["wave"]): dict(w.get("planned") or {}) for w in hello["campaign"]["waves"]}
+        curves = {**CURVES, **known}
+        alpha, beta = float(hello.get("alpha") or 0.01), float(hello.get("beta") or 0.1)
         return cls(
-            gates=gates_of(hello["policy"], float(hello.get("alpha", 0.01))),
-            planned={int(w["wave"]): dict(w.get("planned") or {}) for w in hello["campaign"]["waves"]},
+            gates=gates_of(hello["policy"], alpha=alpha, beta=beta, tick=timedelta(seconds=tick)),
+            planned=planned,
             lanes={lane: bool(told.get("fbl", True)) for lane, told in hello["lanes"].items()},
-            soak_max=max(SOAK, timedelta(minutes=float(hello.get("soak_max_min", 1440)))),
-            curves={**CURVES, **curves},
+            soak_max=max(SOAK, timedelta(minutes=float(hello.get("soak_max_min") or 1440))),
+            told=Told({w: sum(p.values()) for w, p in planned.items()}, tick, curves),
+            curves=curves,
         )
 
     @property
     def now(self) -> datetime:
         """Virtual time. A clock that steps back stands still."""
-        return START + timedelta(seconds=self.clock)
+        return START + timedelta(seconds=self.told.clock)
 
     def begin(self) -> list[dict[str, Any]]:
         """What opens the campaign: its first wave."""
         return self._release(min(self.planned)) if self.planned else []
 
     def hear(self, tick: Mapping[str, Any]) -> None:
-        """Book what was sent and what came back. Events count once per message and type, to the batch that sent it."""
-        self.clock = max(self.clock, float(tick["t"]))
-        for sent in tick.get("sent") or ():
-            batch = self._batch(sent, float(sent["t"]))
-            batch.wave, batch.lane, batch.at = int(sent["wave"]), str(sent["lane"]), float(sent["t"])
-            batch.sent += max(0, int(sent["n"]))
-        for told in tick.get("delivered") or ():
-            self._delivered[int(told["wave"]), str(told["lane"])] += max(0, int(told["n"]))
-        for event in tick.get("events") or ():
-            key = (str(event.get("msg") or event.get("id")), str(event["type"]))
-            if key not in self._seen:
-                self._seen.add(key)
-                self._batch(event, float(event.get("sent_t", event.get("t", self.clock)))).counts[key[1]] += 1
-        for told in tick.get("events_agg") or ():
-            self._batch(told, self.clock).counts[str(told["type"])] += max(0, int(told["n"]))
+        """Book what was sent and what came back. Raises KeyError, TypeError or ValueError for a tick without a time."""
+        self.told.hear(tick, silent=self.silent)
         self._follow(tick.get("state") or {})
 
     def overrule(self, told: Mapping[str, Any]) -> None:
         """A person decided otherwise: only what is sent from now on is judged."""
-        self.clock = max(self.clock, float(told.get("t", self.clock)))
+        self.told.clock = max(self.told.clock, float(told.get("t") or 0.0))
         lane = told.get("lane") if told.get("do") == "resume_lane" else None
-        for name in [str(lane)] if lane is not None else [*self.lanes, *{b.lane for b in self._batches.values()}]:
-            self._armed[name] = self.clock
+        for name in [str(lane)] if lane is not None else [*self.lanes, *self.told.lanes]:
+            self._armed[name] = self.told.clock
             self._suspended.pop(name, None)
         if told.get("do") == "release_wave":
             self.released = max(self.released, int(told.get("wave") or 0))
@@ -150,21 +130,24 @@ class Replay:
 
     def decide(self, state: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Ruling]:
         """The actions that follow, in order, and the ruling they follow from."""
+        if not self.silent:
+            self._tempos = self.told.tempos()
         ruling = Ruling(self._facts(state), self.now)
         if state.get("campaign") in {"halted", "done", "cancelled"} or self.halted:
             return [], ruling
         if ruling.halt is not None and ruling.halt.reason != INCONCLUSIVE:
             self.halted = True
             return [{"do": "halt_campaign", "reason": ruling.halt.verdict.sentence}], ruling
-        return [*self._pace_lanes(ruling), *self._hold(ruling, state), *self._open(ruling)], ruling
+        return [*self._pace_lanes(ruling), *self._hold(ruling, state), *self._open(ruling, state)], ruling
 
     def _pace_lanes(self, ruling: Ruling) -> list[dict[str, Any]]:
         actions: list[dict[str, Any]] = []
         for lane in (name for name, stop in ruling.suspensions.items() if stop.reason != INCONCLUSIVE):
             if lane in self.lanes:
                 self._suspended[lane] = self.now
+                self._slowed.discard(lane)
                 actions.append({"do": "suspend_lane", "lane": lane})
-        for lane in self.lanes.keys() & ruling.slow.keys():
+        for lane in sorted(self.lanes.keys() & ruling.slow.keys()):
             self._slowed.add(lane)
             self._probed[lane] = self.now
             actions.append({"do": "throttle_lane", "lane": lane, "factor": PROBE})
@@ -175,7 +158,8 @@ class Replay:
 
     def _hold(self, ruling: Ruling, state: Mapping[str, Any]) -> list[dict[str, Any]]:
         self.alarmed = None if ruling.alarm is None else self.alarmed or self.now
-        waits = ruling.blind is not None or ruling.alarm is not None
+        self.silent = ruling.blind is not None
+        waits = self.silent or ruling.alarm is not None
         if waits and not self.paused and not state.get("wave_done"):
             self.paused = True
             return [{"do": "pause_wave"}]
@@ -184,21 +168,17 @@ class Replay:
             return [{"do": "resume_wave"}]
         return []
 
-    def _open(self, ruling: Ruling) -> list[dict[str, Any]]:
+    def _open(self, ruling: Ruling, state: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The next wave, where the one before is done and clear. A wave of lanes all suspended is followed at once."""
         if not self.released:
             return self.begin()
         later = [wave for wave in sorted(self.planned) if wave > self.released]
-        return self._release(later[0]) if later and self.released in ruling.cleared and ruling.alarm is None else []
+        ready = state.get("wave_done") and self.released in ruling.cleared and ruling.alarm is None
+        return self._release(later[0]) if later and ready else []
 
     def _release(self, wave: int) -> list[dict[str, Any]]:
         self.released = wave
         return [{"do": "release_wave", "wave": wave}]
-
-    def _batch(self, told: Mapping[str, Any], at: float) -> _Batch:
-        """The batch of that name; of an event that came before its batch, one that has sent nothing yet."""
-        wave, lane = int(told.get("wave") or max(self.released, 1)), str(told.get("lane"))
-        name = str(told.get("batch") or f"{wave}.{lane}.{at}")
-        return self._batches.setdefault(name, _Batch(wave, lane, at))
 
     def _follow(self, state: Mapping[str, Any]) -> None:
         """Take over what the other side says of its lanes and its wave."""
@@ -212,8 +192,7 @@ class Replay:
         if not state.get("wave_done"):
             self._done.pop(wave, None)
         elif wave not in self._done:
-            last = max((b.at for b in self._batches.values() if b.wave == wave and b.sent), default=self.clock)
-            self._done[wave] = START + timedelta(seconds=last)
+            self._done[wave] = START + timedelta(seconds=self.told.last(wave))
 
     def _facts(self, state: Mapping[str, Any]) -> Facts:
         current = int(state.get("wave") or 0)
@@ -223,7 +202,7 @@ class Replay:
             waves=[self._wave(number, current) for number in sorted(self.planned)],
             lanes=list(self.lanes),
             suspended=self._suspended,
-            mail=gather(self._handed(), self.now, {w: sum(p.values()) for w, p in self.planned.items()}),
+            mail=self.told.sheet(START, self._armed),
             waiting=(),
             mute={lane for lane, tells in self.lanes.items() if not tells},
             reports_delivery=True,
@@ -231,6 +210,8 @@ class Replay:
             slowed=self._slowed,
             probed=self._probed,
             curves=self.curves,
+            tempos=self._tempos,
+            silent=self.silent,
         )
 
     def _wave(self, number: int, current: int) -> WaveFacts:
@@ -238,18 +219,3 @@ class Replay:
         if number == current:
             status = Wave.SOAKING if number in self._done else Wave.SENDING
         return WaveFacts(number, status, self._done.get(number), self.planned[number])
-
-    def _handed(self) -> list[Handed]:
-        left = dict(self._delivered)
-        told = []
-        for batch in sorted(self._batches.values(), key=lambda b: b.at):
-            if batch.at <= self._armed.get(batch.lane, -1.0):
-                continue
-            key = (batch.wave, batch.lane)
-            answered = min(int(_ANSWERED * batch.sent), left.get(key, 0))
-            left[key] = left.get(key, 0) - answered
-            tallies = {SIGNALS[name].tallies[0]: n for name, n in batch.counts.items() if name in SIGNALS}
-            tallies[SIGNALS["delivered"].tallies[0]] = answered
-            at = START + timedelta(seconds=batch.at)
-            told.append(Handed(batch.wave, batch.lane, at, batch.sent, 0, 0, {str(k): n for k, n in tallies.items()}))
-        return told

@@ -92,7 +92,7 @@ class Ruling:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """Every gate over the campaign, each wave in flight, each lane and both, where there is mail; then the feed."""
-        return [self._verdict(*cell) for cell in self._board.cells()] + self.feeds
+        return [self._verdict(*cell, banded=True) for cell in self._board.cells()] + self.feeds
 
     @cached_property
     def feeds(self) -> list[Verdict]:
@@ -135,21 +135,21 @@ class Ruling:
         """
         for verdict in self._whole:
             if not culprits(self._lanes_of(verdict)):
-                return Stop(verdict.cell.signal, verdict)
+                return self._stop(verdict)
         if self.suspensions and self._shut_share() >= self.facts.gates.halt_share:
             whole = [v for v in self._halting if not v.cell.provider and not self._is_burst(v)]
-            return Stop(whole[0].cell.signal, whole[0]) if whole else next(iter(self.suspensions.values()))
-        stuck = [verdict for verdict in self._stopping() if not verdict.cell.provider]
+            return self._stop(whole[0]) if whole else next(iter(self.suspensions.values()))
+        stuck = [v for v in self._stopping() if not v.cell.provider]
         waits = self.facts.plan.on_inconclusive is not Inconclusive.HOLD
         if waits and self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
             stuck += [self.alarm.verdict] if self.now - self.facts.alarmed >= self.facts.plan.soak_max else []
-        return Stop(INCONCLUSIVE, stuck[0]) if stuck and not self.suspensions else None
+        return self._stop(stuck[0], INCONCLUSIVE) if stuck and not self.suspensions else None
 
     @cached_property
     def alarm(self) -> Stop | None:
         """Why the wave in flight waits: strong evidence over all lanes, on mail whose feedback is still on its way."""
         found = [v for v in self._alarms if not self._is_settled(v)]
-        return Stop(found[0].cell.signal, found[0]) if found else None
+        return self._stop(found[0]) if found else None
 
     @cached_property
     def slow(self) -> dict[str, Stop]:
@@ -163,32 +163,28 @@ class Ruling:
             provider = verdict.cell.provider
             blamed = (provider,) if provider else culprits(self._lanes_of(verdict)) or self.open
             for lane in sorted({*blamed} & self.open - {*self.suspensions}):
-                found.setdefault(lane, Stop(verdict.cell.signal, verdict))
+                found.setdefault(lane, self._stop(verdict))
         return {lane: stop for lane, stop in found.items() if lane not in self.facts.slowed}
 
     @cached_property
     def restored(self) -> list[str]:
         """Slowed lanes without an alarm, whose fresh mail is surely below the limit of what comes in bursts."""
         loud = {v.cell.provider for v in self._telling if max(v.above, v.alarm) >= CALM and v.halt_limit is not None}
+        quiet = {*self.facts.slowed} & self.open & {*self._book.lanes} - {*self.suspensions} - loud
         if "" in loud:
             return []
-        return [
-            lane
-            for lane in sorted({*self.facts.slowed} & self.open - {*self.suspensions} - loud)
-            if all(
-                self._verdict(name, 0, lane).below >= self.facts.gates.signals[name].clear for name in self._bursty()
-            )
-        ]
+        clear = {name: self.facts.gates.signals[name].clear for name in self._bursty()}
+        return [lane for lane in sorted(quiet) if all(self._verdict(n, 0, lane).below >= c for n, c in clear.items())]
 
     @cached_property
     def suspensions(self) -> dict[str, Stop]:
         """Lanes to suspend: those a gate halts, those that explain an alarm over all, those on hold for too long."""
         found = dict(self._bad_lanes)
         for provider, verdict in ((lane, v) for v in self._whole for lane in culprits(self._lanes_of(v))):
-            found.setdefault(provider, Stop(verdict.cell.signal, verdict))
+            found.setdefault(provider, self._stop(verdict))
         for verdict in self._stopping():
             if verdict.cell.provider:
-                found.setdefault(verdict.cell.provider, Stop(INCONCLUSIVE, verdict))
+                found.setdefault(verdict.cell.provider, self._stop(verdict, INCONCLUSIVE))
         return found
 
     @cached_property
@@ -203,7 +199,7 @@ class Ruling:
         """Waves whose longest soak is over and that a person must release, by number, with a verdict in the way."""
         if self.facts.plan.on_inconclusive is not Inconclusive.HOLD or self.halt is not None:
             return {}
-        late = [wave.number for wave in self.active if self._late(wave)]
+        late = (wave.number for wave in self.active if self._late(wave))
         doubts = {number: [v for v in self._overdue() if v.cell.wave in {0, number}] for number in late}
         return {number: told[0] for number, told in doubts.items() if told}
 
@@ -239,8 +235,13 @@ class Ruling:
             found = {lane: max(since, found.get(lane, since)) for lane in self._book.lanes}
         return found
 
-    def _verdict(self, name: str, wave: int, provider: str) -> Verdict:
-        return self._judge(self._board, name, wave, provider, banded=True)
+    def _verdict(self, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
+        return self._judge(self._board, name, wave, provider, banded=banded)
+
+    def _stop(self, verdict: Verdict, reason: str = "") -> Stop:
+        """A stop for the verdict's signal, or another reason; its verdict with the bounds of the rate."""
+        gate = self.facts.gates.signals[verdict.cell.signal]
+        return Stop(reason or verdict.cell.signal, gates.bounded(verdict, gate.confidence))
 
     def _judge(self, board: Board, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
         one = board.judged[board.names.index(name)]
@@ -249,7 +250,7 @@ class Ruling:
         return gates.judge(
             board.cell(name, wave, provider), one.gate, self.now, curve=one.curve, tempo=one.tempo, soaked=soaked,
             late=late, weighed=board.balance(name, wave, provider),
-            band=board.band(name, wave, provider) if banded else None,
+            band=board.band(name, wave, provider) if banded else (0.0, 1.0),
         )  # fmt: skip
 
     @cached_property
@@ -265,8 +266,9 @@ class Ruling:
 
     @cached_property
     def _bursts(self) -> list[Verdict]:
-        """Halts that fresh mail must confirm first."""
-        return [verdict for verdict in self._halting if self._is_burst(verdict)]
+        """Halts that fresh mail must confirm first; those over all lanes where they remain without condemned ones."""
+        told = [verdict for verdict in self._halting if self._is_burst(verdict)]
+        return [verdict for verdict in told if verdict.cell.provider or self._left(verdict).decision is Decision.HALT]
 
     @cached_property
     def _bad_lanes(self) -> dict[str, Stop]:
@@ -274,11 +276,11 @@ class Ruling:
         found: dict[str, Stop] = {}
         for verdict in self._halting:
             if verdict.cell.provider and not self._is_burst(verdict):
-                found.setdefault(verdict.cell.provider, Stop(verdict.cell.signal, verdict))
-        for lane in sorted({*self.facts.slowed} & self.open):
+                found.setdefault(verdict.cell.provider, self._stop(verdict))
+        for lane in sorted({*self.facts.slowed} & self.open & {*self._book.lanes}):
             for probe in (self._verdict(name, 0, lane) for name in self._bursty()):
                 if probe.above >= ALARM:
-                    found.setdefault(lane, Stop(probe.cell.signal, probe))
+                    found.setdefault(lane, self._stop(probe))
         return found
 
     @cached_property
@@ -293,10 +295,12 @@ class Ruling:
     @cached_property
     def _whole(self) -> list[Verdict]:
         """Halts over all lanes that remain without the condemned ones."""
-        told = [v for v in self._halting if not v.cell.provider and not self._is_burst(v)]
-        if told and self._bad_lanes:
-            told = [self._judge(self._rest, v.cell.signal, v.cell.wave, "") for v in told]
+        told = [self._left(v) for v in self._halting if not v.cell.provider and not self._is_burst(v)]
         return [verdict for verdict in told if verdict.decision is Decision.HALT]
+
+    def _left(self, verdict: Verdict) -> Verdict:
+        """A verdict over all lanes, without the condemned ones."""
+        return self._judge(self._rest, verdict.cell.signal, verdict.cell.wave, "") if self._bad_lanes else verdict
 
     @cached_property
     def _alarms(self) -> list[Verdict]:
@@ -307,15 +311,13 @@ class Ruling:
             plain = verdict.rule is not Rule.EVIDENCE or gate.halt is None or gate.persist is not None
             if verdict.cell.provider or plain or verdict.alarm < enough:
                 continue
-            left = self._judge(self._rest, verdict.cell.signal, verdict.cell.wave, "") if self._bad_lanes else verdict
-            found += [left] if left.alarm >= enough else []
+            found += [left] if (left := self._left(verdict)).alarm >= enough else []
         return found
 
     def _is_settled(self, verdict: Verdict) -> bool:
         """Whether an alarm is one that fresh mail settles, rather than waiting."""
-        cell = verdict.cell
-        confirmed = self.facts.gates.signals[cell.signal].confirm
-        return confirmed and self._board.due(cell.signal, cell.wave, cell.provider) >= SETTLED
+        confirmed = self.facts.gates.signals[verdict.cell.signal].confirm
+        return confirmed and self._board.due(verdict.cell.signal, verdict.cell.wave, "") >= SETTLED
 
     def _lanes_of(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """Events and allowance of each lane behind a verdict over all, from the point that carries it."""
@@ -338,7 +340,6 @@ class Ruling:
         return self._board.is_burst(cell.signal, cell.wave, cell.provider, more=more)
 
     def _behind(self, feed: Verdict) -> bool:
-        """Whether answers owed are still to come: after a silence they come late."""
         return bool(feed.cell.sent) and (feed.rate or 0) < CAUGHT_UP
 
     def _curve(self, name: str) -> Curve:
@@ -350,8 +351,9 @@ class Ruling:
         return [n for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
 
     def _soaked(self, wave: WaveFacts) -> bool:
-        sent_at = wave.sent_at if wave.status == Wave.SOAKING else None
-        return sent_at is not None and sent_at + self.facts.plan.soak <= self.now
+        return (
+            wave.status == Wave.SOAKING and wave.sent_at is not None and wave.sent_at + self.facts.plan.soak <= self.now
+        )
 
     def _late(self, wave: WaveFacts) -> bool:
         """Whether its longest soak is over."""
