@@ -130,8 +130,7 @@ class Ruling:
     def halt(self) -> Stop | None:
         """Why the whole campaign must stop, if it must.
 
-        An alarm over all lanes that no lane explains; or lanes carrying `halt_share` of the mail suspended; or the
-        longest soak over with all lanes together still on hold.
+        No lane explains an alarm over all, `halt_share` of the mail is suspended, or the longest soak found no answer.
         """
         for verdict in self._whole:
             if not culprits(self._lanes_of(verdict)):
@@ -155,8 +154,7 @@ class Ruling:
     def slow(self) -> dict[str, Stop]:
         """Lanes to slow to `PROBE`, so that a little fresh mail decides.
 
-        A signal that comes in bursts would halt them; or evidence for a halt that rests on one batch of mail alone; or
-        an alarm over all lanes that waiting would not settle.
+        A bursty signal would halt them, one batch alone carries a halt, or waiting would not settle an alarm over all.
         """
         found: dict[str, Stop] = {}
         for verdict in [*self._bursts, *(v for v in self._alarms if self._is_settled(v))]:
