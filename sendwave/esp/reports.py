@@ -91,8 +91,12 @@ def parse(body: bytes, *, token_key: bytes | None, received_at: datetime) -> Seq
 def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> Iterator[Event]:
     parts = _parts(mail)
     kinds = {part.get_content_type(): part for part in reversed(parts)}
-    said = prose.read((words(part), part.get_content_subtype() == "html") for part in _texts(parts))
-    returned = _returned(kinds) or said.returned
+    found = [status for kind in _STATUS if kind in kinds for status in statuses.read(kinds[kind])]
+    returned = _returned(kinds)
+    clear = bool(found) and returned is not None and all(map(_is_clear, found))
+    texts = () if clear else _texts(parts)  # reading them takes longer than all the rest
+    said = prose.read((words(part), part.get_content_subtype() == "html") for part in texts)
+    returned = returned or said.returned
     about = _About(
         token=_token(mail, returned, token_key),
         message_id=field(returned, "Message-ID"),
@@ -102,7 +106,8 @@ def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> It
     )
     feedback = kinds.get("message/feedback-report")
     if _is_wrapped(returned, kinds):
-        yield from _events(returned, token_key, received_at)
+        for event in _events(returned, token_key, received_at):
+            yield event if event.token else replace(event, token=about.token)
     elif feedback is not None:
         yield _complaint(_fields(feedback), returned, about)
     elif _is_junk_report(mail, returned):
@@ -110,8 +115,8 @@ def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> It
     elif (asked := _UNSUBSCRIBE.fullmatch(writers.subject(mail).strip()[:200])) is not None:
         token = _ours(asked[1], token_key) if asked[1] else about.token
         yield _event(EventType.UNSUBSCRIBE, replace(about, token=token), recipient=address(field(mail, "From")))
-    elif found := [status for kind in _STATUS if kind in kinds for status in statuses.read(kinds[kind])]:
-        told = _recipients(mail, said, returned)
+    elif found:
+        told = () if clear else _recipients(mail, said, returned)
         yield from (_bounce(status, told, about) for status in found)
     elif not writers.is_auto_reply(mail, kinds.get("message/disposition-notification")):
         yield from _free_form(mail, said, returned, about)
@@ -241,6 +246,12 @@ def _bounce(status: Status, told: Sequence[prose.Said], about: _About) -> Event:
         description=reply.text or (here.texts[0][:500] if here and here.texts else f"Action: {status.action}"),
         at=_date(status.attempted, about.at),
     )
+
+
+def _is_clear(status: Status) -> bool:
+    """Whether this says who and why, so that nothing else need be read."""
+    permanence, cause = classify(*status.reply)
+    return "@" in (status.recipient or "") and cause is not Cause.OTHER and permanence is not Permanence.UNKNOWN
 
 
 def _meaning(reply: Reply, texts: Sequence[str]) -> tuple[Permanence, Cause]:
