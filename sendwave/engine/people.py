@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 from sendwave.engine.base import Written
 from sendwave.engine.landing import IDS, SEPARATOR, Landing
 from sendwave.engine.reading import literal, quoted
-from sendwave.rules.addresses import normalise_email
+from sendwave.rules.addresses import national_phone, normalise_email
 from sendwave.rules.columns import CONTACTS
 from sendwave.rules.imports import ATTRIBUTE, CONSENT
 
@@ -58,6 +58,24 @@ def check_emails(landing: Landing) -> None:
     landing.table("checked", {"given": given, "email": emails, "problem": problems})
 
 
+def check_phones(landing: Landing) -> None:
+    """The table `dialled` (given, region, number, problem): numbers that are not international as they are written."""
+    asked = landing.run(
+        "SELECT DISTINCT phone, upper(country) FROM raw WHERE phone IS NOT NULL AND NOT is_phone(phone_digits(phone))"
+    )
+    numbers: list[str | None] = []
+    problems: list[str | None] = []
+    for given, country in asked:
+        try:
+            numbers.append(national_phone(given, country))
+            problems.append(None)
+        except ValueError as fault:
+            numbers.append(None)
+            problems.append(str(fault))
+    columns = {"given": [row[0] for row in asked], "region": [row[1] for row in asked]}
+    landing.table("dialled", {**columns, "number": numbers, "trouble": problems})
+
+
 @cache
 def _zones() -> list[str]:
     """Every IANA name this system knows; finding them walks a few hundred files."""
@@ -67,13 +85,14 @@ def _zones() -> list[str]:
 def prepare_contacts(landing: Landing) -> None:
     """Clean every row into `cleaned`; an address or zone that is unusable costs that value, not the contact."""
     check_emails(landing)
+    check_phones(landing)
     zones = _zones()
     landing.table("zones", {"spelt": [zone.lower() for zone in zones], "zone": zones})
     signed_up = f"CASE WHEN told BETWEEN 0 AND {landing.now_ts} THEN told END"
     cleaned = f"""
-        SELECT f, n, contact_id, CASE WHEN given IS NULL THEN lower(raw.email) ELSE checked.email END AS email,
-            CASE WHEN raw.email IS NULL THEN 'missing' WHEN given IS NULL OR checked.email IS NOT NULL THEN 'valid'
-                ELSE 'invalid' END AS email_status,
+        SELECT f, n, contact_id, CASE WHEN checked.given IS NULL THEN lower(raw.email) ELSE checked.email END AS email,
+            CASE WHEN raw.email IS NULL THEN 'missing' WHEN checked.given IS NULL THEN 'valid'
+                WHEN checked.email IS NULL THEN 'invalid' ELSE 'valid' END AS email_status,
             nullif(digits, '') AS phone,
             CASE WHEN phone IS NULL THEN 'missing' WHEN is_phone(digits) THEN 'valid' ELSE 'invalid' END
                 AS phone_status,
@@ -84,12 +103,14 @@ def prepare_contacts(landing: Landing) -> None:
             {
         notes(
             note("invalid_email", "raw.email || ': ' || problem", "problem IS NOT NULL"),
+            note("invalid_phone", "raw.phone || ': ' || trouble", "trouble IS NOT NULL"),
             note("unknown_timezone", "timezone", "timezone IS NOT NULL AND zone IS NULL"),
             note("unreadable_date", "signed_up", f"signed_up IS NOT NULL AND {signed_up} IS NULL"),
         )
     } AS note
-        FROM (SELECT *, instant_of(signed_up) AS told, phone_digits(phone) AS digits FROM raw) AS raw
-        LEFT JOIN checked ON given = raw.email LEFT JOIN zones ON spelt = lower(timezone)"""
+        FROM (SELECT raw.*, instant_of(signed_up) AS told, coalesce(number, phone_digits(phone)) AS digits, trouble
+            FROM raw LEFT JOIN dialled ON dialled.given = phone AND region IS NOT DISTINCT FROM upper(country)) AS raw
+        LEFT JOIN checked ON checked.given = raw.email LEFT JOIN zones ON spelt = lower(timezone)"""
     landing.keep("cleaned", cleaned)
     landing.report_rows("cleaned")
 

@@ -32,6 +32,17 @@ ONE_CLICK: Final = "List-Unsubscribe=One-Click"
 _BAD: Final = (Permanence.UNKNOWN, Cause.OTHER)
 
 
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """What a sender and an address are here: mail by default."""
+
+    sender: Callable[[str], tuple[str, str]]  # name and address; raises Permanent
+    recipient: Callable[[str], str]  # raises BadAddress
+
+
+MAIL: Final = Addressing(lambda written: named_address("sender", written), lambda written: envelope_address(written)[0])
+
+
 @dataclass(slots=True)
 class Piece:
     """One person of the batch."""
@@ -143,14 +154,14 @@ class Desk:
         self._cache: dict[tuple[str, str], tuple[object, Content]] = {}
         self._lock = threading.Lock()
 
-    def open(self, submission: Submission) -> Mailing:
+    def open(self, submission: Submission, addressing: Addressing = MAIL) -> Mailing:
         """Fill in everybody's content. Raises Permanent for a sender, content or template that cannot be used."""
         message = submission.message
-        sender = named_address("sender", message.sender)
+        sender = addressing.sender(message.sender)
         reply_to = named_address("reply_to", message.reply_to) if message.reply_to else None
         content = None if message.provider_template else self._content(message.content, message.subject)
         empty = Mailing(submission, sender, reply_to, message.provider_template, (), ())
-        addresses, refused = _addressed(empty)
+        addresses, refused = _addressed(empty, addressing)
         columns = _columns(submission, addresses)
         merge = content.merge(columns, len(addresses)) if content else None
         failures = merge.failures if merge else {}
@@ -179,13 +190,13 @@ class Desk:
             return cached[1]
 
 
-def _addressed(mailing: Mailing) -> tuple[dict[int, str], list[PerRecipient]]:
+def _addressed(mailing: Mailing, addressing: Addressing) -> tuple[dict[int, str], list[PerRecipient]]:
     """Addresses of those who have a usable one, by position, and what is said of the others."""
     addresses: dict[int, str] = {}
     refused: list[PerRecipient] = []
     for index, written in enumerate(mailing.submission.recipients.addresses):
         try:
-            addresses[index] = envelope_address(written)[0]
+            addresses[index] = addressing.recipient(written)
         except BadAddress as wrong:
             refused.append(mailing.answer(index, EventType.BOUNCE, str(wrong), (Permanence.HARD, Cause.UNKNOWN_USER)))
     return addresses, refused

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from sendwave.errors import HandOverError, Held, Permanent, Unknown
 from sendwave.esp import hooks, http
 from sendwave.esp.base import Answers, PerRecipient, RawReport, Receipt, Refusal, Submission, WebRequest
-from sendwave.esp.mailing import Desk, Mailing, Piece
+from sendwave.esp.mailing import MAIL, Addressing, Desk, Mailing, Piece
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
 
@@ -22,6 +22,7 @@ class WebAdapter(ABC):
 
     name: ClassVar[str]
     answers: ClassVar[Answers] = Answers()
+    _addressing: Addressing = MAIL
 
     def __init__(self, settings: Any, *, home: Path, token_key: bytes) -> None:  # noqa: ARG002  # tokens come signed
         """`home` is the workspace: content folders are relative to it. Connects to nothing yet."""
@@ -34,7 +35,7 @@ class WebAdapter(ABC):
     def submit(self, submission: Submission) -> Receipt:
         """See EspAdapter."""
         client = self._connected()
-        mailing = self._desk.open(submission)
+        mailing = self._desk.open(submission, self._addressing)
         if not mailing.pieces:
             return Receipt(refused=mailing.refused)
         receipt = self._hand_over(client, mailing)

@@ -79,6 +79,30 @@ def normalise_phone(given: str) -> str:
     return digits
 
 
+def national_phone(given: str, country: str | None) -> str:
+    """The E.164 form of a number as people of that country (ISO 3166, two letters) write it.
+
+    Raises ValueError for one that is none there, and for every one without the extra `sms`, which knows the numbering
+    plans.
+    """
+    try:
+        import phonenumbers
+    except ModuleNotFoundError:
+        raise ValueError(
+            "it is not an international number (+33612345678); with `pip install 'sendwave[sms]'` national ones of "
+            "contacts with a country are understood too"
+        ) from None
+    if not country:
+        raise ValueError("it is not an international number (+33612345678), and the contact has no country")
+    try:
+        number = phonenumbers.parse(given, country.upper())
+    except phonenumbers.NumberParseException as fault:
+        raise ValueError(f"it is no telephone number in {country.upper()}: {fault}") from None
+    if not phonenumbers.is_valid_number(number):
+        raise ValueError(f"it is no telephone number of the numbering plan of {country.upper()}")
+    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+
+
 def fingerprint(address: str) -> str:
     """What the suppression list knows of a normalised address: the first 32 hexadecimal digits of its sha256."""
     return hashlib.sha256(address.encode()).hexdigest()[:FINGERPRINT]

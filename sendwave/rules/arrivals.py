@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sendwave.rules.addresses import fingerprint, normalise_email
+from sendwave.rules.addresses import fingerprint, normalise_email, normalise_phone
 from sendwave.rules.columns import (
     EVENTS,
     SENDS,
@@ -193,10 +193,24 @@ def settle_times(arrivals: Arrivals, handed_at: Numbers) -> Numbers:
 
 def address_hash(event: Event) -> str | None:
     """What the suppression list knows of the event's recipient; None where it is missing or no address."""
+    told = event.recipient
+    if told is None:
+        return None
     try:
-        return None if event.recipient is None else fingerprint(normalise_email(event.recipient))
+        return fingerprint(normalise_email(told) if "@" in told else normalise_phone(_with_plus(told)))
     except ValueError:
         return None
+
+
+def channel_of(event: Event) -> str:
+    """The channel of an event that names none of our messages, by the shape of its recipient."""
+    return "email" if event.recipient is None or "@" in event.recipient else "sms"
+
+
+def _with_plus(number: str) -> str:
+    """Gateways leave the + of an international number out."""
+    digits = number.strip()
+    return f"+{digits}" if digits[:1] in "123456789" and digits[:1] else digits
 
 
 def epoch(instant: datetime | None) -> int:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import parseaddr
+from typing import Final
 
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
 
 from sendwave.rules.units import Policy
+
+SHORT_SENDER: Final = re.compile(r"[A-Za-z0-9 _.&-]{1,11}|\+?[0-9 ]{3,18}")
+"""Sender of a text message: at most 11 letters and digits, a short code or a number (3GPP TS 23.040 §9.1.2.5)."""
+
+NO_MAILBOX: Final = "that is no mail address: write 'Maison Lune <news@maisonlune.example>'"
+
+
+def is_mailbox(written: str) -> bool:
+    """Whether there is a mail address in it, with or without a name."""
+    local, _, domain = parseaddr(written)[1].rpartition("@")
+    return bool(local) and "." in domain
 
 
 class CampaignFile(Policy):
@@ -16,8 +29,13 @@ class CampaignFile(Policy):
     title: str = ""
     type: str = Field(description="Campaign type: a file of policies/types/.")
     route: str = Field(description="Route of sendwave.yaml the messages leave by.")
-    sender: str = Field(description="From header, for instance 'Maison Lune <news@maisonlune.example>'.")
-    subject: str = Field(min_length=1, description="Subject; Jinja fields such as {{ first_name }} are allowed.")
+    sender: str = Field(
+        description="From header, for instance 'Maison Lune <news@maisonlune.example>'; of a text message up to 11 "
+        "letters, or a number."
+    )
+    subject: str = Field(
+        "", description="Subject, title of a notification; Jinja fields such as {{ first_name }} are allowed."
+    )
     content: str | None = Field(
         None, description="Folder with body.txt and body.html (Jinja), relative to the workspace."
     )
@@ -28,12 +46,12 @@ class CampaignFile(Policy):
 
     @field_validator("sender", "reply_to")
     @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
+    def _is_address(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             _one_line(value)
-            local, _, domain = parseaddr(value)[1].rpartition("@")
-            if not local or "." not in domain:
-                raise ValueError("that is no mail address: write 'Maison Lune <news@maisonlune.example>'")
+            is_short = info.field_name == "sender" and SHORT_SENDER.fullmatch(value) is not None
+            if not is_short and not is_mailbox(value):
+                raise ValueError(NO_MAILBOX)
         return value
 
     @field_validator("subject", "title")

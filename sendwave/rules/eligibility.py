@@ -22,6 +22,7 @@ from sendwave.rules.columns import (
     cast,
     column,
     func,
+    literal,
     null,
     or_,
     select,
@@ -60,6 +61,7 @@ REASONS: Final = REACHABLE + CONSENTED
 _ADDRESSES: Final = {
     "email": (CONTACTS.c.email, CONTACTS.c.email_hash, CONTACTS.c.email_status),
     "sms": (CONTACTS.c.phone, CONTACTS.c.phone_hash, CONTACTS.c.phone_status),
+    "push": (CONTACTS.c.contact_id, func.md5(CONTACTS.c.contact_id), literal("valid", String)),  # known by our own id
 }
 
 

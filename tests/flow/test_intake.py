@@ -56,7 +56,7 @@ def test_contacts_of_a_french_crm(desk: Desk) -> None:
         "language",
     )
     assert desk.rows("contacts", *columns) == [
-        ("C1", 1, None, "invalid", "other", "0612345678", "invalid", "Europe/Paris", "fr-fr"),
+        ("C1", 1, None, "invalid", "other", "+33612345678", "valid", "Europe/Paris", "fr-fr"),
         ("C2", 2, "max@orange.fr", "valid", "orange", "+33612345678", "valid", None, "fr"),
         ("C3", 3, "lea@xn--t-9fab.fr", "valid", "other", None, "missing", "Europe/Paris", None),
     ]

@@ -113,10 +113,9 @@ def approved(
 ) -> Campaign:
     """A campaign that was planned and approved."""
     told = {"type": "newsletter", "route": "main", "sender": "news@lune.example", "subject": "Hello {{ first_name }}"}
+    file = CampaignFile.model_validate({**told, "name": name, **fields})
     with db.write() as conn:
-        made = campaigns.create(
-            conn, CampaignFile.model_validate({**told, "name": name, **fields}), "email", by="ann", now=now
-        )
+        made = campaigns.create(conn, file, policy.types[file.type].channel.value, by="ann", now=now)
     plan(db, engine, lake, policy, made, by="ann", now=now)
     with db.write() as conn:
         kept.remember(conn, policy, now)

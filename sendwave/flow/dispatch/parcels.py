@@ -89,7 +89,7 @@ class Packer:
             listed = files.live(conn, ["consents"])
             suppressed = suppressions.table(conn, channel)
         valid = pa.repeat(pa.scalar("valid"), people.num_rows)
-        frozen = {"contact": people["contact"]}
+        frozen = {"contact": people["contact"], "contact_id": people["contact_id"]}
         for kind in ("email", "phone"):
             frozen |= {kind: people["address"], f"{kind}_hash": hashes, f"{kind}_status": valid}
         tables = {CONTACTS.name: pa.table(frozen), "suppressions": suppressed}

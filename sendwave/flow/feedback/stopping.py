@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from sendwave.store import policies
 from sendwave.store.database import Connection
 from sendwave.store.suppressions import ALL, Suppression
 from sendwave.store.tallies import Target
-
-EMAIL: Final = "email"
-"""Channel of an event that names none of our messages: only e-mail feeds report by address."""
 
 
 def stops(
@@ -62,7 +58,8 @@ def stopped(
         stop_word, address = suppression_of(WORDS[lost.tally[row]], event.cause), rules.address_hash(event)
         if stop_word is not None and address is not None:
             since = datetime.fromtimestamp(int(min(lost.at[row], lost.received[row])), UTC)
-            found[read.report(index).route].append(Suppression(address, EMAIL, ALL, stop_word[0], since))
+            channel = rules.channel_of(event)
+            found[read.report(index).route].append(Suppression(address, channel, ALL, stop_word[0], since))
     return found
 
 

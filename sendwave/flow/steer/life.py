@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from sendwave.errors import BadInput, NotAllowed, StaleTransition, did_you_mean
-from sendwave.rules.campaign import CampaignFile
+from sendwave.rules.campaign import NO_MAILBOX, SHORT_SENDER, CampaignFile, is_mailbox
 from sendwave.rules.holds import Kind
 from sendwave.rules.lifecycle import FINAL, Wave
 from sendwave.rules.policy import Channel, PolicySet
@@ -57,9 +57,20 @@ def _wrong(policy: PolicySet, file: CampaignFile, routes: Collection[str], unsub
             "unsubscribe: marketing mail needs a one-click unsubscribe URL with {token} (RFC 8058), "
             "or a provider_template that carries its own; with web.public_url in sendwave.yaml ours is used"
         )
+    found += _unfit(kind.channel, file) if kind is not None else []
     if file.content is not None and file.provider_template is not None:
         found.append("content: give `content` or `provider_template`, not both: only one can be sent")
     return tuple(found)
+
+
+def _unfit(channel: Channel, file: CampaignFile) -> list[str]:
+    """What a message of that channel cannot do with."""
+    if channel is Channel.EMAIL:
+        found = [] if is_mailbox(file.sender) else [f"sender: {NO_MAILBOX}"]
+        return found + ([] if file.subject or file.provider_template else ["subject: an e-mail needs one"])
+    if channel is Channel.SMS and not SHORT_SENDER.fullmatch(file.sender):
+        return ["sender: a text message has a name of at most 11 letters and digits, or a number, as its sender"]
+    return []
 
 
 def _no_way_out(file: CampaignFile, unsubscribe: str | None) -> bool:
