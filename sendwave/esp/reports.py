@@ -77,6 +77,8 @@ def parse(body: bytes, *, token_key: bytes | None, received_at: datetime) -> Seq
 
     """
     try:
+        if b"\n" not in body:
+            body = body.replace(b"\r", b"\n")  # old Macs ended lines so
         mail = email.message_from_bytes(body)
         if not mail.keys():
             raise BadInput("this is no mail: it has no header")
@@ -257,18 +259,19 @@ def _is_clear(status: Status) -> bool:
 def _meaning(reply: Reply, texts: Sequence[str]) -> tuple[Permanence, Cause]:
     """Of a reply, and where that leaves something open, of the words said with it, the most particular first."""
     permanence, cause = classify(*reply)
+    told = reply.code is not None or reply.enhanced is not None
+    later = (reply.code or 0) // 100 == 4 or (reply.enhanced or "")[:1] == "4"
     for text in texts:
         if cause is not Cause.OTHER and permanence is not Permanence.UNKNOWN:
             break
         other = take_apart(text)
         agrees = reply.enhanced is None or other.enhanced is None or reply.enhanced[0] == other.enhanced[0]
-        read = classify(reply.code or (other.code if agrees else None), reply.enhanced or other.enhanced, text)
+        read = classify(None if told else other.code, other.enhanced if agrees else None, text)
         if cause is Cause.OTHER and read[1] is not Cause.OTHER:
-            cause = read[1]
-            permanence = read[0] if permanence is not Permanence.SOFT or read[0] is Permanence.UNKNOWN else permanence
+            permanence, cause = read
         elif permanence is Permanence.UNKNOWN:
             permanence = read[0]
-    return permanence, cause
+    return (Permanence.SOFT if later else permanence), cause
 
 
 # ── RFC 5965 ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -323,6 +326,8 @@ def _worded(kind: EventType, one: prose.Said, subject: str, about: _About) -> Ev
     permanence, cause = _meaning(reply, (*one.texts, subject))
     if kind is EventType.DEFERRED:
         permanence = Permanence.SOFT
+    elif cause is Cause.OTHER and (reply.code or 0) // 100 == 4:
+        cause = Cause.EXPIRED  # given up, though the last answer was "later"
     description = reply.text or (one.texts[0] if one.texts else subject)
     return _event(
         kind,

@@ -29,6 +29,13 @@ _CLASSES: Final[Mapping[str, EventType]] = MappingProxyType(
 )
 
 
+_FIELD: Final = re.compile(
+    r"\s|(?:x-[\w-]+|(?:original|final|reporting|received|remote|final-log|diagnostic|last|will|action|status|arrival|"
+    r"dsn)[\w-]*)\s*:",
+    re.IGNORECASE,
+)
+
+
 class Status(NamedTuple):
     """What is said of one recipient; None is what is not said."""
 
@@ -78,12 +85,22 @@ def _blocks(part: Message) -> list[Message]:
     blocks = [block for block in payload if isinstance(block, Message)] if isinstance(payload, list) else []
     coded = (field(part, "Content-Transfer-Encoding") or "").lower()
     if blocks and coded not in {"base64", "quoted-printable"}:
-        return blocks
+        return [_mended(block) for block in blocks]
     flat = Message()  # encoded against RFC 2046 §5.2.1, or no group was recognised: read it as text
     flat["Content-Transfer-Encoding"] = coded
     flat.set_payload("\n\n".join(str(block) for block in blocks).strip() if blocks else words(part))
     text = words(flat).replace("\r\n", "\n").strip()
     return [email.message_from_string(group.strip()) for group in re.split(r"\n\s*\n", text)]
+
+
+def _mended(block: Message) -> Message:
+    """The group with lines that forgot to be indented put where they belong; the fields after them were lost."""
+    rest = block.get_payload()
+    if not isinstance(rest, str) or not rest.strip():
+        return block
+    lines = [*(f"{name}: {value}" for name, value in block.items()), *rest.splitlines()]
+    folded = (line if _FIELD.match(line) else f" {line}" for line in lines if line.strip())
+    return email.message_from_string("\n".join(folded))
 
 
 def _status(block: Message, whole: Message) -> Status:

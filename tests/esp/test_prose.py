@@ -164,6 +164,13 @@ WORDED = {
         "I'm not going to try again; this message has been in the queue too long.\n"),
         [f"bounce soft expired {ANNE}"],
     ),
+    "an old Sendmail": (
+        (
+            "   ----- Transcript of session -----\n421 shop.example (smtp)... Deferred: Connection timed out\n\n"
+            f"   ----- Unsent message follows -----\n{COPY}"
+        ),
+        [f"bounce soft expired {ANNE}"],
+    ),
     "says nothing but no": (f"Delivery failed.\n\n{ANNE}\n", [f"bounce unknown other {ANNE}"]),
     "names nobody": ("Your mail could not be delivered: user unknown.\n", ["bounce hard unknown_user None"]),
     "names nobody but returns the mail": (
@@ -209,6 +216,13 @@ def test_a_delay_is_no_bounce(body: str) -> None:
 def test_who_wrote_it(sender: str, subject: str, expected: int) -> None:
     body = mail(f"Message not delivered to {ANNE}: user unknown\n", sender=sender, subject=subject)
     assert len(read(body.replace(b"Return-Path: <>\n", b""))) == expected
+
+
+def test_lines_may_end_anyhow() -> None:
+    body = mail(WORDED["qmail"][0])
+    events = read(body)
+    assert events == read(body.replace(b"\n", b"\r\n")) == read(body.replace(b"\n", b"\r"))
+    assert events[0].recipient == ANNE
 
 
 def test_a_page_of_html() -> None:

@@ -137,6 +137,18 @@ def test_actions_and_codes(found: str, meaning: str) -> None:
     assert event.description
 
 
+def test_a_diagnostic_that_forgot_to_be_indented() -> None:
+    found = block().replace(
+        "\nRemote", "\nDiagnostic-Code: smtp; 550-5.1.1 one\n550-5.1.1 two: three\n550 5.1.1 end\nRemote"
+    )
+    found = "Arrival-Date: x\n" + found.partition("Diagnostic-Code: smtp; 550 ")[0]
+    lines = found.splitlines()
+    first = [line for line in lines if line.startswith(("Arrival", "Diagnostic", "550"))]
+    event = one(dsn("\n".join(first + [line for line in lines if line not in first])))
+    assert (event.type, event.recipient, event.cause) == (EventType.BOUNCE, "anne@shop.example", Cause.UNKNOWN_USER)
+    assert event.description.endswith("550 5.1.1 end")
+
+
 def test_several_recipients_in_one_report() -> None:
     other = block("delayed", "4.2.2").replace("anne", "bruno")
     events = read(dsn(f"{block()}\n{other}"))
