@@ -203,14 +203,16 @@ def sales(kinds: Sequence[str], since: int, until: int, currency: str) -> Subque
     return select(*columns).where(i.kind.in_(list(kinds)), i.ts >= since, i.ts < until).subquery("sales")
 
 
-def written(campaign: int) -> Subquery:
-    """contact, handed_ts: when the ESP accepted the person's message; nobody else has a row."""
+def written(campaign: int, buyers: Subquery) -> Subquery:
+    """contact, handed_ts: when the ESP accepted the message of each of these buyers; nobody else has a row."""
     s = SENDS.c
     at = case((STRAYS.c.batch.is_not(None), STRAYS.c.handed_ts), else_=HANDED.c.handed_ts)
     source = SENDS.outerjoin(HANDED, HANDED.c.batch == s.batch)
     source = source.outerjoin(STRAYS, and_(STRAYS.c.batch == s.batch, STRAYS.c.position == s.position))
     found = select(s.contact, func.min(at).label("handed_ts")).select_from(source)
-    return found.where(s.campaign == campaign, s.excluded_by.is_(None)).group_by(s.contact).subquery("written")
+    asked = s.contact.in_(select(buyers.c.contact))
+    found = found.where(s.campaign == campaign, s.excluded_by.is_(None), asked)
+    return found.group_by(s.contact).subquery("written")
 
 
 def buyers_statement(
@@ -222,7 +224,8 @@ def buyers_statement(
     `own`, `own_amount`: those of people written to, from their own message on, for `within` seconds; `early` ones came
     before it; `foreign_sales`, `returned`, `returned_amount`: left out of the amounts.
     """
-    who, found, mail = people(group), sales(kinds, since, until, currency), written(campaign)
+    who, found = people(group), sales(kinds, since, until, currency)
+    mail = written(campaign, found)
     w, f = who.c, found.c
     watched = and_(f.ts >= WINDOWS.c.opens, f.ts < WINDOWS.c.closes)
     own = and_(f.ts >= mail.c.handed_ts, f.ts < mail.c.handed_ts + within, f.ts < until)
@@ -277,18 +280,14 @@ def distinct_statement(names: Sequence[str]) -> Select[Any]:
     return select(*counted)
 
 
-def attribute_statement(names: Sequence[str]) -> Select[Any]:
-    """attribute, value, tier, arm, people: those compared, by each attribute of contacts."""
-    who = people(Group(cast(null(), String))).c
-    parts = []
-    for name in names:
-        known = cast(CONTACTS.c[name] if name in CONTACTS.c else column(name, String), String)
-        told = (literal(name, String).label("attribute"), known.label("value"), who.tier, who.arm)
-        source = who.contact.table.outerjoin(CONTACTS, CONTACTS.c.contact == who.contact)
-        counted = select(*told, func.count().label("people")).select_from(source).where(who.compared)
-        parts.append(counted.group_by(known, who.tier, who.arm))
-    everything = (union_all(*parts) if len(parts) > 1 else parts[0]).subquery("counted")
-    return select(*everything.c)
+def attribute_statement(names: Sequence[str], step: int) -> Select[Any]:
+    """tier, arm and these columns of contacts, of every `step`-th of the people compared."""
+    who = people(Group(cast(null(), String)))
+    w = who.c
+    known = [(CONTACTS.c[name] if name in CONTACTS.c else column(name, String)) for name in names]
+    columns = [cast(one, String).label(name) for one, name in zip(known, names, strict=True)]
+    source = who.join(CONTACTS, CONTACTS.c.contact == w.contact)
+    return select(w.tier, w.arm, *columns).select_from(source).where(w.compared, w.contact % step == 0)
 
 
 def experiment_sizes(experiment: str, group: ColumnElement[Any]) -> Select[Any]:

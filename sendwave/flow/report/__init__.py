@@ -102,15 +102,16 @@ def report(
     """
     asked = Question(breakdown or Breakdown(), policy.report, until or now, control)
     _check(names, asked, now)
+    rule = (habit or asked.worth.habit) if compare else None
     desk = _Desk(db, engine, lake, policy, asked)
-    found = [renamed(desk.gather(name), same or {}) for name in names]
+    found, met = desk.gather_all(names, rule)
+    found = [renamed(source, same or {}) for source in found]
     labels = {tier.key: tier.label for tier in policy.tiers.tiers}
     order = policy.tiers.keys
     groups: list[Row] = []
     if asked.breakdown.by != "tier":
         groups = _top(found, pooling.rows(found, pooling.by_group, _natural(found, order), {}, asked.worth), top, asked)
-    rule = habit or asked.worth.habit
-    met = coverage.measure(desk.by_habit(names, rule), rule, order) if compare else None
+    compared = [renamed(source, same or {}) for source in met]
     return Report(
         sources=found,
         breakdown=asked.breakdown,
@@ -120,7 +121,7 @@ def report(
         groups=groups,
         total=pooling.total(found, asked.worth),
         cutoffs=_cutoffs(found, order, asked),
-        coverage=met if met is not None and met.lines else None,
+        coverage=coverage.measure(compared, rule, order) if rule is not None and compared else None,
         notes=[*(note for source in found for note in source.notes), *_strangers(found, order)],
     )
 
@@ -141,43 +142,40 @@ class _Desk:
     lake: Lake
     policy: PolicySet
     asked: Question
-    _known: dict[str, Records] = field(default_factory=dict)
 
-    def _records(self, campaign: Campaign) -> Records:
-        """What the store says of a campaign, read once: both halves of the report speak of the same moment."""
-        if campaign.name not in self._known:
-            self._known[campaign.name] = mailings.recorded(self.db, self.lake, campaign)
-        return self._known[campaign.name]
+    def gather_all(self, names: Sequence[str], rule: Habit | None) -> tuple[list[Gathered], list[Gathered]]:
+        """Every source, and the campaigns among them broken down by whether the habit would have written to somebody.
 
-    def gather(self, name: str) -> Gathered:
-        """One campaign or experiment by name."""
-        campaign, paths = self._find(name)
-        if campaign is None:
-            return trials.gather(self.engine, paths, name, self.asked, columns_of(paths))
-        records = self._records(campaign)
-        return Mailing(self.engine, records, self.asked, self._group(records)).gather()
-
-    def by_habit(self, names: Sequence[str], habit: Habit) -> list[Gathered]:
-        """The campaigns broken down by whether the habit would have written to somebody. Experiments know no habit."""
-        found = []
+        By tier both are one: tiers are always told apart, so the habit takes the place of the group.
+        """
+        found, met = [], []
         for name in names:
-            campaign, _ = self._find(name)
-            if campaign is not None and campaign.planned_at is not None:
-                found.append(self._by_habit(self._records(campaign), habit))
-        return found
+            campaign, paths = self._find(name)
+            if campaign is None:
+                found.append(trials.gather(self.engine, paths, name, self.asked, columns_of(paths)))
+                continue
+            records = mailings.recorded(self.db, self.lake, campaign)
+            by_habit = None if rule is None else self._by_habit(records, rule)
+            if by_habit is None or self.asked.breakdown.by != "tier":
+                found.append(Mailing(self.engine, records, self.asked, self._group(records)).gather())
+            else:
+                found.append(by_habit)
+            met += [] if by_habit is None else [by_habit]
+        return found, met
 
-    def _by_habit(self, records: Records, habit: Habit) -> Gathered:
+    def _by_habit(self, records: Records, habit: Habit) -> Gathered | None:
         planned = records.campaign.planned_at
-        assert planned is not None, "asked before"
+        if planned is None:
+            return None
         until = int(planned.timestamp())
         known = rules.habitual(habit.kinds, until - int(habit.within.total_seconds()), until, machine=habit.machine)
-        breakdown = Breakdown(by="habit")
-        asked = Question(breakdown, self.asked.worth, self.asked.until)
+        only = self.asked.breakdown.by == "tier"
+        asked = Question(Breakdown(by="habit"), self.asked.worth, self.asked.until)
         with self.db.read() as conn:
             listed = self.lake.paths(files.live(conn, ["events"]))
             mails = mailings.named(campaigns.listing(conn))
         whole = records.with_inputs(listed, {"mailings": mails})
-        return Mailing(self.engine, whole, asked, Group(rules.coverage_group(known)), thorough=False).gather()
+        return Mailing(self.engine, whole, asked, Group(rules.coverage_group(known)), thorough=only).gather()
 
     def _find(self, name: str) -> tuple[Campaign | None, list[Path]]:
         with self.db.read() as conn:

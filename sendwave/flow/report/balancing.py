@@ -23,6 +23,9 @@ VALUES: Final = 5
 ATTRIBUTES: Final = 12
 """Columns of contacts that are looked at."""
 
+LOOKED_AT: Final = 300_000
+"""People whose attributes are compared; of more, every so manieth. A draw that goes wrong shows in so many as well."""
+
 DISTINCT: Final = 60
 """Values above which a column names people rather than kinds of people."""
 
@@ -46,41 +49,37 @@ def ratios(campaign: Campaign, policy: PolicySet | None, sizes: Sequence[Mapping
     return tuple(ratio for ratio in found if ratio.people)
 
 
-def balances(session: Session, contacts: Sequence[Path]) -> tuple[Alike, ...]:
-    """Each frequent value of each attribute, on both sides."""
+def balances(session: Session, contacts: Sequence[Path], people: int) -> tuple[Alike, ...]:
+    """Each frequent value of each attribute, on both sides; `people` are those of the plan."""
     names = _attributes(session, contacts)
     if not names:
         return ()
-    counted: dict[str, dict[str, dict[tuple[str, str], int]]] = defaultdict(lambda: defaultdict(dict))
-    sides: dict[tuple[str, str, str], int] = defaultdict(int)
-    for row in session.read(rules.attribute_statement(names)).to_pylist():
-        value = "" if row["value"] is None else row["value"]
-        cell = counted[row["attribute"]][value]
-        cell[row["tier"], row["arm"]] = cell.get((row["tier"], row["arm"]), 0) + row["people"]
-        sides[row["attribute"], row["tier"], row["arm"]] += row["people"]
+    rows = session.read(rules.attribute_statement(names, max(1, people // LOOKED_AT)))
     found = []
     for name in names:
-        values = counted[name]
-        if len(values) > DISTINCT:
-            continue
-        frequent = sorted(values, key=lambda value: (-sum(values[value].values()), value))[:VALUES]
-        tiers = sorted({tier for attribute, tier, _ in sides if attribute == name})
-        for value in frequent:
-            strata = [_split(values[value], sides, name, tier) for tier in tiers]
-            if (one := alike(name.removeprefix("attr_"), value, strata)) is not None:
-                found.append(one)
+        counted = rows.select(["tier", "arm", name]).group_by(["tier", "arm", name]).aggregate([([], "count_all")])
+        found += _of_attribute(name.removeprefix("attr_"), name, counted.to_pylist())
     return tuple(found)
 
 
-def _split(
-    cell: Mapping[tuple[str, str], int], sides: Mapping[tuple[str, str, str], int], name: str, tier: str
-) -> Split:
-    return Split(
-        cell.get((tier, GIVEN), 0),
-        sides.get((name, tier, GIVEN), 0),
-        cell.get((tier, CONTROL), 0),
-        sides.get((name, tier, CONTROL), 0),
-    )
+def _of_attribute(label: str, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Alike]:
+    values: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+    sides: dict[tuple[str, str], int] = defaultdict(int)
+    for row in rows:
+        value, place = row[name] or "", (row["tier"], row["arm"])
+        values[value][place] = values[value].get(place, 0) + row["count_all"]
+        sides[place] += row["count_all"]
+    if len(values) > DISTINCT:
+        return []
+    frequent = sorted(values, key=lambda value: (-sum(values[value].values()), value))[:VALUES]
+    tiers = sorted({tier for tier, _ in sides})
+    compared = [alike(label, value, [_split(values[value], sides, tier) for tier in tiers]) for value in frequent]
+    return [one for one in compared if one is not None]
+
+
+def _split(cell: Mapping[tuple[str, str], int], sides: Mapping[tuple[str, str], int], tier: str) -> Split:
+    given, control = ((cell.get((tier, side), 0), sides.get((tier, side), 0)) for side in (GIVEN, CONTROL))
+    return Split(*given, *control)
 
 
 def _attributes(session: Session, contacts: Sequence[Path]) -> list[str]:

@@ -21,6 +21,7 @@ from sendwave.flow.report.balancing import balances, ratios
 from sendwave.flow.report.figures import Figures, of_words
 from sendwave.flow.report.sources import MAILING, Compared, Gathered, Key, Note, Question
 from sendwave.rules import outcomes as rules
+from sendwave.rules.balance import Alike
 from sendwave.rules.lifecycle import Batch
 from sendwave.rules.lift import Amounts, Arm
 from sendwave.rules.outcomes import CONTROL, GIVEN, LEFT_OUT, Group
@@ -84,7 +85,7 @@ class Mailing:
         with self._session(windows) as session:
             bought = self._bought(session, windows, until) if windows else []
             messages = self._messages(session)
-            alike = balances(session, self.records.files.get("contacts", ())) if windows and self.thorough else ()
+            alike = self._alike(session, sizes) if windows and self.thorough else ()
         figures, compared, bystanders = self._put_together(sizes, bought, messages)
         opens = min((first for first, _ in windows.values()), default=None)
         closes = max((row["last"] + self.within for row in spans), default=None)
@@ -153,6 +154,10 @@ class Mailing:
             currency=self.question.worth.currency,
         )
         return _split(session.read(statement))
+
+    def _alike(self, session: Session, sizes: Sequence[Mapping[str, Any]]) -> tuple[Alike, ...]:
+        compared = sum(row["people"] for row in sizes if row["compared"])
+        return balances(session, self.records.files.get("contacts", ()), compared)
 
     def _messages(self, session: Session) -> dict[Key, Figures]:
         """Figures of the messages themselves, by tier and group."""
