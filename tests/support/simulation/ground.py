@@ -1,0 +1,102 @@
+"""What every world stands on: a contact base, policies, planned campaigns, in a template copied for each history."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import sendable
+
+from sendwave.engine.datasets import Lake
+from sendwave.engine.duckdb import DuckdbEngine
+from sendwave.flow.plan import plan
+from sendwave.rules.policy import PolicySet
+from sendwave.store import campaigns, policies
+from sendwave.store.database import Database
+from simulation.history import World
+
+START: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+NAMES: Final = ("spring", "summer")
+ZONES: Final = ("Europe/Paris", "America/Montreal", None)
+
+
+def policy_of(world: World, edition: int = 0) -> PolicySet:
+    """The policies of a world; a later edition changes a word that changes no decision."""
+    waves: dict[str, Any] = {"soak": "1h", "soak_max": "12h"}
+    if world.window:
+        waves["window"] = "08:00-20:00 local"
+    found = sendable.policy_set(
+        caps=[{"max": "1 per 30d", "counts": "all"}] if world.cap else [],
+        ramp=world.ramp,
+        waves=waves,
+        routes={"main": {"pace": "20 per 1m", "burst": 5}} if world.pace else {},
+    )
+    if not edition:
+        return found
+    label = found.types["newsletter"].model_copy(update={"label": f"Edition {edition}"})
+    return found.model_copy(update={"types": {"newsletter": label}})
+
+
+class Ground:
+    """Templates by world, made once: a store with its people and, unless the world plans itself, approved campaigns."""
+
+    def __init__(self, folder: Path, template: Path) -> None:
+        """`template` is a migrated, empty SQLite file; `folder` takes the templates and the histories."""
+        self.folder, self._template = folder, template
+        self.engine = DuckdbEngine(threads=1, memory_limit="500MB")
+        self._made: dict[object, Path] = {}
+        self._lives = 0
+
+    def copy(self, world: World) -> Path:
+        """A folder with `s.db` and `lake`, for one history alone."""
+        key = (
+            world.people, world.campaigns, world.ramp, world.cap, world.window, world.pace, world.planned_here
+        )  # fmt: skip
+        if key not in self._made:
+            self._made[key] = self._make(world, self.folder / f"template-{len(self._made)}")
+        self._lives += 1
+        home = self.folder / f"life-{self._lives}"
+        shutil.copytree(self._made[key], home)
+        return home
+
+    def _make(self, world: World, home: Path) -> Path:
+        (home / "lake").mkdir(parents=True)
+        shutil.copyfile(self._template, home / "s.db")
+        db, lake = Database(f"sqlite:///{home / 's.db'}"), Lake(home / "lake")
+        sendable.write_base(db, lake, world.people, START - timedelta(days=1), ZONES)
+        policy = policy_of(world)
+        with db.write() as conn:
+            policies.remember(conn, policy, START)
+        for name in NAMES[: world.campaigns]:
+            if world.planned_here:
+                create(db, name)
+            else:
+                sendable.approved(db, self.engine, lake, policy, START, name=name)
+        with db.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+        return home
+
+
+def create(db: Database, name: str) -> None:
+    """A campaign nobody has planned yet."""
+    told = {"type": "newsletter", "route": "main", "sender": "news@lune.example", "subject": "Hello {{ first_name }}"}
+    with db.write() as conn:
+        campaigns.create(
+            conn, sendable.CampaignFile.model_validate({**told, "name": name}), "email", by="ann", now=START
+        )
+
+
+def make_plan(db: Database, engine: DuckdbEngine, lake: Lake, world: World, name: str, now: datetime) -> None:
+    """Plan and approve, as two people would one after the other; what is done stays done."""
+    policy = policy_of(world)
+    with db.read() as conn:
+        campaign = campaigns.get(conn, name)
+    if campaign.status == "draft":
+        plan(db, engine, lake, policy, campaign, by="ann", now=now)
+    with db.write() as conn:
+        found = campaigns.get(conn, name)
+        if found.status == "planned":
+            campaigns.transition(conn, found.id, "approve", by="eve", now=now, approved_at=now, approved_by="eve")
