@@ -44,9 +44,8 @@ def main() -> None:
                 print(f"history of {len(short)} steps: {short}\n{told}")
                 break
     seconds = time.perf_counter() - began
-    print(
-        f"{len(seeds)} seeds, {campaigns} campaigns in {seconds:.0f} s: {60 * campaigns / seconds:.0f} a minute; failed: {failed}"
-    )
+    rate = 60 * campaigns / seconds
+    print(f"{len(seeds)} seeds, {campaigns} campaigns in {seconds:.0f} s: {rate:.0f} a minute; failed: {failed}")
     sys.exit(1 if failed else 0)
 
 

@@ -1,4 +1,4 @@
-"""Draws that depend on a seed and on what is drawn, never on what was drawn before: dropping a step changes no other."""
+"""Draws that depend on a seed and on what is drawn, never on earlier draws: dropping a step changes no other."""
 
 from __future__ import annotations
 

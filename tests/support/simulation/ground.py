@@ -89,7 +89,7 @@ def create(db: Database, name: str) -> None:
         )
 
 
-def make_plan(db: Database, engine: DuckdbEngine, lake: Lake, world: World, name: str, now: datetime) -> None:
+def make_plan(db: Database, engine: DuckdbEngine, lake: Lake, world: World, *, name: str, now: datetime) -> None:
     """Plan and approve, as two people would one after the other; what is done stays done."""
     policy = policy_of(world)
     with db.read() as conn:

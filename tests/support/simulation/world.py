@@ -1,4 +1,4 @@
-"""A history lived: nodes on a virtual clock over one store, people who interfere, an ESP, and the trouble of each step."""
+"""A history lived: nodes on a virtual clock over one store, people who interfere, an ESP, and troubles."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Life:
                 getattr(self, step.act)(name, step)
 
     def turn(self, number: int, n: int, trouble: Trouble | None) -> None:
-        """One round of a node's stages, in an order of its own; a fault is told and the node goes on, a kill ends it."""
+        """One round of a node's stages, in an order of its own; it goes on after a fault, a kill ends it."""
         if number in self.turns:
             return
         stages = sorted(STAGES, key=lambda stage: self.chance.unit("order", n, stage))
@@ -134,7 +134,7 @@ class Life:
         self._guarded(act)
 
     def _plan(self, number: int, name: str) -> None:
-        make_plan(self.node(number).db, self.ground.engine, self.lake, self.world, name, self.clock.now())
+        make_plan(self.node(number).db, self.ground.engine, self.lake, self.world, name=name, now=self.clock.now())
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """As the daemon does it: a stage that fails is told, the others and the next tick go on."""
