@@ -1,37 +1,48 @@
 """Feedback: reports made durable, read, counted and kept, as a ratio to bare JSON decoding of the same bodies.
 
     python benchmarks/feedback.py [--events 300000] [--people 300000] [--runs 3] [--without-token] [--profile]
+    python benchmarks/feedback.py --esp sendgrid       signed requests of SendGrid, each signature verified
+    python benchmarks/feedback.py --single 5000        bodies of one event over real HTTP, from a process of its own
+    python benchmarks/feedback.py --store postgresql+psycopg://…   another store; it is migrated, and left full
 
 Events come in bodies of 1,000 from as many recipients of a wave in batches of 1,000: delivered, opens, clicks, bounces,
 a few complaints, in random order, a tenth of them reported twice. Each body is committed durably (SQLite
-synchronous=FULL) before it is read. The budget of a later step is 100,000 events/s with our token, 30,000 without.
+synchronous=FULL) before it is read. `longest_without_verdict` is how long the judge, asked every second beside the
+digests, went without a turn. Budgets: 100,000 events per CPU second with our token, 30,000 without, 1,000 requests
+per CPU second of the server with one event each, verdicts less than 5 s late.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import cProfile
 import json
 import pstats
 import random
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 import campaigns_made
 import mail_sent
+import orjson
+import web_side
 from sqlalchemy import update
 
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.flow import feedback
+from sendwave.esp.base import WebRequest
+from sendwave.flow import feedback, judge
 from sendwave.store import policies, tables, tallies
 from sendwave.store.database import Database
 
@@ -69,8 +80,8 @@ def bodies(events: int, batches: list[int], *, token: bool) -> list[bytes]:
     return [json.dumps(told[i : i + PER_BODY]).encode() for i in range(0, events, PER_BODY)]
 
 
-def stage(folder: Path, people: int) -> tuple[Database, Lake, DuckdbEngine, list[int]]:
-    db = Database(f"sqlite:///{folder / 'state' / 'bench.db'}")
+def stage(folder: Path, people: int, store: str | None = None) -> tuple[Database, Lake, DuckdbEngine, list[int]]:
+    db = Database(store or f"sqlite:///{folder / 'state' / 'bench.db'}")
     db.migrate()
     lake = Lake(folder / "lake")
     with db.write() as conn:
@@ -90,37 +101,109 @@ def bare(told: list[bytes]) -> float:
     return time.perf_counter() - started
 
 
-def ours(db: Database, lake: Lake, engine: DuckdbEngine, told: list[bytes]) -> tuple[float, float, int]:
-    """(seconds to store, seconds to count, events counted)."""
-    headers = {"content-type": mail_sent.CONTENT_TYPE}
+class Sendgrid:
+    """The same events as SendGrid tells them, in signed requests."""
+
+    WORDS = {"complaint": "spamreport"}  # noqa: RUF012  # made once
+
+    def __init__(self) -> None:
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        from sendwave import esp
+
+        self.key, self.scheme = ec.generate_private_key(ec.SECP256R1()), ec.ECDSA(hashes.SHA256())
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        public = self.key.public_key().public_bytes(serialization.Encoding.DER, form)
+        told = {"esp": "sendgrid", "webhook_public_key": base64.b64encode(public).decode()}
+        self.adapter: Any = esp.make(told, route=mail_sent.ROUTE, home=Path(), token_key=mail_sent.KEY)
+
+    def request(self, body: bytes) -> WebRequest:
+        told = [self.event(one) for one in json.loads(body)]
+        raw, stamp = json.dumps(told).encode() + b"\r\n", str(int(NOW.timestamp()))
+        signature = base64.b64encode(self.key.sign(stamp.encode() + raw, self.scheme)).decode()
+        name = "x-twilio-email-event-webhook-"
+        return WebRequest(raw, {f"{name}signature": signature, f"{name}timestamp": stamp})
+
+    def event(self, one: dict[str, Any]) -> dict[str, Any]:
+        told = {
+            "email": one.get("recipient", "somebody@example.com"),
+            "timestamp": int(datetime.fromisoformat(one["event_at"]).timestamp()),
+            "smtp-id": one["message_id"],
+            "event": self.WORDS.get(one["type"], one["type"]),
+            "category": ["spring", "wave-1"],
+            "sg_event_id": one.get("event_id") or one["message_id"],
+            "sg_message_id": f"{one['message_id']}.recvd",
+            "response": "250 2.0.0 OK",
+            "useragent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64)",
+        }
+        return told | ({"sendwave_token": one["token"]} if "token" in one else {})
+
+
+def ours(
+    db: Database, lake: Lake, engine: DuckdbEngine, told: list[WebRequest], adapter: Any
+) -> tuple[float, float, int]:
+    """(seconds to verify and store, seconds to count, events counted)."""
+    adapters = {mail_sent.ROUTE: adapter} if adapter is not None else {}
+    headers = {} if adapter is not None else {"content-type": mail_sent.CONTENT_TYPE}
     started = time.perf_counter()
-    for body in told:
-        feedback.receive(db, mail_sent.ROUTE, [mail_sent.RawReport(body, headers)], NOW)
+    for request in told:
+        assert adapter is None or adapter.verify(request, NOW) is None
+        orjson.loads(request.body)  # what the webhook looks at before it stores
+        feedback.receive(db, mail_sent.ROUTE, [mail_sent.RawReport(request.body, headers)], NOW)
     stored = time.perf_counter()
     counted = 0
-    while (done := feedback.digest(db, engine, lake, {}, mail_sent.KEY, now=NOW)).reports:
+    while (done := feedback.digest(db, engine, lake, adapters, mail_sent.KEY, now=NOW)).reports:
         counted += done.counted
         assert not done.failed
         assert not done.unmatched
     return stored - started, time.perf_counter() - stored, counted
 
 
+class Judge:
+    """Asks for verdicts every second in a thread of its own, and notes how long it went without one."""
+
+    def __init__(self, db: Database) -> None:
+        self.db, self.longest, self.turns = db, 0.0, 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = time.perf_counter()
+        while not self._stop.wait(1.0):
+            judge.judge(self.db, now=NOW, reports_delivery={})
+            now = time.perf_counter()
+            self.longest, last, self.turns = max(self.longest, now - last), now, self.turns + 1
+
+
 def run(options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        db, lake, engine, batches = stage(Path(name), options.people)
-        told = bodies(options.events, batches, token=not options.without_token)
-        floor = bare(told)
+        db, lake, engine, batches = stage(Path(name), options.people, options.store)
+        plain = bodies(options.events, batches, token=not options.without_token)
+        sendgrid = Sendgrid() if options.esp == "sendgrid" else None
+        told = [sendgrid.request(body) if sendgrid else WebRequest(body) for body in plain]
+        floor = bare([request.body for request in told])
         profile = cProfile.Profile()
         if options.profile:
             profile.enable()
         busy = time.process_time()
-        stored, digested, counted = ours(db, lake, engine, told)
+        with Judge(db) as beside:
+            stored, digested, counted = ours(db, lake, engine, told, sendgrid.adapter if sendgrid else None)
         busy = time.process_time() - busy
         if options.profile:
             profile.disable()
             pstats.Stats(profile).sort_stats("tottime").print_stats(25)
         with db.read() as conn:
-            assert counted == sum(tallies.by_batch(conn, 1).values())
+            campaign = conn.exec_driver_sql("SELECT max(id) FROM campaigns").scalar_one()
+            assert counted == sum(tallies.by_batch(conn, campaign).values())
         db.close()
     events = options.events
     return {
@@ -131,6 +214,48 @@ def run(options: argparse.Namespace) -> dict[str, float]:
         "bare_json_per_second": events / floor,
         "times_bare_json": (stored + digested) / floor,
         "counted": counted,
+        "longest_without_verdict": beside.longest,
+    }
+
+
+CLIENT = """
+import json, socket, sys, threading
+host, port, head, connections = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode(), int(sys.argv[4])
+bodies = [body.encode() for body in json.load(sys.stdin)]
+
+def run(mine):
+    line = socket.create_connection((host, port))
+    for body in mine:
+        line.sendall(head.replace(b"|", b"\\r\\n") + str(len(body)).encode() + b"\\r\\n\\r\\n" + body)
+        got = b""
+        while not got.endswith(b"}"):
+            got += line.recv(4096)
+        if not got.startswith(b"HTTP/1.1 200"):
+            sys.exit(got.decode())
+
+threads = [threading.Thread(target=run, args=(bodies[n::connections],)) for n in range(connections)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def single(options: argparse.Namespace) -> dict[str, float]:
+    """Bodies of one event over real HTTP: every request answered only after its commit."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        store = options.store or f"sqlite:///{name}/bench.db"
+        with web_side.serving(web_side.Place(Path(name), store, NOW, people=1_000)) as web:
+            told = [json.dumps(web_side.brevo_event(NOW, web.token(n % 1_000))) for n in range(options.single)]
+            login = base64.b64encode(b":".join(part.encode() for part in web_side.BREVO)).decode()
+            head = f"POST /hooks/brevo HTTP/1.1|Host: x|Authorization: Basic {login}|Content-Type: application/json|"
+            host, port = web.server.address
+            asked = [sys.executable, "-c", CLIENT, host, str(port), f"{head}Content-Length: ", str(options.connections)]
+            busy, started = time.process_time(), time.perf_counter()
+            subprocess.run(asked, input=json.dumps(told).encode(), check=True)
+            seconds, busy = time.perf_counter() - started, time.process_time() - busy
+            assert len(web.stored()) == options.single
+    return {
+        "requests_per_second": options.single / seconds,
+        "requests_per_cpu_second_of_the_server": options.single / busy,
     }
 
 
@@ -142,8 +267,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the store and the lake are made")
     parser.add_argument("--without-token", action="store_true", help="events known by address and event id")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--esp", choices=["own", "sendgrid"], default="own", help="whose bodies")
+    parser.add_argument("--store", help="URL of another store than a new SQLite file")
+    parser.add_argument("--single", type=int, default=0, help="that many bodies of one event, over HTTP")
+    parser.add_argument("--connections", type=int, default=32, help="with --single: kept open side by side")
     options = parser.parse_args()
-    runs = [run(options) for _ in range(options.runs)]
+    runs = [single(options) if options.single else run(options) for _ in range(options.runs)]
     told = {name: round(statistics.median(one[name] for one in runs), 2) for name in runs[0]}
     told["memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(told, indent=2))

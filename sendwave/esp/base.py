@@ -209,6 +209,7 @@ class Answers:
     not_ours: int = 400  # it must not come again: no report of theirs
     repeated: int = 409  # the very same signed request was stored before
     form: bool = False  # whether bodies are forms; else JSON
+    fetches: bool = False  # whether believing a request may take a visit to the ESP, for a certificate
 
 
 class WebhookAdapter(EspAdapter, Protocol):

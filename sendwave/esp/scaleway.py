@@ -64,7 +64,7 @@ class Adapter(WebAdapter):
     name: ClassVar[str] = "scaleway"
     Settings: ClassVar[type[AdapterSettings]] = ScalewaySettings
     _settings: ScalewaySettings
-    answers: ClassVar[Answers] = Answers(repeated=200)  # SNS may deliver a message twice, and says so
+    answers: ClassVar[Answers] = Answers(repeated=200, fetches=True)  # SNS may deliver a message twice, and says so
 
     def __init__(self, settings: ScalewaySettings, *, home: Path, token_key: bytes) -> None:
         super().__init__(settings, home=home, token_key=token_key)

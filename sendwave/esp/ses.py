@@ -98,7 +98,7 @@ class Adapter(WebAdapter):
     name: ClassVar[str] = "ses"
     Settings: ClassVar[type[AdapterSettings]] = SesSettings
     _settings: SesSettings
-    answers: ClassVar[Answers] = Answers(repeated=200)  # SNS may deliver a message twice, and says so
+    answers: ClassVar[Answers] = Answers(repeated=200, fetches=True)  # SNS may deliver a message twice, and says so
 
     def __init__(self, settings: SesSettings, *, home: Path, token_key: bytes) -> None:
         super().__init__(settings, home=home, token_key=token_key)

@@ -34,6 +34,8 @@ from sendwave.web.unsubscribe import Unsubscribing
 from sendwave.workspace import Workspace
 
 _LOG: Final = log.get("web")
+_HOOKS: Final = "/hooks/"
+_LONG: Final = 256 << 10  # bytes; reading more keeps the others waiting for over a millisecond
 _HELLO: Final = ("GET", "HEAD")  # how Mandrill and others look whether a webhook is there
 _STOP_SECONDS: Final = 5
 
@@ -55,10 +57,11 @@ class Server:
         self.doors = _doors(workspace, self._clock, visitor or Visitor())
         self._committer = Committer(self._store)
         self._unsubscribing = Unsubscribing(workspace, self._clock)
+        self._app = self._made()
         self._socket = _listen(settings)
         config = uvicorn.Config(
-            self._app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_STOP_SECONDS,
-            server_header=False, timeout_keep_alive=65,
+            self._front, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_STOP_SECONDS,
+            server_header=False, interface="asgi3", proxy_headers=False, timeout_keep_alive=65,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -88,21 +91,30 @@ class Server:
     def _store(self, told: Sequence[tuple[str, RawReport]]) -> None:
         feedback.receive_all(self._workspace.db, told, self._clock.now())
 
-    def _app(self) -> FastAPI:
+    async def _front(self, scope: Any, receive: Any, send: Any) -> None:
+        """Webhooks, thousands a second, past what a framework does for each request; everything else to the app."""
+        if scope["type"] != "http" or not scope["path"].startswith(_HOOKS):
+            await self._app(scope, receive, send)
+            return
+        answer = await self._hook(scope["path"].removeprefix(_HOOKS), Request(scope, receive))
+        await answer(scope, receive, send)
+
+    def _made(self) -> FastAPI:
         app = FastAPI(title="sendwave", openapi_url=None, docs_url=None, redoc_url=None)
-        app.add_route("/hooks/{route}", self._hook, methods=["POST", *_HELLO])
         app.add_route("/u/{token}", self._unsubscribing.show, methods=["GET"])
         app.add_route("/u/{token}", self._unsubscribing.take, methods=["POST"])
         app.add_route("/health", self._health, methods=["GET"])
         return app
 
     # ── webhooks ──────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _hook(self, request: Request) -> Response:
-        door = self.doors.get(request.path_params["route"])
+    async def _hook(self, route: str, request: Request) -> Response:
+        door = self.doors.get(route)
         if door is None:
             return _answer(Said(404, "no route of this name takes webhooks: /hooks/ROUTE, a route of sendwave.yaml"))
         if request.method in _HELLO:
             return _answer(Said(200, f"events of {door.adapter.name} are to be posted here"))
+        if request.method != "POST":
+            return _answer(Said(405, "events are to be posted"))
         try:
             said = await self._take(door, request)
         except TooLong:
@@ -116,7 +128,8 @@ class Server:
 
     async def _take(self, door: Door, request: Request) -> Said:
         told = self._told(request, await body_of(request, self._settings.max_bytes))
-        said = await run_in_threadpool(door.examine, told)
+        long = door.answers.fetches or len(told.body) > _LONG
+        said = await run_in_threadpool(door.examine, told) if long else door.examine(told)
         if said is not None:
             return said
         await asyncio.wrap_future(self._committer.put(door.route, report_of(told)))

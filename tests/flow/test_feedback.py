@@ -124,6 +124,7 @@ def test_an_event_is_counted_kept_and_suppresses(
         "description": "no such user",
         "report": 1,
         "first": True,
+        "act": 0,
     }
     feed = stand.feed()
     assert (feed.last_event_at, feed.last_received_at, feed.unmatched) == (at, now, 0)
