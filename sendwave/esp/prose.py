@@ -30,7 +30,8 @@ _RETURNED: Final = re.compile(
     re.IGNORECASE,
 )
 _HEADER: Final = re.compile(r"^>?(?:Received|Return-Path|Message-I[dD]|DKIM-Signature|X-Sendwave-Token):\s*\S")
-_FIELD: Final = re.compile(r"^>?[!-9;-~]{2,60}:(?:\s|$)|^\s+\S")
+_FIELD: Final = re.compile(r"^>?[!-9;-~]{2,60}:|^\s+\S")
+_FIRST: Final = re.compile(r"^>?(?:Received|Return-Path|Message-I[dD]|From|To|Date|Subject|X-[\w-]+|\w+-Signature)\s*:")
 
 # An address that stands for itself: at the start of a line, with at most a label before and a remark after.
 _ALONE: Final = re.compile(
@@ -62,9 +63,9 @@ _FAILURE: Final = re.compile(
     r"(?:e-?mail|message|mail)\b.{0,40}(?:returned|rejected|bounced|failed|failure|error)|failure notice|bounce|"
     r"non.?(?:remis|distribu|d[ée]livr|deliver|recapit|entreg)|unzustellbar|nicht zugestellt|zustellung|"
     r"(?:no|n[ãa]o) (?:se )?(?:pudo|puede|pode|p[ôo]de).{0,30}(?:entreg|enviad)|mancat[ao] (?:recapito|consegna)|"
-    r"[ée]chec|无法.{0,12}[送投发]|配信|届け|送信でき|不达|退信|не (?:доставлен|может быть)|недоставлен|"
-    r"(?:trouble|error) (?:deliver|send)|user unknown|"
-    r"unknown user|no such user|doesn.t have an? \S+ account|mailbox is full|quota exceeded|"
+    r"[ée]chec|无法.{0,12}[送投发]|メール.{0,2}エラー|配信|届け|送信でき|不达|退信|"
+    r"не (?:доставлен|может быть)|недоставлен|(?:trouble|error) (?:deliver|send)|"
+    r"user unknown|unknown user|no such user|doesn.t have an? \S+ account|mailbox is full|quota exceeded|"
     r"did not reach|delayed|no longer valid|unknown (?:address|recipient)|invalid recipient|could not be delivered",
     re.IGNORECASE,
 )
@@ -169,7 +170,7 @@ def _end(lines: Sequence[str]) -> int:
 
 def _header(lines: Sequence[str]) -> Message | None:
     """The first header among these lines."""
-    start = next((n for n, line in enumerate(lines) if _FIELD.match(line) and not line[:1].isspace()), None)
+    start = next((n for n, line in enumerate(lines) if _FIRST.match(line)), None)
     if start is None:
         return None
     block = []

@@ -209,6 +209,7 @@ def test_a_delay_is_no_bounce(body: str) -> None:
         ("Mail_Service@mx.example", "Returned mail: error during delivery", 1),
         ("System Administrator <it@mx.example>", "Undeliverable: Bonjour", 1),
         ("<>", "Mail Delivery Failure", 1),
+        ("no-reply@mx.example", "=?utf-8?b?44Oh44O844Or44Ko44Op44O86YCa55+l?=", 1),  # "mail error notice" in Japanese
         ("Zoe <zoe@shop.example>", "Re: Undeliverable: Bonjour", 0),
         ("Zoe <zoe@shop.example>", "About your newsletter", 0),
     ],
@@ -216,6 +217,12 @@ def test_a_delay_is_no_bounce(body: str) -> None:
 def test_who_wrote_it(sender: str, subject: str, expected: int) -> None:
     body = mail(f"Message not delivered to {ANNE}: user unknown\n", sender=sender, subject=subject)
     assert len(read(body.replace(b"Return-Path: <>\n", b""))) == expected
+
+
+def test_a_header_written_without_spaces_is_found() -> None:
+    copy = COPY.replace(": ", ":")
+    (event,) = read(mail(f"It could not be delivered to {ANNE}: user unknown\n\n{copy}"))
+    assert (event.token, event.recipient) == (TOKEN, ANNE)
 
 
 def test_lines_may_end_anyhow() -> None:
