@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "crm": ("sendwave.cli.crm", "contacts in from a CRM, scores and tiers out to it"),
     "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
+    "simulate": ("sendwave.cli.simulate", "a planned campaign through simulated worlds: would it halt, when, what if"),
     "report": ("sendwave.cli.report", "what campaigns brought, by tier: figures, lift, cut-off, coverage"),
     "normalise": ("sendwave.cli.feedback", "what sendwave makes of an ESP's webhook request"),
     "classify": ("sendwave.cli.feedback", "what sendwave makes of bounce and complaint mails"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sendwave.cli import overrule
+from sendwave.cli import overrule, verdicts
 from sendwave.cli.groups import Group
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
 from sendwave.clock import SystemClock
@@ -198,7 +198,7 @@ def show(workspace: Workspace, id: str, as_json: bool) -> None:
     """Where a campaign stands: waves, lanes, holds, signals."""
     from sendwave.flow import audit
 
-    document = audit.show(workspace.db, id)
+    document = audit.show(workspace.db, id, now=SystemClock().now())
     if as_json:
         emit_json(document)
         return
@@ -215,6 +215,9 @@ def print_campaign(document: dict[str, Any]) -> None:
         click.secho(f"held: {hold['scope']}: {hold['reason']} since {hold['since']} by {hold['by']}", fg="yellow")
         if hold.get("detail"):
             click.echo(f"      {hold['detail']}")
+    for signal, levels in document["limits"].items():
+        told = ", ".join(f"{level} {rate}" for level, rate in levels.items() if level != "since")
+        click.secho(f"limits of this campaign alone: {signal} {told}", fg="yellow")
     rows = [
         (
             s["signal"],
@@ -233,6 +236,12 @@ def print_campaign(document: dict[str, Any]) -> None:
     if rows:
         names = ("signal", "wave", "provider", "events", "matured", "rate", "surely within", "limit", "verdict")
         table("Signals", names, rows, right=(3, 4, 5))
+    days = [
+        (d["day"], d["provider"], d["signal"], d["events"], percent(d["rate"], 3), d["source"])
+        for d in document["told_per_day"]
+    ]
+    if days:
+        table("Told per day", ("day (UTC)", "provider", "signal", "events", "rate", "source"), days, right=(3, 4))
 
 
 @campaign.command()
@@ -305,5 +314,6 @@ def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:
 
 for _name, _command in overrule.COMMANDS.items():
     campaign.add_command(_command, _name)
+campaign.add_command(verdicts.verdicts, "verdicts")
 
 COMMANDS: Final = {"campaign": campaign, "explain": explain}

@@ -13,7 +13,7 @@ from sendwave.clock import SystemClock
 if TYPE_CHECKING:
     from sendwave.workspace import Workspace
 
-KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores", "sends", "experiments")
+KINDS: Final = ("contacts", "consents", "interactions", "suppressions", "scores", "sends", "experiments", "signals")
 
 
 @click.command("import")
@@ -39,8 +39,11 @@ def import_(
 ) -> int:
     """Bring FILES (CSV, Parquet or JSON lines) of one KIND into the lake.
 
-    Bad rows are written to a rejects file with their line and reason; the rest lands, or nothing does.
+    Bad rows are written to a rejects file with their line and reason; the rest lands, or nothing does. `signals` are
+    daily counts of providers (Google Postmaster Tools, Signal Spam), CSV or JSON lines: the gates judge by them.
     """
+    if kind == "signals":
+        return _import_signals(workspace, files, mapping, constants, strict=strict, by=by, as_json=as_json)
     from sendwave.flow import intake
 
     summary = intake.import_files(
@@ -69,6 +72,37 @@ def import_(
     else:
         _show(kind, summary.document())
     return 1 if summary.document()["rejected"] else 0
+
+
+def _import_signals(
+    house: Workspace,
+    files: tuple[Path, ...],
+    mapping: tuple[str, ...],
+    constants: tuple[str, ...],
+    *,
+    strict: bool,
+    by: str,
+    as_json: bool,
+) -> int:
+    """Daily counts go to the store."""
+    from sendwave.flow import tellings
+
+    document = tellings.import_files(
+        house.db,
+        files,
+        lanes=house.policy.lanes,
+        mapping=_pairs(mapping, "--map COLUMN=FIELD"),
+        constants=_pairs(constants, "--set FIELD=VALUE"),
+        strict=strict,
+        rejects_dir=house.home / "rejects",
+        now=SystemClock().now(),
+        by=by,
+    ).document()
+    if as_json:
+        emit_json(document)
+    else:
+        _show("signals", document)
+    return 1 if document["rejected"] else 0
 
 
 def _pairs(texts: tuple[str, ...], example: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ The answer holds at any moment and after any crash: it is read from what was com
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,12 +18,14 @@ from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
 from sendwave.errors import NotAllowed
 from sendwave.rules import standing
+from sendwave.rules.grounds import grounds
 from sendwave.rules.holds import Hold
 from sendwave.rules.lifecycle import Batch
 from sendwave.rules.standing import Asked
-from sendwave.store import batches, campaigns, files, freezes, holds, verdicts
+from sendwave.store import aggregates, batches, campaigns, files, freezes, holds
+from sendwave.store import verdicts as kept
 from sendwave.store.campaigns import Campaign
-from sendwave.store.database import Database
+from sendwave.store.database import Connection, Database
 
 COLUMNS: Final = ("contact_id", "state", "reason", "wave", "provider", "tier", "at")
 """Of the CSV; `reason` and `at` (ISO 8601, UTC) are empty where there is none."""
@@ -141,8 +143,11 @@ def _text(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
-def show(db: Database, name: str) -> dict[str, Any]:
-    """Where a campaign stands, as `campaign show --json` prints it. Raises NotFound."""
+def show(db: Database, name: str, *, now: datetime | None = None) -> dict[str, Any]:
+    """Where a campaign stands, as `campaign show --json` prints it. Raises NotFound.
+
+    Without `now` what providers tell per day is shown up to the campaign's end, or of the day it started.
+    """
     with db.read() as conn:
         campaign = campaigns.get(conn, name)
         waves = campaigns.waves(conn, campaign.id)
@@ -151,9 +156,7 @@ def show(db: Database, name: str) -> dict[str, Any]:
             excluded[reason] = excluded.get(reason, 0) + people
         counts = batches.counts(conn, campaign.id)
         lanes = campaigns.lanes(conn, campaign.id)
-        overruled = {lane.provider: lane.judged_from for lane in lanes if lane.judged_from is not None}
-        if len(overruled) == len(lanes) > 0:
-            overruled[""] = min(overruled.values())  # all lanes together
+        overruled = _overruled(lanes)
         return {
             "id": campaign.name,
             "name": campaign.name,
@@ -166,8 +169,61 @@ def show(db: Database, name: str) -> dict[str, Any]:
             "waves": [_wave(wave, counts) for wave in waves],
             "lanes": [{"provider": lane.provider, "status": lane.status} for lane in lanes],
             "holds": [_hold(hold) for hold in holds.open_holds(conn, campaign.id)],
-            "signals": [_signal(reading, overruled) for reading in verdicts.latest(conn, campaign.id)],
+            "signals": [_signal(reading, overruled) for reading in kept.latest(conn, campaign.id)],
+            "limits": {signal: dict(levels) for signal, levels in (campaign.limits or {}).items()},
+            "told_per_day": _told_per_day(conn, campaign, [lane.provider for lane in lanes], now),
         }
+
+
+def verdicts(db: Database, name: str) -> list[dict[str, Any]]:
+    """Every gate's latest answer with all its numbers, and what it rests on. Raises NotFound."""
+    with db.read() as conn:
+        campaign = campaigns.get(conn, name)
+        told = [reading.document() for reading in kept.latest(conn, campaign.id)]
+        overruled = _overruled(campaigns.lanes(conn, campaign.id))
+    return [
+        {
+            **one,
+            "overruled": _is_overruled(one["provider"], datetime.fromisoformat(one["at"]), overruled),
+            "grounds": grounds(one, told).document(),
+        }
+        for one in told
+    ]
+
+
+def _overruled(lanes: Sequence[campaigns.LaneRow]) -> dict[str, datetime]:
+    """Since when only later mail is judged, by lane; '' for all lanes together."""
+    found = {lane.provider: lane.judged_from for lane in lanes if lane.judged_from is not None}
+    if len(found) == len(lanes) > 0:
+        found[""] = min(found.values())
+    return found
+
+
+def _is_overruled(provider: str, at: datetime, overruled: Mapping[str, datetime]) -> bool:
+    """Whether a person has since answered for the mail a verdict was given on."""
+    since = overruled.get(provider)
+    return since is not None and at <= since
+
+
+def _told_per_day(
+    conn: Connection, campaign: Campaign, lanes: Sequence[str], now: datetime | None
+) -> list[dict[str, Any]]:
+    """What providers tell of whole days on which the campaign's mail left; `rate` is per message of that day."""
+    until = now or campaign.ended_at or campaign.started_at
+    if until is None:
+        return []
+    told = aggregates.of_campaign(conn, campaign, lanes, until)
+    return [
+        {
+            "day": one.day.isoformat(),
+            "provider": one.provider,
+            "signal": one.signal,
+            "events": one.n,
+            "rate": aggregates.rate(conn, one),
+            "source": one.source,
+        }
+        for one in told
+    ]
 
 
 def _wave(wave: campaigns.WaveRow, counts: Mapping[tuple[int, str], batches.Counts]) -> dict[str, Any]:
@@ -179,6 +235,7 @@ def _wave(wave: campaigns.WaveRow, counts: Mapping[tuple[int, str], batches.Coun
     return {
         "number": wave.number,
         "status": wave.status,
+        "pilot": wave.pilot or None,
         "planned": wave.planned,
         "released": sum(cell.released - cell.recalled for cell in cells),
         "accepted": accepted,
@@ -200,9 +257,8 @@ def _hold(hold: Hold) -> dict[str, Any]:
     }
 
 
-def _signal(reading: verdicts.Reading, overruled: Mapping[str, datetime]) -> dict[str, Any]:
-    """A verdict as it was given; `overruled` when a person has since answered for the mail it was given on."""
-    since = overruled.get(reading.provider)
+def _signal(reading: kept.Reading, overruled: Mapping[str, datetime]) -> dict[str, Any]:
+    """A verdict as it was given, in short."""
     return {
         "signal": reading.signal,
         "wave": reading.wave,
@@ -214,7 +270,8 @@ def _signal(reading: verdicts.Reading, overruled: Mapping[str, datetime]) -> dic
         "high": reading.high,
         "limit": reading.limit,
         "verdict": reading.verdict,
-        "overruled": since is not None and reading.at <= since,
+        "overruled": _is_overruled(reading.provider, reading.at, overruled),
+        "maturity": reading.maturity,
         "mode": reading.mode,
         "sentence": reading.sentence,
         "at": _text(reading.at),

@@ -86,7 +86,8 @@ def since(point: int) -> str:
 def to_clear(told: Mapping[str, Any]) -> int | None:
     """Further messages, answered and without one event, at which the evidence for the wave would open the next one."""
     limit = told["hold_limit"] if told["hold_limit"] is not None else told["halt_limit"]
-    if told.get("clear") is None or limit is None or not 0 < limit < 1 or told["below"] >= told["clear"]:
+    clears = told["wave"] and not told["provider"] and told.get("clear") is not None  # a wave is cleared as a whole
+    if not clears or limit is None or not 0 < limit < 1 or told["below"] >= told["clear"]:
         return None
     _, owed, _ = _onward(told, "slow")
     matured = float(owed[0]) if len(owed) else 0.0

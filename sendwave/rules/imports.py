@@ -117,6 +117,21 @@ KINDS: Final[Mapping[str, Kind]] = {
             "tier": "palier segment tranche",
         },
     ),
+    "signals": _kind(
+        "day",
+        {
+            "day": f"day_utc jour journee reporting_date {_DATE}",
+            "provider": "mailbox_provider fai operateur isp destination receiver",
+            "n": "count complaints complaint_count plaintes nombre nombre_de_plaintes nb reports signalements",
+            "rate": "spam_rate userreportedspamratio user_reported_spam_rate taux taux_de_plainte complaint_rate",
+            "unit": "unite",
+            "signal": "type_de_signal metric",
+            "sender": "domain domaine from_domain sender_domain domaine_expediteur",
+            "ip": "ip_address adresse_ip sending_ip",
+            "source": "origine origin",
+        },
+        one_of="n rate",
+    ),
     "experiments": _kind(
         "experiment arm",
         {

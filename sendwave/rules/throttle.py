@@ -35,6 +35,7 @@ class Route(Policy):
     pace: PerWindow | None = Field(default=None, description="Such as '6000 per 1m'; none means as fast as it takes.")
     burst: int = Field(default=1000, ge=1, description="Messages that may leave at once before the pace applies.")
     per_day: int | None = Field(default=None, ge=1, description="Messages a day (UTC), quota or habit.")
+    ips: tuple[str, ...] = Field(default=(), description="Addresses it sends from: daily complaint counts name these.")
     warm_up: tuple[int, ...] = Field(default=(), description="Messages allowed on sending day 1, 2, 3 …; then per_day.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import parseaddr
 
@@ -11,33 +10,13 @@ from sqlalchemy import Connection, func, select
 
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.daily import DayRate
+from sendwave.rules.tellings import Telling
 from sendwave.store.campaigns import Campaign
 from sendwave.store.tables import aggregates, batches, campaigns
 from sendwave.store.upsert import upsert
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One day. `n` events or a `rate` (0 to 1) of the mail sent to the provider that day, UTC."""
-
-    source: str
-    signal: str
-    provider: str
-    sender: str  # domain of the From header; '' for all
-    route: str  # '' for all
-    day: date
-    n: int | None
-    rate: float | None
-    imported_at: datetime | None = None
-    by: str = ""
-
-    @property
-    def narrowness(self) -> int:
-        """How much of a day's mail it is about: the larger, the less."""
-        return bool(self.sender) + bool(self.route)
-
-
-def keep(conn: Connection, rows: Sequence[Told], *, by: str, now: datetime) -> tuple[int, int]:
+def keep(conn: Connection, rows: Sequence[Telling], *, by: str, now: datetime) -> tuple[int, int]:
     """Keep these days; one told before takes the new figure. Returns (new, changed)."""
     key = [column.name for column in aggregates.primary_key]
     names = [*key, "n", "rate"]
@@ -55,7 +34,7 @@ def keep(conn: Connection, rows: Sequence[Told], *, by: str, now: datetime) -> t
     return new, changed
 
 
-def of_campaign(conn: Connection, campaign: Campaign, lanes: Collection[str], now: datetime) -> list[Told]:
+def of_campaign(conn: Connection, campaign: Campaign, lanes: Collection[str], now: datetime) -> list[Telling]:
     """What is told of the days on which a campaign's mail may have left, about its sender and route, by day."""
     started = campaign.started_at
     if started is None or not lanes:
@@ -65,27 +44,32 @@ def of_campaign(conn: Connection, campaign: Campaign, lanes: Collection[str], no
     within = of.day.between(started.astimezone(UTC).date(), ended.astimezone(UTC).date())
     rows = conn.execute(select(aggregates).where(of.provider.in_(sorted(lanes)), within).order_by(of.day, of.provider))
     domain = sender_domain(campaign.settings)
-    told = [Told(**row) for row in rows.mappings()]
+    told = [Telling(**{name: row[name] for name in Telling.__dataclass_fields__}) for row in rows.mappings()]
     mine = [one for one in told if one.sender in {"", domain} and one.route in {"", campaign.settings.route}]
-    narrowest: dict[tuple[str, str, str, date], Told] = {}
-    for one in sorted(mine, key=lambda row: row.narrowness):
-        narrowest[one.source, one.signal, one.provider, one.day] = one
+    narrowest: dict[tuple[str, str, str, str, date], Telling] = {}
+    for one in sorted(mine, key=lambda row: bool(row.sender) + bool(row.route)):  # the narrowest last
+        narrowest[one.source, one.signal, one.provider, one.ip, one.day] = one
     return list(narrowest.values())
 
 
-def rates(conn: Connection, told: Sequence[Told]) -> list[DayRate]:
-    """Events per message of each of these days: a count is shared by all mail of its scope that left that day."""
-    found = []
+def rate(conn: Connection, told: Telling) -> float:
+    """Events per message: a count is shared by all mail of its scope that left that day."""
+    if told.rate is not None:
+        return told.rate
+    sent = mail(conn, told)
+    return min(1.0, (told.n or 0) / sent) if sent else 0.0
+
+
+def rates(conn: Connection, told: Sequence[Telling]) -> list[DayRate]:
+    """Events per message of each day, by source; counts of several addresses add up."""
+    found: dict[tuple[str, str, str, date], float] = {}
     for one in told:
-        rate = one.rate
-        if rate is None:
-            sent = mail(conn, one)
-            rate = (one.n or 0) / sent if sent else 0.0
-        found.append(DayRate(one.signal, one.provider, one.day, min(rate, 1.0)))
-    return found
+        key = (one.source, one.signal, one.provider, one.day)
+        found[key] = (found.get(key, 0.0) if one.ip else 0.0) + rate(conn, one)
+    return [DayRate(signal, provider, day, min(value, 1.0)) for (_, signal, provider, day), value in found.items()]
 
 
-def mail(conn: Connection, told: Told) -> int:
+def mail(conn: Connection, told: Telling) -> int:
     """Messages accepted on that day, by the provider, of the sender and by the route it is about."""
     of, begin = batches.c, datetime.combine(told.day, time(), UTC)
     that_day = (of.provider == told.provider, of.handed_at >= begin, of.handed_at < begin + timedelta(days=1))

@@ -90,6 +90,7 @@ aggregates = Table(  # what a provider tells per day and not per message: compla
     Column("provider", String(64), primary_key=True),
     Column("sender", String(255), primary_key=True),  # domain of the From header it is about; '' for all
     Column("route", String(64), primary_key=True),  # route whose IP address it is about; '' for all
+    Column("ip", String(45), primary_key=True),  # '' where the figure is of no single address
     Column("day", Date, primary_key=True),  # on which the mail was sent, UTC
     Column("n", BigInteger),  # events of that day; NULL where only a rate is told
     Column("rate", Float),  # events per message, 0 to 1; NULL where a count is told
