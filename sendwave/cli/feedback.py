@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sendwave.cli.output import emit_json
+from sendwave.cli.output import emit_json, home_option
 
 if TYPE_CHECKING:
     from sendwave.esp.base import WebRequest
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+_always_json: Final = click.option(
+    "--json", is_flag=True, expose_value=False, help="As every command has it; these two print nothing else anyway."
+)
+
+
 @click.command()
 @click.argument("esp")
 @click.argument("request_file", metavar="REQUEST.json", type=_FILE)
 @click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the route; repeatable.")
 @click.option("--at", metavar="INSTANT", help="Judge it as if it came then: signatures that are too old are refused.")
+@_always_json
 def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str | None) -> int:
     """What sendwave makes of a webhook request: whether it believes it, and the events in it.
 
@@ -61,27 +67,51 @@ def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str |
 
 
 @click.command()
+@home_option
 @click.argument("mails", metavar="MAIL…", nargs=-1, required=True, type=_FILE)
-def classify(mails: tuple[Path, ...]) -> int:
+@_always_json
+def classify(home: Path, mails: tuple[Path, ...]) -> int:
     """What sendwave makes of bounce and complaint mails (RFC 5322 files): the events in each.
 
-    No token is shown: only the workspace that signed it can tell it from a forged one.
+    In a workspace, tokens are verified with its key: a forged one is refused. Elsewhere none is shown, for only the
+    workspace that signed a token can tell it from a forged one.
     """
     from sendwave import clock
-    from sendwave.errors import BadInput
-    from sendwave.esp import reports
 
     shown = []
-    received_at = clock.SystemClock().now()
+    received_at, key = clock.SystemClock().now(), _token_key(home)
     for mail in mails:
-        reason, events = None, []
-        try:
-            events = list(reports.parse(mail.read_bytes(), token_key=None, received_at=received_at))
-        except BadInput as wrong:
-            reason = str(wrong)
+        reason, events = _classified(mail.read_bytes(), key, received_at)
         shown.append({"file": str(mail), "accepted": reason is None, "refusal": reason, "events": _shown(events)})
     emit_json(shown[0] if len(shown) == 1 else shown)
     return 0 if all(one["accepted"] for one in shown) else 1
+
+
+def _token_key(home: Path) -> bytes | None:
+    """The key of the workspace there, None where there is none."""
+    if not (home / "sendwave.yaml").is_file():
+        return None
+    from sendwave.workspace import Workspace
+
+    workspace = Workspace.open(home)
+    try:
+        return workspace.token_key
+    finally:
+        workspace.close()
+
+
+def _classified(mail: bytes, key: bytes | None, received_at: datetime) -> tuple[str | None, Sequence[Event]]:
+    """Why it is refused, and the events."""
+    from sendwave.errors import BadInput
+    from sendwave.esp import reports
+
+    try:
+        events = reports.parse(mail, token_key=key, received_at=received_at)
+        if not events and key is not None and reports.parse(mail, token_key=None, received_at=received_at):
+            return "forged: it names a token that this workspace did not sign", ()
+    except BadInput as wrong:
+        return str(wrong), ()
+    return None, events
 
 
 def _pair(written: str) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from sendwave.cli import cli
 from sendwave.errors import BadInput
 from sendwave.esp.hooks import hmac_hex
+from sendwave.rules.token import sign
+from sendwave.workspace import Workspace
 
 KEYS = {
     "type", "permanence", "cause", "recipient", "message_id", "event_id", "event_time", "machine_open", "token",
@@ -109,12 +111,28 @@ def test_what_is_no_report_is_refused(tmp_path: Path, body: Any) -> None:
 def test_a_bounce_mail(tmp_path: Path) -> None:
     mail = tmp_path / "bounce.eml"
     mail.write_text(DSN)
-    code, told = run("classify", str(mail))
+    code, told = run("classify", str(mail), "--json")
     assert (code, told["accepted"]) == (0, True)
     (event,) = told["events"]
     assert set(event) == KEYS
     assert (event["type"], event["permanence"], event["cause"]) == ("bounce", "hard", "unknown_user")
     assert event["recipient"] == "anne@orange.example"
+
+
+def test_in_its_workspace_a_token_is_verified(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    CliRunner().invoke(cli, ["init", str(home)], standalone_mode=False, catch_exceptions=False)
+    workspace = Workspace.open(home)
+    token = sign(workspace.token_key, 1, 2)
+    workspace.close()
+    genuine, forged = tmp_path / "genuine", tmp_path / "forged"
+    genuine.write_text(DSN.replace("bounces@", f"b-{token}@"))
+    forged.write_text(DSN.replace("bounces@", f"b-{token[:-1]}{'0' if token[-1] != '0' else '1'}@"))
+    code, told = run("classify", "--home", str(home), str(genuine), str(forged))
+    assert (code, [one["accepted"] for one in told]) == (1, [True, False])
+    assert told[0]["events"][0]["token"] == token
+    assert (told[1]["events"], "did not sign" in told[1]["refusal"]) == ([], True)
+    assert run("classify", "--home", str(tmp_path), str(forged))[1]["events"][0]["token"] is None
 
 
 def test_several_mails_give_a_list(tmp_path: Path) -> None:
