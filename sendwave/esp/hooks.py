@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -146,7 +147,11 @@ def text(document: Mapping[str, Any], *names: str) -> str | None:
     """The first of these keys that holds a text or number, as text; None where none does."""
     for name in names:
         value = document.get(name)
+        if value is None:
+            continue
         if isinstance(value, str):
+            if value.isprintable() and value.isascii() and 0 < len(value) <= _LONGEST:
+                return value  # nearly all of them
             if found := storable(value):
                 return found
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -184,6 +189,8 @@ def instant(value: Any, received_at: datetime) -> datetime:
 
 def read_instant(value: Any) -> datetime | None:
     """Epoch seconds, milliseconds or an ISO 8601 text as UTC; None for anything else."""
+    if type(value) is int and 0 < value < _MILLISECONDS:
+        return _second(value)
     try:
         if (seconds := number(value)) is not None:
             return datetime.fromtimestamp(seconds / 1000 if seconds > _MILLISECONDS else seconds, UTC)
@@ -193,6 +200,12 @@ def read_instant(value: Any) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         pass
     return None
+
+
+@lru_cache(maxsize=50_000)
+def _second(epoch: int) -> datetime:
+    """Many events of a report are of the same second."""
+    return datetime.fromtimestamp(epoch, UTC)
 
 
 def _iso(written: str) -> str:
