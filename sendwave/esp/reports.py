@@ -10,6 +10,7 @@ forgery and the whole report is ignored. Parsed with email's compat32 policy: 0.
 from __future__ import annotations
 
 import email
+import logging
 import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -216,8 +217,7 @@ def _second_opinion(mail: Message) -> list[str]:
         from flufl.bounce import all_failures
     except ModuleNotFoundError:
         return []
-    if not any(one for _, one in getaddresses([field(mail, "From") or ""])):
-        return []  # it fails on a mail without From
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)  # it logs whatever its detectors trip over
     try:
         temporary, permanent = all_failures(mail)
     except Exception:  # noqa: BLE001  # a guess by somebody else's code must not cost us the mail
