@@ -41,6 +41,10 @@ _WORDS: Final = {
     "group_unsubscribe": EventType.UNSUBSCRIBE,
     "group_resubscribe": EventType.RESUBSCRIBE,
 }
+_UNKNOWN, _OPEN, _UNCLEAR = EventType.UNKNOWN, EventType.OPEN, Permanence.UNKNOWN
+_FAILURES: Final = frozenset({EventType.BOUNCE, EventType.DEFERRED, EventType.REJECT})
+# Looked up once: a member of an enumeration costs as much as a function, and there are a thousand events in a report.
+
 _CLASSIFIED: Final = {  # bounce_classification
     "Invalid Address": Cause.UNKNOWN_USER,
     "Mailbox Unavailable": Cause.MAILBOX_FULL,
@@ -179,14 +183,14 @@ class Adapter(WebAdapter):
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         word = told.get("event")
-        kind = _WORDS.get(word, EventType.UNKNOWN) if isinstance(word, str) else EventType.UNKNOWN
-        permanence, cause, code, reason = Permanence.UNKNOWN, None, None, ""
-        if kind in {EventType.BOUNCE, EventType.DEFERRED, EventType.REJECT}:
+        kind = _WORDS.get(word, _UNKNOWN) if isinstance(word, str) else _UNKNOWN
+        permanence, cause, code, reason = _UNCLEAR, None, None, ""
+        if kind in _FAILURES:
             permanence, cause, code = _why(kind, told)
             reason = hooks.described([hooks.text(told, "reason", "response")])
-        elif kind is EventType.UNKNOWN:
+        elif kind is _UNKNOWN:
             reason = hooks.described(["a word nobody told us", word if isinstance(word, str) else None])
-        machine = told.get("sg_machine_open")
+        machine = told.get("sg_machine_open") if kind is _OPEN else None
         yield Event(
             kind,
             hooks.instant(told.get("timestamp"), received_at),
@@ -196,7 +200,7 @@ class Adapter(WebAdapter):
             hooks.text(told, "email"),
             hooks.text(told, "sg_message_id", "smtp-id"),  # the second is not in opens and clicks
             hooks.text(told, "sg_event_id"),
-            machine if kind is EventType.OPEN and isinstance(machine, bool) else None,
+            machine if isinstance(machine, bool) else None,
             code,
             reason,
             hooks.text(told, "url"),
