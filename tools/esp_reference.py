@@ -33,7 +33,8 @@ REQUEST.json --setting KEY=VALUE` shows what sendwave makes of a recorded webhoo
 - **batch**: people handed over in one call. **one by one**: whether the answer says what became of each.
 - **key**: how long an idempotency key lives; within it a batch without an answer may be repeated.
 - **delivered**: whether deliveries are reported so surely that their absence means something.
-- **answers**: the HTTP statuses our webhook gives when events are stored, when the store is down, when it is no report.
+- **answers**: the HTTP statuses our webhook gives when events are stored; when the store is down; when it is no report; when
+  the very same signed request came before. Each is what makes that ESP repeat what it must, and nothing else.
 """
 WORDS: Final[dict[Any, str]] = {
     timedelta: "duration", SecretStr: "secret", str: "text", int: "whole number", float: "number", Path: "path",
@@ -54,7 +55,7 @@ def document() -> str:
     ]
     for name, has in made.items():
         told = getattr(adapters[name], "answers", None)
-        answers = f"{told.stored}, {told.store_down}, {told.not_ours}" if told else ""
+        answers = f"{told.stored}, {told.store_down}, {told.not_ours}, {told.repeated}" if told else ""
         life = format_duration(has.idempotency) if has.idempotency else ""
         cells = (f"[{name}](#{name})", f"{has.batch_size:,}", _yes(has.per_recipient), life, has.feed.value,
                  _yes(has.reports_delivery), answers)  # fmt: skip
