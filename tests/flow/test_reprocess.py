@@ -92,6 +92,7 @@ class World:
             listed = files.live(conn, ["events"])["events"]
             tallied = {row[:2]: (row.n, bytes(row.bits)) for row in conn.execute(select(tables.tallies))}
             counted = {tuple(row[:5]): row.n for row in conn.execute(select(tables.counters))}
+            late = {tuple(row[:5]): row.n for row in conn.execute(select(tables.delays)) if row.n}
             told = [
                 tuple(row)
                 for row in conn.execute(select(tables.inbox.c.id, tables.inbox.c.status, tables.inbox.c.unknown))
@@ -101,7 +102,7 @@ class World:
         kept = Counter(tuple(sorted(row.items(), key=lambda item: item[0])) for row in rows)
         return {
             "tallies": tallied, "minutes": counted, "rows": kept, "inbox": sorted(told), "unmatched": feed.unmatched,
-            "words": dict(feed.unknown_words),
+            "words": dict(feed.unknown_words), "late": late,
         }  # fmt: skip
 
     def stopped(self) -> set[tuple[str, str]]:

@@ -18,12 +18,14 @@ from sendwave import faults
 from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.flow.feedback import stopping
+from sendwave.flow.feedback.lateness import lateness
 from sendwave.flow.feedback.reading import Read
 from sendwave.rules import arrivals as rules
 from sendwave.rules.arrivals import NOWHERE, WORDS, Arrivals, Kinds, Numbers
 from sendwave.rules.columns import BigInteger, Boolean, Integer, String
-from sendwave.store import feeds, files, inbox, journal, leases, suppressions, tallies
+from sendwave.store import delays, feeds, files, inbox, journal, leases, suppressions, tallies
 from sendwave.store.database import Connection, Database
+from sendwave.store.delays import Lateness
 from sendwave.store.inbox import Found
 from sendwave.store.suppressions import Suppression
 from sendwave.store.tallies import Bucket, Change, Marked, Marks, Target
@@ -66,6 +68,7 @@ class Result:
     lost: Arrivals
     stopped: Mapping[str, Sequence[Suppression]]  # by route
     written: Written | None
+    late: Mapping[Lateness, int]
 
     @property
     def counted(self) -> int:
@@ -127,14 +130,16 @@ class Digestion:
             told = Marks(placed.batch, placed.position, placed.tally, WORDS, acts[inside])
             new, changes, unseen, kept = self.ledger.mark(conn, told, sizes)
             stops = stopping.stops(conn, self.read, placed, targets)
-        handed = _of_target(placed.batch, targets, lambda target: rules.epoch(target.handed_at))
+        handed = of_target(placed.batch, targets, lambda target: rules.epoch(target.handed_at))
         placed = replace(placed, at=rules.settle_times(placed, handed))
         keep = new | (rules.IS_REPEATED[placed.tally] & unseen)
         arrived = self._arrived(placed.only(keep), new[keep], kept[keep], kinds, targets)
         hashes, written = self._write(arrived, [row for row, _ in stops], placed, targets)
         stopped = stopping.stopped(self.read, placed, stops, hashes, lost)
-        buckets = _buckets(placed.only(new), targets)
-        return Result(changes, buckets, keys[unheard], located, lost, stopped, written)
+        fresh_news = placed.only(new)
+        late = lateness(fresh_news, handed[new], targets)
+        buckets = _buckets(fresh_news, targets)
+        return Result(changes, buckets, keys[unheard], located, lost, stopped, written, late)
 
     def _recognise(self, conn: Connection, news: Arrivals) -> Arrivals:
         """Events without a token, placed at the latest mail to their address by the same route, where there is one."""
@@ -225,6 +230,7 @@ class Digestion:
                 journal.write(conn, at=self.now, actor="feedback", action="feedback.failed", reason=why, evidence=told)
             tallies.write(conn, result.changes)
             tallies.count(conn, result.buckets)
+            delays.count(conn, result.late)
             tallies.remember_keys(conn, result.keys, self.now)
             stopped = sum(
                 suppressions.add(conn, rows, source=route, now=self.now)
@@ -269,7 +275,7 @@ def _column(values: object, kind: pa.DataType) -> pa.Array:
     return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
-def _of_target(batch: Numbers, targets: Mapping[int, Target], what: Callable[[Target], int]) -> Numbers:
+def of_target(batch: Numbers, targets: Mapping[int, Target], what: Callable[[Target], int]) -> Numbers:
     """A number of each event's batch."""
     ids, place = np.unique(batch, return_inverse=True)
     return np.array([what(targets[one]) for one in ids.tolist()], dtype=np.int64)[place]
@@ -299,7 +305,7 @@ def _per_report(read: Read, events: Numbers) -> Numbers:
 def _buckets(new: Arrivals, targets: Mapping[int, Target]) -> dict[Bucket, int]:
     """Newly counted events per lane of a wave, tally and minute."""
     lanes: dict[tuple[int, int, str], int] = {}
-    lane = _of_target(
+    lane = of_target(
         new.batch,
         targets,
         lambda target: lanes.setdefault((target.campaign_id, target.wave, target.provider), len(lanes)),

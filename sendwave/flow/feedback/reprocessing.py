@@ -22,15 +22,17 @@ from sendwave.engine.base import Engine, Session, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.esp.base import EspAdapter
-from sendwave.flow.feedback.counting import LEASE, Digestion, Ledger, Result, found_in, unknown_words
+from sendwave.flow.feedback.counting import LEASE, Digestion, Ledger, Result, found_in, of_target, unknown_words
+from sendwave.flow.feedback.lateness import lateness
 from sendwave.flow.feedback.reading import Read, read
 from sendwave.rules import arrivals as rules
-from sendwave.rules.arrivals import WORDS, Numbers
-from sendwave.store import feeds, files, inbox, journal, leases, suppressions, tallies
+from sendwave.rules.arrivals import WORDS, Arrivals, Numbers
+from sendwave.store import delays, feeds, files, inbox, journal, leases, suppressions, tallies
 from sendwave.store.database import Connection, Database
+from sendwave.store.delays import Lateness
 from sendwave.store.files import LakeFile
 from sendwave.store.inbox import Choice, Found
-from sendwave.store.tallies import Bucket, Change, Marked, Marks
+from sendwave.store.tallies import Bucket, Change, Marked, Marks, Target
 
 LIMIT: Final = 2_000
 MAX_BYTES: Final = 16 << 20
@@ -88,6 +90,7 @@ class Reprocessing:
     def __post_init__(self) -> None:
         self.ledger = Redrawn()
         self.minutes: Counter[Bucket] = Counter()
+        self.late: Counter[Lateness] = Counter()
         self.portions: list[tuple[Read, Result]] = []
         self.written: list[Written] = []
         self.words: dict[str, Counter[str]] = {}
@@ -142,7 +145,8 @@ class Reprocessing:
         column = {name: rows[name].to_numpy(zero_copy_only=False) for name in ("batch", "position", "first", "act")}
         tally = np.array([WORDS.index(word) for word in rows["tally"].to_pylist()], dtype=np.int64)
         with self.db.read() as conn:
-            stored = tallies.stored_maps(conn, np.unique(column["batch"]).tolist())
+            ids = np.unique(column["batch"]).tolist()
+            stored, targets = tallies.stored_maps(conn, ids), tallies.targets(conn, ids)
         groups, group = np.unique(column["batch"] * len(WORDS) + tally, return_inverse=True)
         order = np.argsort(group, kind="stable")
         for which, mine in zip(
@@ -155,6 +159,17 @@ class Reprocessing:
                     stored[pair], column["position"][counted], column["act"][mine]
                 )
         self._take_minutes(rows)
+        self._take_lateness(rows, tally, targets)
+
+    def _take_lateness(self, rows: pa.Table, tally: Numbers, targets: Mapping[int, Target]) -> None:
+        column = {name: rows[name].to_numpy() for name in ("batch", "position", "event_ts", "received_ts")}
+        batch = column["batch"]
+        told = Arrivals(
+            tally * 0, batch, column["position"], tally, tally * 0, column["event_ts"], column["received_ts"]
+        )
+        counted = told.only(rows["first"].to_numpy(zero_copy_only=False).astype(bool))
+        handed = of_target(counted.batch, targets, lambda target: rules.epoch(target.handed_at))
+        self.late.subtract(lateness(counted, handed, targets))
 
     def _take_minutes(self, rows: pa.Table) -> None:
         counted = rows.filter(rows["first"])
@@ -181,6 +196,7 @@ class Reprocessing:
             result = digestion.work_out(self.token_key)
             self.written += [result.written] if result.written is not None else []
             self.minutes.update(result.buckets)
+            self.late.update(result.late)
             for route, words in unknown_words(told, result).items():
                 self.words.setdefault(route, Counter()).update(words)
             self.portions.append((_light(told), result))
@@ -227,6 +243,7 @@ class Reprocessing:
         self.olds = tallies.stored_maps(conn, {batch for batch, _ in drawn})
         tallies.write(conn, drawn.values())
         tallies.count(conn, {bucket: n for bucket, n in self.minutes.items() if n})
+        delays.count(conn, {late: n for late, n in self.late.items() if n})
         tallies.drop_empty(conn, {batch for batch, _ in drawn})
         keys = self.ledger.keys
         tallies.remember_keys(conn, np.setdiff1d(keys, tallies.seen_keys(conn, keys)), now)
