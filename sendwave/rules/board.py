@@ -118,18 +118,20 @@ class Board:
             loud |= {cell for cell in self.cells() if cell[0] in plain}
         return [cell for cell in self.cells() if cell in loud] if loud else []
 
-    def cell(self, name: str, wave: int, provider: str) -> Cell:
-        """The counts of one cell, per restart point."""
-        signal, row, lanes = self.names.index(name), self.lanes.index(provider), len(self.book.lanes)
-        counts = self.counts[:, signal, row]
-        chosen = [row] if row < lanes else np.flatnonzero(self._open)
-        points = self._points(wave)
+    def cell(self, name: str, wave: int, provider: str, *, apart: bool = False) -> Cell:
+        """The counts of one cell as one cohort, or `apart`, by restart point, so that a person can add up again."""
+        signal, row = self.names.index(name), self.lanes.index(provider)
+        chosen = np.flatnonzero(self._open) if row == len(self.book.lanes) else np.array([row])
         young = self._young[chosen].min(axis=0, initial=np.inf)
+        points = np.array([point for point in self._points(wave) if np.isfinite(young[point])], dtype=np.int64)
+        told, ages = self.counts[:, signal, row, points], young[points]
+        if len(points) and not apart:
+            told, ages, points = told.sum(axis=1, keepdims=True), ages.min(keepdims=True), points[:1]
         cohorts = tuple(
-            Cohort(self.now - timedelta(minutes=float(young[p])), round(sent), round(seen), p, (fast, usual, slow))
-            for p in points
-            for sent, seen, fast, usual, slow in [counts[:, p].tolist()]
-            if np.isfinite(young[p])
+            Cohort(self.now - timedelta(minutes=age), round(sent), round(seen), point, (fast, usual, slow))
+            for point, age, (sent, seen, fast, usual, slow) in zip(
+                points.tolist(), ages.tolist(), told.T.tolist(), strict=True
+            )
         )
         return Cell(name, wave, provider, cohorts, len(self.book.waves), self.tested)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -236,12 +236,6 @@ def judge(
         bar=gate.bar(cell.tested) if gate.rule is Rule.EVIDENCE else None,
         clear=gate.clear if gate.rule is Rule.EVIDENCE else None,
     )
-
-
-def bounded(verdict: Verdict, confidence: Decimal) -> Verdict:
-    """The verdict with the always-valid bounds of its rate."""
-    low, high = _band(verdict.events, verdict.exposure, confidence)
-    return replace(verdict, low=low, high=high)
 
 
 def _band(events: int, exposure: float, confidence: Decimal) -> tuple[float, float]:

@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FLOOR: Final = 0.05
-"""Least share ever used: nothing is extrapolated beyond twenty times what was seen."""
+FLOOR: Final = 0.03
+"""Least share ever used: nothing is extrapolated beyond thirty times what was seen."""
 
 SLOW: Final = 1.9
 """Feedback may be so many times slower than its curve, or faster: one sender in ten is (log-normal, sd 0.5). What

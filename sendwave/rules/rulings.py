@@ -64,9 +64,7 @@ class Facts:
     reports_delivery: bool  # the route tells of delivered mail too, so that silence means something
     alarmed: datetime | None = None  # since when the wave in flight waits because of an alarm
     slowed: Collection[str] = ()  # lanes on `PROBE` now
-    probed: Mapping[str, datetime] = field(
-        default_factory=dict
-    )  # lane -> when it was slowed last: bursts before count not
+    probed: Mapping[str, datetime] = field(default_factory=dict)  # lane -> when it was slowed last
     curves: Mapping[str, Curve] = field(default_factory=lambda: CURVES)  # by signal, or by the name its signal gives
     tempos: Mapping[str, Tempo] = field(default_factory=dict)  # by signal: how fast this campaign's own events came
     silent: bool = False  # the campaign waits because the feed was silent
@@ -137,7 +135,7 @@ class Ruling:
                 return self._stop(verdict)
         if self.suspensions and self._shut_share() >= self.facts.gates.halt_share:
             whole = [v for v in self._halting if not v.cell.provider and not self._is_burst(v)]
-            return self._stop(whole[0]) if whole else next(iter(self.suspensions.values()))
+            return self._stop(whole[0], rest=False) if whole else next(iter(self.suspensions.values()))
         stuck = [v for v in self._stopping() if not v.cell.provider]
         waits = self.facts.plan.on_inconclusive is not Inconclusive.HOLD
         if waits and self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
@@ -236,27 +234,31 @@ class Ruling:
     def _verdict(self, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
         return self._judge(self._board, name, wave, provider, banded=banded)
 
-    def _stop(self, verdict: Verdict, reason: str = "") -> Stop:
-        """A stop for the verdict's signal, or another reason; its verdict with the bounds of the rate."""
-        gate = self.facts.gates.signals[verdict.cell.signal]
-        return Stop(reason or verdict.cell.signal, gates.bounded(verdict, gate.confidence))
+    def _stop(self, verdict: Verdict, reason: str = "", *, rest: bool = True) -> Stop:
+        """A stop for the verdict's signal, or another reason; its verdict with the bounds of the rate.
+
+        Over all lanes it tells of the `rest` of them, without the condemned ones, unless these are the reason.
+        """
+        name, wave, provider = verdict.cell.signal, verdict.cell.wave, verdict.cell.provider
+        board = self._rest if rest and not provider and self._bad_lanes else self._board
+        return Stop(reason or name, self._judge(board, name, wave, provider, banded=True))
 
     def _judge(self, board: Board, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
         one = board.judged[board.names.index(name)]
         concerned = [told for told in self.active if wave in {0, told.number}]
         soaked, late = all(map(self._soaked, concerned)), all(map(self._late, concerned))
         return gates.judge(
-            board.cell(name, wave, provider), one.gate, self.now, curve=one.curve, tempo=one.tempo, soaked=soaked,
-            late=late, weighed=board.balance(name, wave, provider),
+            board.cell(name, wave, provider, apart=banded), one.gate, self.now, curve=one.curve, tempo=one.tempo,
+            soaked=soaked, late=late, weighed=board.balance(name, wave, provider),
             band=board.band(name, wave, provider) if banded else (0.0, 1.0),
         )  # fmt: skip
 
     @cached_property
     def _telling(self) -> list[Verdict]:
         """Verdicts that may act and say anything against the mail; not those of lanes suspended already."""
-        told = [cell for cell in self._board.telling(CALM) if cell[2] in {"", *self.open}]
         enforced = {name for name, gate in self.facts.gates.signals.items() if gate.mode is Mode.ENFORCE}
-        return [self._verdict(*cell) for cell in told if cell[0] in enforced]
+        told = self._board.telling(CALM)
+        return [self._verdict(*cell) for cell in told if cell[0] in enforced and cell[2] in {"", *self.open}]
 
     @cached_property
     def _halting(self) -> list[Verdict]:
@@ -372,11 +374,9 @@ class Ruling:
 
     def _in_the_way(self, wave: WaveFacts) -> list[Verdict]:
         """Verdicts that keep a wave from being cleared."""
-        board = self._board
         told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v.decision is not Decision.PASS]
         told = [v for v in told if v not in self._bursts or not v.cell.provider]
-        whole = [cell for cell in board.cells() if cell[1:] == (wave.number, "")]
-        for name, number, _ in whole:
+        for name, number, _ in (cell for cell in self._board.cells() if cell[1:] == (wave.number, "")):
             if self.facts.gates.signals[name].mode is Mode.ENFORCE:
                 verdict = self._verdict(name, number, "")
                 told += [verdict] if verdict.decision is not Decision.PASS and verdict not in told else []

@@ -106,7 +106,7 @@ def test_an_hour_after_hand_over_only_matured_messages_count() -> None:
 
 def test_a_clock_that_steps_back_counts_as_no_time_at_all() -> None:
     verdict = _judge(_cell(10_000, 3, at=NOW + timedelta(hours=2)))
-    assert verdict.exposure == pytest.approx(500)
+    assert verdict.exposure == pytest.approx(300)
     assert verdict.decision is Decision.PASS
 
 
@@ -126,8 +126,8 @@ def test_the_verdict_says_it_in_words_with_its_numbers() -> None:
 
 def test_bounds_are_widened_by_what_has_not_come_yet() -> None:
     fresh = _judge(_cell(1_000, 0, at=NOW))
-    assert fresh.maturity == pytest.approx(0.05)
-    assert fresh.high == pytest.approx(20 * _judge(_cell(1_000, 0)).high)
+    assert fresh.maturity == pytest.approx(0.03)
+    assert fresh.high == pytest.approx(100 / 3 * _judge(_cell(1_000, 0)).high)
     assert _judge(_cell(1_000, 0)).high == pytest.approx(0.0106, abs=0.0001)  # at every look; 0.0069 at one
 
 

@@ -1,0 +1,1 @@
+"""Simulated campaigns for the gates: worlds, the campaign that lives in one, published rules beside ours."""
