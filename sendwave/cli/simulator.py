@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from types import FrameType
@@ -71,7 +72,8 @@ def _yaml(document: dict[str, Any], indent: str) -> str:
         if isinstance(value, dict):
             lines += [f"{indent}{key}:", _yaml(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{key}: {value}")
+            plain = isinstance(value, str) and not set(value) & set("{}[]#&*!|>%@`,\"'")
+            lines.append(f"{indent}{key}: {value if plain else json.dumps(value)}")
     return "\n".join(lines)
 
 

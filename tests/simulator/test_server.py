@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from http_esps import KEYS, Server, adapter_of, serving, write_content
+from http_esps import KEYS, Server, adapter_of, report, request_of, serving, write_content
 from postfix_server import free_port
 
 from sendwave import esp
@@ -217,6 +218,34 @@ def test_a_relay_returns_genuine_reports_by_mail(tmp_path: Path) -> None:
         "deferred": {Tally.DEFERRAL}, "complaint": {Tally.COMPLAINT}, "unsubscribe": {Tally.UNSUBSCRIBE},
     }  # fmt: skip
     assert len(running.service.truth.people()) == 9
+
+
+def test_a_gateway_for_text_messages(tmp_path: Path) -> None:
+    script = [{"match": f"+3360000000{n}", "outcome": word} for n, word in enumerate(SMS)]
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content/body.txt").write_text("Bonjour {{ first_name }}, -20 %")
+    with Server("http_sms", script=script) as server:
+        adapter: Any = esp.make(server.route(), route="main", home=tmp_path, token_key=KEY)
+        mailed = submission(*[one["match"] for one in script], server=server)
+        batch = replace(mailed, message=replace(mailed.message, sender="MaisonLune"))
+        receipt = adapter.submit(batch)
+        assert [SMS[one.index] for one in receipt.refused] == ["refused"]
+        assert [SMS[one.index] for one in receipt.deferred] == ["later"]
+        assert server.service.truth.people()[0].text == "Bonjour Zoé, -20 %"
+        found: dict[str, set[Tally]] = {}
+        for post in server.posts():
+            assert adapter.verify(request_of(post), server.clock.now()) is None
+            assert adapter.verify(request_of(server.service.provider.forged(post)), server.clock.now()) is not None
+            for event in adapter.normalise(report(request_of(post)), server.clock.now()):
+                found.setdefault(SMS[batch.recipients.tokens.index(event.token)], set()).add(tally_of(event))
+        adapter.close()
+    assert found["hard_bounce"] == {Tally.HARD_BOUNCE}
+    assert found["blocked"] == {Tally.BLOCK}
+    assert found["deferred"] == {Tally.DEFERRAL, Tally.DELIVERED}
+    assert Tally.UNSUBSCRIBE in found["unsubscribe"]
+
+
+SMS = ["hard_bounce", "soft_bounce", "blocked", "deferred", "unsubscribe", "refused", "later"]
 
 
 def test_what_cannot_be_is_said(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ __all__ = [
     "request_of", "serving", "settings_of", "write_content",
 ]  # fmt: skip
 
-NAMES = [name for name in providers.names() if name != "smtp"]
+NAMES = [name for name in providers.names() if name not in {"http_sms", "smtp"}]
+"""Those that send mail over HTTP."""
+
 HOOK = "https://hooks.example/hooks/main"
 KEYS = Keys()
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
