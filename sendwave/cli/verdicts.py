@@ -46,7 +46,7 @@ def verdicts(
     if svg is not None:
         from sendwave.web import verdicts as picture
 
-        shown = [one for one in chosen if one["hold_limit"] is not None or one["halt_limit"] is not None]
+        shown = [one for one in chosen if _has_limit(one)]
         title = f"{id}: what the gates say"
         svg.write_text(picture.draw(title, _subtitle(chosen), shown), encoding="utf-8")
     if as_json:
@@ -56,6 +56,11 @@ def verdicts(
     else:
         for one in chosen:
             _show(one)
+
+
+def _has_limit(one: Mapping[str, Any]) -> bool:
+    """Whether its rate has a level it must stay below; the feed's must stay above one."""
+    return one["signal"] != "feed" and (one["hold_limit"] is not None or one["halt_limit"] is not None)
 
 
 def _subtitle(chosen: Sequence[Mapping[str, Any]]) -> str:
@@ -70,7 +75,7 @@ def _show(one: Mapping[str, Any]) -> None:
     where = f"{'wave ' + str(one['wave']) if one['wave'] else 'all waves'}, {one['provider'] or 'all lanes'}"
     over = " (overruled)" if one["overruled"] else ""
     click.secho(f"{one['verdict'].upper():<5} {one['signal']}, {where}{over}", fg=_COLOURS[one["verdict"]], bold=True)
-    if one["hold_limit"] is not None or one["halt_limit"] is not None:
+    if _has_limit(one):
         limits = ", ".join(
             f"{n} {percent(one[f'{n}_limit'], 2)}" for n in ("hold", "halt") if one[f"{n}_limit"] is not None
         )

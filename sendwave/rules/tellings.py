@@ -84,7 +84,8 @@ def _provider(text: str, lanes: Lanes) -> str:
             return key
     if not text:
         raise ValueError("no provider: name the column with --map COLUMN=provider, or say --set provider=google")
-    raise ValueError(f"lanes.yaml has no mailbox provider {text!r}.{did_you_mean(plain, known)}")
+    names = [*known, *(provider.label.lower() for provider in known.values())]
+    raise ValueError(f"lanes.yaml has no mailbox provider {text!r}.{did_you_mean(plain, names)}")
 
 
 def _ip(text: str) -> str:

@@ -105,7 +105,7 @@ def _arrived(y: float, share: float) -> str:
 
 
 def _legend() -> str:
-    words = "dot: rate of what is due   band: where the rate surely lies at every look   box: share of the answers in"
+    words = "dot: rate of what is due · band: where the rate surely lies, at every look · box: share of the answers in"
     return _text(24, 76, words, size=12, colour=QUIET)
 
 

@@ -13,9 +13,10 @@ from sqlalchemy import select, update
 from sendwave.flow import judge, steer
 from sendwave.rules.gates import Decision
 from sendwave.rules.policy import PolicySet
-from sendwave.store import campaigns, holds, journal, policies, tables, tallies, verdicts
+from sendwave.store import campaigns, delays, holds, journal, policies, tables, tallies, verdicts
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
+from sendwave.store.delays import Lateness
 
 LANES = ("gmail", "orange", "sfr")
 REPORTS = {"main": True}
@@ -351,3 +352,87 @@ def test_a_burst_that_goes_on_stops_its_lane(sqlite_database: Database, now: dat
     stand.batch("orange", age=-15, people=500, deferral=200, delivered=295)
     stand.judge(now + minutes(30))
     assert (stand.suspended, stand.status) == (["orange"], "sending")
+
+
+def _plan(told: PolicySet, **waves: Any) -> PolicySet:
+    kind = told.types["newsletter"]
+    changed = kind.model_copy(update={"waves": type(kind.waves).model_validate({"ramp": ["20%", "80%"], **waves})})
+    return told.model_copy(update={"types": {**told.types, "newsletter": changed}})
+
+
+def test_a_wave_neither_good_nor_bad_is_held_for_a_person_where_the_policy_says_so(
+    database: Database, now: datetime
+) -> None:
+    gate = {"hold": "2%", "halt": "5%", "rule": "exact_bound"}
+    stand = _stand(database, now, _plan(policy(hard_bounce=gate), on_inconclusive="hold"))
+    for lane in LANES:
+        stand.batch(lane, people=400, hard_bounce=12, delivered=380)
+    stand.wave(1, "soaking", age=24 * 60)
+    stand.judge()
+    assert (stand.status, stand.waves[0]) == ("sending", "soaking")
+    assert stand.holds == [("hold", "inconclusive", None)]
+    stand.judge(now + minutes(1))
+    assert len(stand.journal("hold.place")) == 1
+    steer.release_wave(stand.db, stand.campaign.name, reason="old addresses, known", by="eve", now=now + minutes(2))
+    stand.judge(now + minutes(3))
+    assert (stand.holds, stand.waves) == ([], ["cleared", "waiting"])
+
+
+def test_a_wave_neither_good_nor_bad_is_let_pass_where_the_policy_says_so(
+    sqlite_database: Database, now: datetime
+) -> None:
+    gate = {"hold": "2%", "halt": "5%", "rule": "exact_bound"}
+    stand = _stand(sqlite_database, now, _plan(policy(hard_bounce=gate), on_inconclusive="release"))
+    for lane in LANES:
+        stand.batch(lane, people=400, hard_bounce=12, delivered=380)
+    stand.wave(1, "soaking", age=24 * 60 - 1)
+    stand.judge()
+    assert stand.waves == ["soaking", "waiting"]
+    stand.judge(now + minutes(1))
+    assert (stand.holds, stand.status, stand.waves) == ([], "sending", ["cleared", "waiting"])
+
+
+def test_a_raised_limit_judges_only_what_is_sent_later(sqlite_database: Database, now: datetime) -> None:
+    stand = _stand(sqlite_database, now, policy(hard_bounce=EVIDENCE, block=EVIDENCE))
+    for lane in LANES:
+        stand.batch(lane, hard_bounce=160, delivered=1_800)
+    steer.set_limit(stand.db, "spring", "hard_bounce", halt="9%", reason="a list we know", by="eve", now=now)
+    stand.judge()
+    assert stand.status == "sending"
+    for lane in LANES:
+        stand.batch(lane, age=-5, hard_bounce=300, delivered=1_600)
+    stand.judge(now + minutes(60))
+    assert stand.status == "halted"
+
+
+def test_a_memory_changes_no_answer(sqlite_database: Database, now: datetime) -> None:
+    stand, memory = _stand(sqlite_database, now, policy(hard_bounce=EVIDENCE)), judge.Memory()
+    for turn, lane in enumerate(LANES):
+        stand.batch(lane, age=100 - turn, hard_bounce=9 * turn, delivered=1_900)
+        at = now + minutes(turn)
+        with_memory = judge.judge(stand.db, now=at, reports_delivery=REPORTS, memory=memory)
+        without = judge.judge(stand.db, now=at, reports_delivery=REPORTS)
+        assert [v.sentence for v in with_memory] == [v.sentence for v in without]
+        assert with_memory
+
+
+def test_curves_learnt_from_past_campaigns_are_judged_by(sqlite_database: Database, now: datetime) -> None:
+    """Ten minutes after it left, a tenth of the bounces is due by what past campaigns showed, not nine in ten."""
+    stand = _stand(sqlite_database, now, policy(hard_bounce=EVIDENCE))
+    stand.batch("orange", age=10, hard_bounce=8)
+
+    def due() -> float:
+        found = stand.judge(reports={})
+        return next(
+            v.maturity for v in found if (v.cell.signal, v.cell.wave, v.cell.provider) == ("hard_bounce", 0, "orange")
+        )
+
+    usual = due()
+    with stand.db.write() as conn:
+        old = campaigns_made.sending(
+            conn, now - timedelta(days=20), name="winter", policy_version=stand.campaign.policy_version
+        )
+        handed(conn, old, now - timedelta(days=20), provider="orange")
+        late = {Lateness(old.id, 1, "orange", "hard_bounce", place): 500 for place in (50, 70, 80, 85)}
+        delays.count(conn, late)
+    assert due() < usual / 2
