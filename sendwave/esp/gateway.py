@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sendwave.esp import hooks
 from sendwave.rules.events import Cause, EventType, Permanence
 
 NAMES: Final = frozenset(
@@ -71,10 +72,7 @@ def found(document: Any, path: str | None) -> Any:
 
 def said(document: Any, path: str | None) -> str | None:
     """A text or number at that path, as text; None without a path or for anything else."""
-    value = found(document, path) if path else None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    return str(value) or None
+    return hooks.text({"": found(document, path)}, "") if path else None
 
 
 def meaning(written: str) -> tuple[EventType, Permanence, Cause | None]:

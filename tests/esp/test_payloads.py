@@ -86,9 +86,9 @@ def changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
 
 @pytest.mark.parametrize("name", HOOKED)
 def test_whatever_stands_anywhere_raises_nothing_but_bad_input(name: str) -> None:
-    adapter = made(name)
     for path in (path for path in SAMPLES if path.parent.name == name):
-        body = json.loads(path.read_text("utf-8"))["body"]
+        sample = json.loads(path.read_text("utf-8"))
+        adapter, body = made(name, **sample.get("settings", {})), sample["body"]
         for place in places(body) if not isinstance(body, str) else ():
             for odd in ODD:
                 raw = json.dumps(changed(body, place, odd)).encode("utf-8", "surrogatepass")
@@ -185,13 +185,14 @@ def mutated(value: Any, data: st.DataObject) -> Any:
 @given(data=st.data())
 def test_a_damaged_sample_raises_nothing_but_bad_input(name: str, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in SAMPLES if path.parent.name == name]))
-    body = json.loads(path.read_text("utf-8"))["body"]
+    sample = json.loads(path.read_text("utf-8"))
+    body = sample["body"]
     if isinstance(body, str):
         raw = body[: data.draw(st.integers(0, len(body)))].encode()
     else:
         raw = json.dumps(mutated(body, data)).encode()
     try:
-        events = made(name).normalise(RawReport(raw), RECEIVED)
+        events = made(name, **sample.get("settings", {})).normalise(RawReport(raw), RECEIVED)
     except BadInput:
         return
     assert all(isinstance(event, Event) and event.event_at <= RECEIVED for event in events)
