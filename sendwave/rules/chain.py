@@ -92,6 +92,11 @@ def _consent(person: Person, _reason: str) -> _Words:
     return f"{person.about}: {status}" + ("" if since is None else f" since {_at(since)}"), remedy
 
 
+def _ours(person: Person, _reason: str) -> _Words:
+    told = "one of our own addresses: a copy of every wave" if person.facts["seed"] else "no address of ours"
+    return told, "nothing: it gets a copy of every wave, and no figure counts it"
+
+
 def _tier(person: Person, _reason: str) -> _Words:
     score, place = person.facts["score"], person.facts["tier_rank"]
     keys = person.policy.tiers.keys
@@ -171,6 +176,7 @@ _WORDS: Final[Mapping[str, Callable[[Person, str], _Words]]] = {
     **dict.fromkeys(("no_address", "invalid_address", "duplicate_address"), _address),
     "suppressed": _suppressed,
     **dict.fromkeys(("consent_withdrawn", "consent_pending", "no_consent"), _consent),
+    "seed": _ours,
     **dict.fromkeys(("no_score", "unknown_tier", "tier_not_contacted"), _tier),
     "control_group": _control,
     "not_in_share": _share,

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+SEEDS: Final = "seeds"
+"""The lane of our own addresses: a copy of every wave goes to them, and no figure or gate counts it."""
+
 
 class Campaign(StrEnum):
     """Statuses of a campaign."""

@@ -43,6 +43,7 @@ from sendwave.rules.columns import (
     table,
     union_all,
 )
+from sendwave.rules.lifecycle import SEEDS
 from sendwave.rules.lift import SCALE
 
 GIVEN: Final = "given"
@@ -168,21 +169,21 @@ def spans_statement(campaign: int) -> Select[Any]:
     s = SENDS.c
     tier = func.coalesce(s.tier, "")
     told = (tier.label("tier"), func.min(HANDED.c.handed_ts).label("first"), func.max(HANDED.c.handed_ts).label("last"))
-    source = SENDS.join(HANDED, HANDED.c.batch == s.batch)
-    return select(*told).select_from(source).where(s.campaign == campaign, s.excluded_by.is_(None)).group_by(tier)
+    found = select(*told).select_from(SENDS.join(HANDED, HANDED.c.batch == s.batch))
+    return found.where(s.campaign == campaign, s.excluded_by.is_(None), s.provider != SEEDS).group_by(tier)
 
 
 def places_statement(campaign: int, group: Group, by: str) -> Select[Any]:
-    """batch, position, tier, grp of everybody frozen into a wave."""
+    """batch, position, tier, grp of everybody frozen into a wave, our own addresses left out."""
     s = SENDS.c
     tier = func.coalesce(s.tier, "").label("tier")
+    own = (s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
     if by in {"tier", "provider"}:
-        return select(s.batch, s.position, tier, s[by].label("grp")).where(s.campaign == campaign, s.batch.is_not(None))
+        return select(s.batch, s.position, tier, s[by].label("grp")).where(*own)
     source: FromClause = SENDS.join(PLAN, PLAN.c.contact == s.contact)
     if group.contacts:
         source = source.outerjoin(CONTACTS, CONTACTS.c.contact == s.contact)
-    found = select(s.batch, s.position, tier, group.value.label("grp")).select_from(source)
-    return found.where(s.campaign == campaign, s.batch.is_not(None))
+    return select(s.batch, s.position, tier, group.value.label("grp")).select_from(source).where(*own)
 
 
 def sales(kinds: Sequence[str], since: int, until: int, currency: str) -> Subquery:

@@ -19,6 +19,7 @@ from sendwave.rules.columns import (
     SENDS,
     Among,
     BigInteger,
+    Boolean,
     ColumnElement,
     FromClause,
     Integer,
@@ -35,11 +36,13 @@ from sendwave.rules.columns import (
     first_reason,
     func,
     literal,
+    not_,
     null,
     select,
     true,
     union_all,
 )
+from sendwave.rules.lifecycle import SEEDS
 
 if TYPE_CHECKING:  # policy composes more than the plan, hence stands above this module
     from sendwave.rules.policy import CampaignType, PolicySet
@@ -49,6 +52,9 @@ INPUTS: Final = ("contacts", "consents", "scores", "sends", "returns")
 
 OTHER: Final = "other"
 """Lane of the addresses no mailbox provider of lanes.yaml claims."""
+
+OUR_OWN: Final = Reason("seed", not_(func.coalesce(column("seed", Boolean), false())))
+"""Our own addresses are in no plan: they get a copy of every wave (`recheck_statement`). Unknown means: not ours."""
 
 RECALLED: Final = "recalled"
 """Reason of a slot given back whose owner may be released again."""
@@ -65,7 +71,7 @@ def reasons(kind: CampaignType, now_ts: int) -> tuple[Reason, ...]:
 
 def standing(kind: CampaignType) -> tuple[Reason, ...]:
     """Eligibility and tier: what lies in the person. A service type that lists no tiers writes to all of them."""
-    asked = eligibility.reasons(needs_consent=not kind.is_service)
+    asked = (*eligibility.reasons(needs_consent=not kind.is_service), OUR_OWN)
     if kind.is_service and not kind.tiers:
         return asked
     return (*asked, *tiers.reasons(pressure.contacted(kind.tiers)))
@@ -136,7 +142,8 @@ def recheck_statement(
 
     Reads the dataset `plan` (the campaign's plan file) beside INPUTS and `suppressions`. Eligibility and pressure are
     asked again, the latter counting what every campaign froze by now; shares, score and tier are decisions of the
-    plan. People with a `sends` row of this campaign are left out, unless their newest freeze was recalled.
+    plan. People with a `sends` row of this campaign are left out, unless their newest freeze was recalled. Our own
+    addresses get a copy, in a lane of their own (`SEEDS`); they are asked for eligibility alone.
 
     Columns: contact, contact_id, address and address_hash (of the type's channel), timezone, language, tier, provider,
     score, rank, excluded_by (NULL: go), then `attributes` (the `attr_*` columns of contacts that the content needs).
@@ -145,7 +152,11 @@ def recheck_statement(
     """
     p = PLAN.c
     people = select(PLAN).where(p.wave == wave, ~_written_to(campaign_id, p.contact))
-    chosen = (people if contact is None else people.where(p.contact == contact)).cte("chosen")
+    if contact is None:
+        left = people.cte("left")
+        chosen = union_all(select(left), _copies(campaign_id, wave, left)).cte("chosen")
+    else:
+        chosen = people.where(p.contact == contact).cte("chosen")
     c = chosen.c
     start = chosen.outerjoin(CONTACTS, CONTACTS.c.contact == c.contact)
     source, asked_columns = _asked(kind, start, c.contact, now_ts, lambda contact: contact.in_(select(c.contact)))
@@ -168,8 +179,20 @@ def recheck_statement(
     )
     best_first = kind.waves.within_wave is waves.WithinWave.BEST_FIRST
     order = (f.rank,) if best_first else (shares.piece(f.draw, shares.SHUFFLE), f.rank)
-    go = first_reason(asked).label("excluded_by")
+    ours = first_reason(eligibility.reasons(needs_consent=not kind.is_service))
+    go = case((f.provider == SEEDS, ours), else_=first_reason(asked)).label("excluded_by")
     return select(*(f[name] for name in told), go, *(f[name] for name in attributes)).order_by(f.provider, *order)
+
+
+def _copies(campaign_id: int, wave: int, people: FromClause) -> Select[Any]:
+    """The columns of PLAN for our own addresses, where a wave has people and they had no copy of it yet."""
+    c, s, r = CONTACTS.c, SENDS.c, RETURNS.c
+    recalled = exists().where(r.freeze == s.freeze, r.contact == s.contact, r.reason == RECALLED)
+    had = exists().where(s.campaign == campaign_id, s.wave == wave, s.contact == c.contact, ~recalled)
+    given: dict[str, Any] = {"contact": c.contact, "contact_id": c.contact_id, "provider": literal(SEEDS, String)}
+    given |= {"rank": cast(literal(0), BigInteger), "wave": cast(literal(wave), Integer)}
+    columns = [given.get(column.name, cast(null(), column.type)).label(column.name) for column in PLAN.c]
+    return select(*columns).where(c.seed, ~had, exists().select_from(people))
 
 
 def left_statement(campaign_id: int, wave: int, last_wave: int | None) -> Select[Any]:
@@ -298,8 +321,8 @@ def _facts(policy: PolicySet, kind: CampaignType, now_ts: int, among: Among | No
         tiers.tier_rank(policy.tiers, tier).label("tier_rank"),
         tiers.known_score(SCORES.c.score).label("score"),
     ]
-    facts = select(c.contact, c.contact_id, func.coalesce(c.provider, OTHER).label("provider"), *placed, *asked_columns)
-    facts = facts.select_from(source)
+    lane = func.coalesce(c.provider, OTHER).label("provider")
+    facts = select(c.contact, c.contact_id, c.seed, lane, *placed, *asked_columns).select_from(source)
     return (facts if among is None else facts.where(among(c.contact))).subquery("facts")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection, Row, case, func, select
 
-from sendwave.rules.lifecycle import Batch
+from sendwave.rules.lifecycle import SEEDS, Batch
 from sendwave.store.tables import batches
 
 
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
-    """People per (wave, provider)."""
+    """People per (wave, provider), our own addresses left out."""
     of = batches.c
     left = of.size - of.dropped - of.moved
 
@@ -90,7 +90,7 @@ def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
             waiting(Batch.READY, Batch.CLAIMED),
             waiting(Batch.HANDED),
         )
-        .where(of.campaign_id == campaign_id)
+        .where(of.campaign_id == campaign_id, of.provider != SEEDS)
         .group_by(of.wave, of.provider)
     )
     return {(row[0], row[1]): Counts(*map(int, row[2:])) for row in conn.execute(statement)}
@@ -115,7 +115,7 @@ def settled(
     of = batches.c
     columns = (*(of.id, of.wave, of.provider, of.status, of.handed_at, of.settled_at), *(of.accepted, of.refused))
     statement = select(*columns, of.unknown, of.origins, of.outcomes).where(
-        of.campaign_id == campaign_id, of.handed_at.is_not(None), of.settled_at.is_not(None)
+        of.campaign_id == campaign_id, of.provider != SEEDS, of.handed_at.is_not(None), of.settled_at.is_not(None)
     )
     if since is not None:
         statement = statement.where(of.settled_at >= since)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from sendwave.rules.lifecycle import SEEDS
 from sendwave.store.tables import batches, tallies
 
 
@@ -24,10 +25,14 @@ class Released:
 
 
 def released(conn: Connection, campaign_id: int) -> list[Released]:
-    """The batches tokens, tallies and `sends` rows of a campaign name, by id."""
+    """The batches tokens, tallies and `sends` rows of a campaign name, by id; copies for ourselves left out."""
     of = batches.c
     columns = (of.id, of.wave, of.provider, of.status, of.size, of.handed_at)
-    statement = select(*columns).where(of.campaign_id == campaign_id, of.origins.is_(None)).order_by(of.id)
+    statement = (
+        select(*columns)
+        .where(of.campaign_id == campaign_id, of.origins.is_(None), of.provider != SEEDS)
+        .order_by(of.id)
+    )
     return [Released(*row) for row in conn.execute(statement)]
 
 

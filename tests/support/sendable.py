@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
@@ -67,8 +67,16 @@ def address_hash(contact: int) -> str:
     return hashlib.sha256(address(contact).encode()).hexdigest()[:32]
 
 
-def write_base(db: Database, lake: Lake, people: int, now: datetime, zones: Sequence[str | None] = (None,)) -> None:
-    """Contacts 1 to `people`, all of them in the best tier and with consent."""
+def write_base(
+    db: Database,
+    lake: Lake,
+    people: int,
+    now: datetime,
+    zones: Sequence[str | None] = (None,),
+    *,
+    seeds: Collection[int] = (),
+) -> None:
+    """Contacts 1 to `people`, all of them in the best tier and with consent; `seeds` are our own addresses."""
     every = range(1, people + 1)
     contacts = {
         "contact": pa.array(every, pa.int64()),
@@ -79,6 +87,7 @@ def write_base(db: Database, lake: Lake, people: int, now: datetime, zones: Sequ
         "provider": [PROVIDERS[n % 3] for n in every],
         "timezone": pa.array([zones[n % len(zones)] for n in every], pa.string()),
         "language": ["fr"] * people,
+        "seed": [n in seeds for n in every],
         "attr_first_name": [f"Zoé {n}" for n in every],
     }
     land(db, lake, "contacts", contacts, now)
