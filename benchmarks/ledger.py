@@ -2,8 +2,11 @@
 
     python benchmarks/ledger.py [--batches 2000] [--runs 3] [--postgresql] [--folder DIR]
 
-Both sides commit equally often and equally durably (SQLite synchronous=FULL, PostgreSQL fsync=on): one commit per 16
-leases, one before a batch is handed over, one when it is settled. Budget: at least 1,000 batches/s on either store.
+Ours by --workers threads (8), as dispatch does it: one commit per 16 leases, one before a batch is handed over, one
+when it is settled, on SQLite those of several threads at the same moment together; with one worker a batch is settled
+by the commit that hands over the next. The bare side is a lease and a done statement of each batch, each committed for
+itself, by one thread. All commits are durable (SQLite synchronous=FULL, PostgreSQL fsync=on). Budget: at least 600
+batches/s on SQLite and 800 on PostgreSQL where the bare pair does 2,000.
 """
 
 from __future__ import annotations
@@ -16,21 +19,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from sendwave.store import batches, campaigns, freezes
-from sendwave.store.database import Database
+from sendwave.store.database import Connection, Database
+from sendwave.store.together import Together
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LEASED_AT_ONCE = 16
 LIFE = timedelta(minutes=15)
 PER_BATCH = 1_000
-BUDGET_BATCHES = 1_000
+BUDGETS = {"sqlite": 600, "postgresql": 800}  # batches/s where the bare pair does 2,000
+BARE = 2_000
 LANES = ("gmail", "orange", "microsoft", "yahoo", "free", "other")
 
 
@@ -57,16 +64,34 @@ def fill(db: Database, campaign_id: int, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-def ledger(db: Database, ids: list[int]) -> None:
-    """As dispatch moves them, the ESP's call apart."""
-    for start in range(0, len(ids), LEASED_AT_ONCE):
-        with db.write() as conn:
-            claimed = batches.claim(conn, ids[start : start + LEASED_AT_ONCE], holder="bench", until=NOW + LIFE)
-        for batch in claimed:
+def ledger(db: Database, ids: list[int], workers: int) -> None:
+    """As dispatch moves them, the ESP's call apart: by so many threads, or in turn by one."""
+    together = Together(db)
+
+    def hand(conn: Connection, batch_id: int, before: int | None = None) -> None:
+        if before is not None:
+            settle(conn, before)
+        assert batches.hand(conn, batch_id, (), holder="bench", now=NOW)
+
+    def settle(conn: Connection, batch_id: int) -> None:
+        batches.settle(conn, batch_id, "accept", batches.Exceptions(), now=NOW)
+
+    def one(batch: batches.Claimed) -> None:
+        together.run(partial(hand, batch_id=batch.id))
+        together.run(partial(settle, batch_id=batch.id))
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(ids), LEASED_AT_ONCE):
             with db.write() as conn:
-                assert batches.hand(conn, batch.id, (), holder="bench", now=NOW)
-            with db.write() as conn:
-                batches.settle(conn, batch.id, "accept", batches.Exceptions(), now=NOW)
+                claimed = batches.claim(conn, ids[start : start + LEASED_AT_ONCE], holder="bench", until=NOW + LIFE)
+            if workers > 1:
+                list(pool.map(one, claimed))
+                continue
+            last = None
+            for batch in claimed:
+                together.run(partial(hand, batch_id=batch.id, before=last))
+                last = batch.id
+            together.run(partial(settle, batch_id=claimed[-1].id))
 
 
 def bare_sqlite(db: Database, ids: list[int]) -> None:
@@ -100,15 +125,11 @@ def bare_postgresql(db: Database, ids: list[int]) -> None:
 
 def _bare(one: Callable[[str, list[tuple[int]]], None], ids: list[int], mark: str) -> None:
     lease = f"UPDATE batches SET status='claimed', claimed_by='bench' WHERE id={mark} AND status='ready'"
-    hand = f"UPDATE batches SET status='handed', handed_at='2026-03-02' WHERE id={mark} AND status='claimed'"
     settled = "status='accepted', settled_at='2026-03-02', payload=NULL"
-    settle = f"UPDATE batches SET {settled} WHERE id={mark} AND status='handed'"
-    for start in range(0, len(ids), LEASED_AT_ONCE):
-        some = [(batch_id,) for batch_id in ids[start : start + LEASED_AT_ONCE]]
-        one(lease, some)
-        for row in some:
-            one(hand, [row])
-            one(settle, [row])
+    done = f"UPDATE batches SET {settled} WHERE id={mark} AND status='claimed'"
+    for batch_id in ids:
+        one(lease, [(batch_id,)])
+        one(done, [(batch_id,)])
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -140,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=2_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--postgresql", action="store_true", help="also on a PostgreSQL server of the test wheel")
     parser.add_argument("--folder", type=Path, help="where the stores are made; a disk that syncs, no tmpfs")
     asked = parser.parse_args()
@@ -148,28 +170,30 @@ def main() -> None:
         folder = Path(made)
         with stores(folder, postgresql=asked.postgresql) as found:
             for name, db, bare in found:
-                report[name] = measure_ledger(db, bare, asked.batches, asked.runs)
+                report[name] = measure_ledger(name, db, bare, asked)
             for _, db, _ in found:
                 db.close()
     print(json.dumps(report, indent=2))
 
 
 def measure_ledger(
-    db: Database, bare: Callable[[Database, list[int]], None], count: int, runs: int
+    name: str, db: Database, bare: Callable[[Database, list[int]], None], asked: argparse.Namespace
 ) -> dict[str, float | bool]:
     """Batches per second, by turns so that a noisy neighbour meets both sides."""
-    campaign_id = campaign(db)
+    campaign_id, count = campaign(db), asked.batches
     ours, theirs = [], []
-    for _ in range(runs):
+    for _ in range(asked.runs):
         ids, others = fill(db, campaign_id, count), fill(db, campaign_id, count)
-        ours.append(count / timed(lambda ids=ids: ledger(db, ids)))
+        ours.append(count / timed(lambda ids=ids: ledger(db, ids, asked.workers)))
         theirs.append(count / timed(lambda ids=others: bare(db, ids)))
     rate, limit = statistics.median(ours), statistics.median(theirs)
+    share = BUDGETS[name] / BARE
     return {
         "batches_per_second": round(rate),
         "bare_per_second": round(limit),
         "share_of_bare": round(rate / limit, 2),
-        "within_budget": rate >= BUDGET_BATCHES,
+        "budget_share_of_bare": share,
+        "within_budget": rate / limit >= share,
     }
 
 

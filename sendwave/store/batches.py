@@ -19,11 +19,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    JSON,
+    BindParameter,
     ColumnElement,
     Connection,
     Row,
     Update,
     and_,
+    bindparam,
     exists,
     func,
     insert,
@@ -199,19 +202,10 @@ def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *,
     False when it may not: no longer ours, its campaign not sending, its lane suspended. The campaign's row is
     locked, so that a halt or pause comes either before this or after it, never in between.
     """
-    campaign_id = select(batches.c.campaign_id).where(batches.c.id == batch_id).scalar_subquery()
-    status = select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update(read=True)
-    if conn.execute(status).scalar() != Campaign.SENDING:
+    if conn.execute(_STATUS, {"batch": batch_id}).scalar() != Campaign.SENDING:
         return False
-    moved = _moved("hand").where(batches.c.id == batch_id, batches.c.claimed_by == holder, ~suspended())
-    document = Exceptions(dropped=dropped).document()
-    values = {
-        "outcomes": null() if document is None else document,
-        "dropped": len(dropped),
-        "handed_at": now,
-        "not_before": null(),
-    }
-    return conn.execute(moved.values(values)).rowcount == 1
+    told = {"new_outcomes": Exceptions(dropped=dropped).document(), "new_dropped": len(dropped), "new_handed_at": now}
+    return conn.execute(_HAND, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
 
 
 def return_unsent(conn: Connection, batch_id: int, *, not_before: datetime | None = None) -> None:
@@ -238,20 +232,17 @@ def settle(
     `ref` and `recall_until` say how and until when the ESP may be asked for it back. Raises StaleTransition when
     somebody settled it first.
     """
-    row = conn.execute(select(batches.c.size, batches.c.outcomes).where(batches.c.id == batch_id)).one()
+    row = conn.execute(_SIZE, {"batch": batch_id}).one()
     kept: dict[int, str] = dict((row.outcomes or {}).get("dropped", ()))
     whole = replace(found, dropped=[*kept.items(), *(one for one in found.dropped if one[0] not in kept)])
     document = whole.document()
     numbers = {name: len(getattr(whole, name)) for name in ("refused", "unknown", "dropped", "moved")}
     rest = row.size - sum(numbers.values())
     numbers[_REST[event]] = numbers.get(_REST[event], 0) + rest
-    values = {**numbers, "outcomes": null() if document is None else document, "settled_at": now, "returned_at": None}
-    done = (
-        _moved(event)
-        .where(batches.c.id == batch_id)
-        .values(**values, payload=None, claimed_until=None, esp_ref=ref or None, recall_until=recall_until)
-    )
-    if conn.execute(done).rowcount != 1:
+    values = dict.fromkeys(("accepted", "refused", "unknown"), 0) | numbers | {"outcomes": document, "settled_at": now}
+    told: dict[str, Any] = {f"new_{name}": value for name, value in values.items()}
+    told |= {"new_esp_ref": ref or None, "new_recall_until": recall_until}
+    if conn.execute(_SETTLE[event], {"batch": batch_id, **told}).rowcount != 1:
         raise StaleTransition(f"batch {batch_id} cannot {event}: somebody settled it first")
 
 
@@ -329,6 +320,39 @@ def _moved(event: str) -> Update:
     """The compare-and-set UPDATE of an event."""
     sources, target = BATCH[event]
     return update(batches).where(batches.c.status.in_(sources)).values(status=target)
+
+
+def _new(*names: str) -> dict[str, BindParameter[Any]]:
+    """Values given when the statement runs; a document that is None is no document, not JSON's null."""
+    kinds = {name: JSON(none_as_null=True) if name == "outcomes" else batches.c[name].type for name in names}
+    return {name: bindparam(f"new_{name}", type_=kind) for name, kind in kinds.items()}
+
+
+# Built once: the statements every batch passes through cost three times as much to build as to run.
+_THIS: Final = batches.c.id == bindparam("batch", type_=batches.c.id.type)
+_STATUS: Final = (
+    select(campaigns.c.status)
+    .where(campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery())
+    .with_for_update(read=True)
+)
+_HAND: Final = (
+    _moved("hand")
+    .where(_THIS, batches.c.claimed_by == bindparam("holder"), ~suspended())
+    .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
+)
+_SIZE: Final = select(batches.c.size, batches.c.outcomes).where(_THIS)
+_COUNTED: Final = ("accepted", "refused", "unknown", "dropped", "moved")
+_SETTLE: Final = {
+    event: _moved(event)
+    .where(_THIS)
+    .values(
+        **_new(*_COUNTED, "outcomes", "settled_at", "esp_ref", "recall_until"),
+        returned_at=None,
+        payload=None,
+        claimed_until=None,
+    )
+    for event in _REST
+}
 
 
 def returned(conn: Connection, ids: Collection[int], now: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select, update
 
 from sendwave.errors import StaleTransition
 from sendwave.rules.holds import Hold, blocking
@@ -15,6 +15,8 @@ from sendwave.store.tables import holds
 from sendwave.store.upsert import upsert
 
 _COLUMNS = [holds.c[name] for name in Hold.__dataclass_fields__]
+_OPEN = select(*_COLUMNS).where(holds.c.lifted_at.is_(None)).order_by(holds.c.id)  # built once: asked for every batch
+_OPEN_FOR = _OPEN.where(or_(holds.c.campaign_id == bindparam("campaign"), holds.c.campaign_id.is_(None)))
 
 
 def place(
@@ -93,10 +95,8 @@ def expire(conn: Connection, now: datetime) -> int:
 
 def open_holds(conn: Connection, campaign_id: int | None = None) -> list[Hold]:
     """The set, oldest first; for one campaign, with those that cover every campaign."""
-    statement = select(*_COLUMNS).where(holds.c.lifted_at.is_(None)).order_by(holds.c.id)
-    if campaign_id is not None:
-        statement = statement.where(or_(holds.c.campaign_id == campaign_id, holds.c.campaign_id.is_(None)))
-    return [Hold(**row) for row in conn.execute(statement).mappings()]
+    rows = conn.execute(_OPEN) if campaign_id is None else conn.execute(_OPEN_FOR, {"campaign": campaign_id})
+    return [Hold(**row) for row in rows.mappings()]
 
 
 def blocks(

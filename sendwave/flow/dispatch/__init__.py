@@ -33,6 +33,7 @@ from sendwave.flow.dispatch.parcels import Packer, Parcel
 from sendwave.flow.dispatch.settling import Progress
 from sendwave.store import batches, freezes, handed, holds, leases
 from sendwave.store.database import Connection, Database
+from sendwave.store.together import Together
 
 __all__ = ["AT_ONCE", "Dispatcher", "Progress", "reconcile"]
 
@@ -50,6 +51,12 @@ _ONCE_MORE: Final = tenacity.Retrying(  # a kept connection that went stale; not
     stop=tenacity.stop_after_attempt(2),
     reraise=True,
 )
+
+
+Record = Callable[[Connection], Progress]
+"""Records what became of a batch that was handed over, in a transaction of its own or another's."""
+
+_Handed = tuple[bool, Progress]
 
 
 class Dispatcher:
@@ -82,6 +89,7 @@ class Dispatcher:
             route: Lending(adapter, threads, partial(factory, route) if factory is not None else None)
             for route, adapter in adapters.items()
         }
+        self._together = Together(db)
         self._lives = afterwards.lives(adapters)
         self._back = CallBack(db, self._routes, holder)
         self._pool = ThreadPoolExecutor(threads, "dispatch") if threads else None
@@ -142,10 +150,10 @@ class Dispatcher:
 
     def _deliver_all(self, claimed: Sequence[batches.Claimed], jobs: Mapping[int, Job], now: datetime) -> Progress:
         """Each to its end, on the pool where there is one; when the store fails, what is only claimed goes back."""
-        deliver = partial(self._deliver, jobs=jobs, now=now)
-        each = self._pool.map(deliver, claimed) if self._pool is not None else map(deliver, claimed)
         try:
-            return sum(each, Progress())
+            if self._pool is None:
+                return self._deliver_in_turn(claimed, jobs, now)
+            return sum(self._pool.map(partial(self._deliver, jobs=jobs, now=now), claimed), Progress())
         except BaseException:
             with self._db.write() as conn:
                 for batch in claimed:
@@ -154,29 +162,51 @@ class Dispatcher:
 
     def _deliver(self, batch: batches.Claimed, *, jobs: Mapping[int, Job], now: datetime) -> Progress:
         parcel = self._packer.pack(batch, jobs[batch.group.campaign_id], now)
-        with self._db.write() as conn:
-            if self._stopping.is_set() or not self._hand(conn, parcel, now):
-                batches.unclaim(conn, batch.id, holder=self._holder)
-                return Progress(unsent=batch.size)
-            if not parcel.indexes:
-                batches.settle(conn, batch.id, "accept", batches.Exceptions(), now=now)
-                return Progress(dropped=batch.size)
+        leaves, done = self._together.run(partial(self._hand, parcel=parcel, now=now))
+        if not leaves:
+            return done
         faults.point("after_handed")
-        route = self._routes[batch.group.route]
-        result = _call(route, parcel.submission)
-        faults.point("after_call")
-        if isinstance(result, Unknown) and (life := self._lives.get(batch.group.route)) is not None:
-            return self._keep_open(batch, now, until=now + life)
-        with self._db.write() as conn:
-            done = settling.settle(conn, parcel, result, route, by=self._holder, now=now)
-            faults.point("before_acknowledge")
+        done += self._together.run(self._call(parcel, now))
         faults.point("after_acknowledge")
         return done
 
-    def _keep_open(self, batch: batches.Claimed, now: datetime, until: datetime) -> Progress:
+    def _deliver_in_turn(self, claimed: Sequence[batches.Claimed], jobs: Mapping[int, Job], now: datetime) -> Progress:
+        """What became of a batch is committed with the hand-over of the next: one sync of the disk for each."""
+        done, last = Progress(), None
+        try:
+            for batch in claimed:
+                parcel = self._packer.pack(batch, jobs[batch.group.campaign_id], now)
+                leaves, told = self._together.run(partial(self._hand, parcel=parcel, now=now, last=last))
+                if last is not None:
+                    faults.point("after_acknowledge")
+                done, last = done + told, None
+                if leaves:
+                    faults.point("after_handed")
+                    last = self._call(parcel, now)
+        finally:
+            if last is not None:
+                done += self._together.run(last)
+                faults.point("after_acknowledge")
+        return done
+
+    def _call(self, parcel: Parcel, now: datetime) -> Record:
+        """Hand it to the ESP; what records the answer comes back."""
+        route = self._routes[parcel.batch.group.route]
+        result = _called(route, parcel.submission)
+        faults.point("after_call")
+        if isinstance(result, Unknown) and (life := self._lives.get(parcel.batch.group.route)) is not None:
+            return partial(self._keep_open, batch=parcel.batch, now=now, until=now + life)
+
+        def record(conn: Connection) -> Progress:
+            done = settling.settle(conn, parcel, result, route, by=self._holder, now=now)
+            faults.point("before_acknowledge")
+            return done
+
+        return record
+
+    def _keep_open(self, conn: Connection, *, batch: batches.Claimed, now: datetime, until: datetime) -> Progress:
         """No answer came, and its key lives on: it stays handed over until it is asked about."""
-        with self._db.write() as conn:
-            handed.put_off(conn, batch.id, holder=self._holder, again=now + afterwards.ASK_EVERY, until=until)
+        handed.put_off(conn, batch.id, holder=self._holder, again=now + afterwards.ASK_EVERY, until=until)
         return Progress(batches=1)
 
     def _ask_again(self, now: datetime) -> Progress:
@@ -191,23 +221,34 @@ class Dispatcher:
         for one in asked:
             parcel = self._packer.pack_again(one.batch, jobs[one.batch.group.campaign_id], one.dropped, now)
             route = self._routes[one.batch.group.route]
-            result = _call(route, parcel.submission)
-            if isinstance(result, Receipt):
-                with self._db.write() as conn:
+            result = _called(route, parcel.submission)
+            with self._db.write() as conn:
+                if isinstance(result, Receipt):
                     done += settling.settle(conn, parcel, result, route, by=self._holder, now=now)
-            else:
-                self._keep_open(one.batch, now, until=one.handed_at + self._lives[one.batch.group.route])
+                else:
+                    until = one.handed_at + self._lives[one.batch.group.route]
+                    self._keep_open(conn, batch=one.batch, now=now, until=until)
         return done
 
-    def _hand(self, conn: Connection, parcel: Parcel, now: datetime) -> bool:
-        """Mark it handed over, if nothing holds it, it is still ours and its campaign still sends."""
-        group = parcel.batch.group
-        if holds.blocks(conn, group.campaign_id, now=now, wave=group.wave, provider=group.provider, route=group.route):
-            return False
-        return batches.hand(conn, parcel.batch.id, parcel.dropped, holder=self._holder, now=now)
+    def _hand(self, conn: Connection, *, parcel: Parcel, now: datetime, last: Record | None = None) -> _Handed:
+        """Record what became of the batch before, then mark this one handed over; (whether it leaves, what was done).
+
+        It leaves if nothing holds it, it is still ours, its campaign still sends and somebody is left in it.
+        """
+        done, batch, group = last(conn) if last is not None else Progress(), parcel.batch, parcel.batch.group
+        stopped = self._stopping.is_set() or holds.blocks(
+            conn, group.campaign_id, now=now, wave=group.wave, provider=group.provider, route=group.route
+        )
+        if stopped or not batches.hand(conn, batch.id, parcel.dropped, holder=self._holder, now=now):
+            batches.unclaim(conn, batch.id, holder=self._holder)
+            return False, done + Progress(unsent=batch.size)
+        if not parcel.indexes:
+            batches.settle(conn, batch.id, "accept", batches.Exceptions(), now=now)
+            return False, done + Progress(dropped=batch.size)
+        return True, done
 
 
-def _call(route: Lending, submission: Submission) -> Receipt | HandOverError:
+def _called(route: Lending, submission: Submission) -> Receipt | HandOverError:
     try:
         return _ONCE_MORE(route.submit, submission)
     except HandOverError as fault:

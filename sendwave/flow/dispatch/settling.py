@@ -45,7 +45,19 @@ class Progress:
 def settle(
     conn: Connection, parcel: Parcel, result: Receipt | HandOverError, route: Lending, *, by: str, now: datetime
 ) -> Progress:
-    """Record the ESP's answer, or the fault that came instead of it."""
+    """Record the ESP's answer, or the fault that came instead of it.
+
+    Nothing is done where another node took us for dead, so slow were we: what it recorded stands.
+    """
+    try:
+        return _record(conn, parcel, result, route, by=by, now=now)
+    except StaleTransition:
+        return Progress()
+
+
+def _record(
+    conn: Connection, parcel: Parcel, result: Receipt | HandOverError, route: Lending, *, by: str, now: datetime
+) -> Progress:
     group, people = parcel.batch.group, len(parcel.indexes)
     told = Progress(batches=1, handed=people, dropped=len(parcel.dropped))
     if isinstance(result, Receipt):
@@ -59,10 +71,7 @@ def settle(
         return told + _receive(conn, parcel, result, now)
     if isinstance(result, Transient):
         _rest(conn, group.route, route, result, by=by, now=now)
-        try:
-            batches.return_unsent(conn, parcel.batch.id)
-        except StaleTransition:  # we were so slow that another node took us for dead: it stays unknown
-            return Progress()
+        batches.return_unsent(conn, parcel.batch.id)
         return Progress(unsent=parcel.batch.size)
     event = "lose"
     if isinstance(result, Permanent):
