@@ -32,34 +32,39 @@ def replay() -> None:
 
     The other side owns time. docs/guides/gates.md describes the messages.
     """
+    wrong = 0
     for answer in answers(sys.stdin):
         click.echo(json.dumps(answer, ensure_ascii=False, separators=(",", ":")))
+        if answer["type"] == "error":
+            wrong += 1
+            click.echo(answer["error"], err=True)
+    if wrong:
+        raise BadInput(f"{wrong} of the lines could not be understood: see above, by their number")
 
 
 def answers(lines: TextIO | Iterator[str]) -> Iterator[dict[str, Any]]:
-    """One answer per line, until `end`. Raises BadInput, naming the line, for what cannot be understood."""
+    """One answer per line, until `end`. What cannot be understood is answered with an error that names the line."""
     current: Replay | None = None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        told = _read(line, number)
         try:
-            current, answer = _answer(current, told)
+            current, answer = _answer(current, _read(line))
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise BadInput(f"line {number}: cannot make sense of this {told.get('type')!r} message: {what}") from error
+            answer = {"type": "error", "line": number, "error": f"line {number}: {what}"}
         yield answer
         if answer["type"] == "bye":
             return
 
 
-def _read(line: str, number: int) -> dict[str, Any]:
+def _read(line: str) -> dict[str, Any]:
     try:
         told = json.loads(line)
     except json.JSONDecodeError as error:
-        raise BadInput(f"line {number}: not JSON: {error}") from error
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(told, dict):
-        raise BadInput(f"line {number}: a message is a JSON object, not {type(told).__name__}")
+        raise TypeError(f"a message is a JSON object, not {type(told).__name__}")
     return told
 
 
@@ -83,7 +88,10 @@ def _answer(current: Replay | None, told: Mapping[str, Any]) -> tuple[Replay | N
         raise ValueError("the types are hello, tick, override and end")
     current.hear(told)
     actions, ruling = current.decide(told.get("state") or {})
-    return current, {"type": "decision", "t": told["t"], "actions": actions, "why": why(ruling)}
+    reasons = why(ruling)
+    if current.told.skipped:
+        reasons["skipped"] = current.told.skipped
+    return current, {"type": "decision", "t": told["t"], "actions": actions, "why": reasons}
 
 
 def why(ruling: Ruling) -> dict[str, Any]:

@@ -317,7 +317,7 @@ def _weigh(
 
 def _clear(counted: Counted, gate: Gate, weighed: Balance, *, soaked: bool, late: bool) -> tuple[Decision, bool, str]:
     """Whether a wave without an alarm may be followed by the next one."""
-    calm = counted.events <= weighed.allowed
+    calm = counted.events <= max(weighed.allowed, 1.0)  # a single event proves nothing
     if weighed.below >= gate.clear:
         return Decision.PASS, False, f"{weighed.below:,.0f} to 1 that the rate is below the limit"
     if counted.size * levels(gate)[0] < 1:

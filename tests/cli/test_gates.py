@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sendwave.cli.gates import answers
-from sendwave.errors import BadInput
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 HELLO: dict[str, Any] = {
     "type": "hello", "v": 1, "run": "healthy#1", "tick_s": 300,
@@ -152,6 +159,47 @@ def test_odd_campaigns_are_judged(fields: dict[str, Any]) -> None:
         ([json.dumps({"type": "hello"})], "lacks 'policy'|lacks 'campaign'"),
     ],
 )
-def test_what_cannot_be_understood_names_its_line(lines: list[str], what: str) -> None:
-    with pytest.raises(BadInput, match=what):
-        list(answers(iter(lines)))
+def test_what_cannot_be_understood_is_answered_with_its_line(lines: list[str], what: str) -> None:
+    found = list(answers(iter([*lines, json.dumps(END)])))
+    assert len(found) == len(lines) + 1
+    assert re.search(what, found[len(lines) - 1]["error"])
+    assert found[-1] == {"type": "bye"}
+
+
+def test_an_entry_without_what_it_needs_is_left_out_and_counted() -> None:
+    odd = tick(300)
+    odd["sent"] += [{"lane": "gmail"}, 7]
+    odd["events"] = [{"type": "hard_bounce"}, {"id": "e", "type": "hard_bounce", "lane": "gmail", "wave": "x"}]
+    found = play(odd, tick(600))
+    assert [answer["why"]["skipped"] for answer in found[1:3]] == [4, 4]
+    assert done(found) == ["release_wave 1"]
+
+
+@pytest.mark.parametrize("name", ["bounces 6 x, 5k", "orange: bounces 6 x from wave 2 on"])
+def test_simulated_campaigns_end_as_their_world_says(name: str) -> None:
+    """The simulator of the benchmark, through the very lines."""
+    from gates.campaign import Campaign
+    from gates.worlds import worlds
+
+    class Lines:
+        def __init__(self, hello: dict[str, Any]) -> None:
+            self.told = [json.dumps(hello)]
+            self.answers = answers(self._feed())
+            next(self.answers)
+
+        def _feed(self) -> Iterator[str]:
+            while self.told:
+                yield self.told.pop()
+
+        def look(self, told: dict[str, Any]) -> list[dict[str, Any]]:
+            self.told.append(json.dumps(told))
+            answer = next(self.answers)
+            assert (answer["type"], answer["t"]) == ("decision", told["t"])
+            found: list[dict[str, Any]] = answer["actions"]
+            return found
+
+    world = replace(next(world for world in worlds() if world.name == name), size=20_000)
+    outcome = Campaign(world, Lines, np.random.default_rng(7)).play()
+    assert outcome.illegal == 0
+    assert (outcome.halted, outcome.suspended) == ((False, {"orange"}) if "orange" in name else (True, set()))
+    assert outcome.bad_sent < 0.3 * outcome.bad_planned
