@@ -229,7 +229,7 @@ def run(mine):
         line.sendall(head.replace(b"|", b"\\r\\n") + str(len(body)).encode() + b"\\r\\n\\r\\n" + body)
         got = b""
         while not got.endswith(b"}"):
-            got += line.recv(4096)
+            got += line.recv(4096) or sys.exit("the server hung up: " + repr(got))
         if not got.startswith(b"HTTP/1.1 200"):
             sys.exit(got.decode())
 
