@@ -115,9 +115,10 @@ def onward(counts: ArrayLike) -> Array:
 
 def log_mean(events: Array, allowed: Array, ratios: Array) -> Array:
     """Ln of the mean over k of k^N · exp(-(k-1)·A), for each pair."""
-    powers = events[..., None] * np.log(ratios) - (ratios - 1) * allowed[..., None]
-    top = powers.max(axis=-1)
-    found: Array = top + np.log(np.exp(powers - top[..., None]).sum(axis=-1) / len(ratios))
+    by = ratios.reshape(-1, *(1 for _ in events.shape))  # the ratios first: numpy adds up whole arrays fastest
+    powers = np.log(by) * events - (by - 1) * allowed
+    top = powers.max(axis=0)
+    found: Array = top + np.log(np.exp(powers - top).sum(axis=0) / len(ratios))
     return found
 
 
