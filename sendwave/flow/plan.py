@@ -21,12 +21,13 @@ from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed
 from sendwave.rules import lifecycle
+from sendwave.rules.delays import learn
 from sendwave.rules.maturity import CURVES, Curve
 from sendwave.rules.plan import INPUTS, counts_statement, doubles_statement, plan_statement
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.rules.power import Power, powers, warnings
 from sendwave.rules.waves import heads
-from sendwave.store import campaigns, files, policies, suppressions
+from sendwave.store import campaigns, delays, files, policies, suppressions
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -128,7 +129,9 @@ def plan(
         written = session.write(statement, lake.new("plan", campaign.name))
     kept = False
     try:
-        summary = _summary(policy, kind, campaign, _counted(engine, written), curves=CURVES, dry_run=dry_run)
+        summary = _summary(
+            policy, kind, campaign, _counted(engine, written), curves=_curves(db, campaign, now), dry_run=dry_run
+        )
         if not dry_run:
             with db.write() as conn:
                 file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
@@ -156,6 +159,14 @@ def is_stale(conn: Connection, campaign: Campaign, policy: PolicySet) -> list[st
     if campaign.plan_file is None or files.get(conn, campaign.plan_file) is None:
         changed.append("the plan's file is gone")
     return changed
+
+
+def _curves(db: Database, campaign: Campaign, now: datetime) -> dict[str, Curve]:
+    """How late answers come, as past campaigns by the same route show."""
+    with db.read() as conn:
+        past = delays.history(conn, campaign.settings.route, now, without=campaign.id)
+    told = [(r.tally, r.provider, r.bin, r.n, (now - r.handed_at).total_seconds() / 60) for r in past]
+    return {**CURVES, **learn(told).curves}
 
 
 def _type_of(policy: PolicySet, campaign: Campaign) -> CampaignType:
