@@ -6,7 +6,7 @@ The people have a name, a city and their own links in a subject, a text of 1 KB 
 carries our token and the one-click pair. An ESP whose calls take fewer than `--people` gets as many calls as it needs.
 The
 floor is `orjson.dumps` of the same documents and an httpx post of the same bytes. Answers come from another process
-over loopback; seconds are this process's own (user and system), so that the other end is not counted.
+over loopback; milliseconds are the least of the runs of this process's own processor time: neighbours only add to it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import json
 import multiprocessing
 import pstats
 import socket
-import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -31,10 +29,6 @@ from urllib.parse import parse_qs
 import httpx
 import orjson
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
-from http_esps import SPOKEN
-
 from sendwave import esp
 from sendwave.esp.base import Message, Recipients, Submission
 from sendwave.rules.token import sign
@@ -42,6 +36,26 @@ from sendwave.rules.token import sign
 KEY = b"0123456789abcdef" * 2
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 BUDGET = 12.0
+ANSWERS: dict[str, tuple[int, Callable[[list[str]], Any]]] = {  # everybody was taken
+    "sendgrid": (202, lambda _: b""),
+    "brevo": (201, lambda _: {"messageIds": ["<1@brevo>"]}),
+    "mailjet": (200, lambda to: {"Messages": [{"Status": "success", "To": [{"Email": a}]} for a in to]}),
+    "mailgun": (200, lambda _: {"id": "<1@mg>", "message": "Queued. Thank you."}),
+    "postmark": (200, lambda to: [{"ErrorCode": 0, "Message": "OK"} for _ in to]),
+    "sparkpost": (200, lambda _: {"results": {"id": "1"}}),
+    "mandrill": (200, lambda to: [{"email": a, "status": "queued", "_id": "1"} for a in to]),
+    "resend": (200, lambda _: {"data": [{"id": "1"}]}),
+    "mailersend": (202, lambda _: {"bulk_email_id": "1"}),
+    "ses": (200, lambda to: {"BulkEmailEntryResults": [{"Status": "SUCCESS", "MessageId": "1"} for _ in to]}),
+    "kumomta": (200, lambda to: {"success_count": len(to), "fail_count": 0, "failed_recipients": [], "errors": []}),
+    "scaleway": (200, lambda _: {"emails": [{"id": "1"}]}),
+    "postal": (200, lambda _: {"status": "success", "data": {"messages": {}}}),
+}
+SETTINGS: dict[str, dict[str, str]] = {
+    "mailjet": {"api_secret": "secret"},
+    "ses": {"access_key": "key", "secret_key": "secret"},
+    "scaleway": {"project_id": "p"},
+}
 ONE_BY_ONE = {"scaleway", "postal"}  # a call per person: measured by the call, not by the batch
 TEXT = (
     "Bonjour {{ first_name | default('à vous') }},\n{{ city }}\n"
@@ -102,9 +116,10 @@ def converse(name: str, connection: socket.socket) -> None:
                 if name == "mandrill"
                 else []
             )
-            reply = SPOKEN[name].answer(named or [f"c{n}@x.example" for n in range(size)])
-            raw = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-            replies[size] = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%b" % (reply.status, len(raw), raw)
+            status, answer = ANSWERS[name]
+            told = answer(named or [f"c{n}@x.example" for n in range(size)])
+            raw = told if isinstance(told, bytes) else json.dumps(told).encode()
+            replies[size] = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%b" % (status, len(raw), raw)
         connection.sendall(replies[size])
 
 
@@ -143,7 +158,9 @@ def measure(name: str, people: int, runs: int, profile: cProfile.Profile | None)
         (home / "content").mkdir()
         (home / "content" / "body.txt").write_text(TEXT, encoding="utf-8")
         (home / "content" / "body.html").write_text(HTML, encoding="utf-8")
-        adapter = esp.make({"esp": name, **SPOKEN[name].settings, "base_url": url}, route="r", home=home, token_key=KEY)
+        key = {} if name in {"ses", "kumomta"} else {"api_key": "key"}
+        settings = {"esp": name, **key, **SETTINGS.get(name, {}), "base_url": url}
+        adapter = esp.make(settings, route="r", home=home, token_key=KEY)
         size = 50 if name in ONE_BY_ONE else min(adapter.capabilities.batch_size, people)
         calls = 1 if name in ONE_BY_ONE else -(-people // size)
         made = [[batch(run * 1000 + call, size) for call in range(calls)] for run in range(runs + 1)]
@@ -161,7 +178,7 @@ def measure(name: str, people: int, runs: int, profile: cProfile.Profile | None)
     other.kill()
     other.join()
     listening.close()
-    milliseconds, floor = statistics.median(ours), statistics.median(floors)
+    milliseconds, floor = min(ours), min(floors)
     scale = people / (size * calls)
     return {
         "people_per_call": 1 if name in ONE_BY_ONE else size,
@@ -218,7 +235,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
     profile = cProfile.Profile() if asked.profile else None
-    names = [name for name in asked.only.split(",") if name] or list(SPOKEN)
+    names = [name for name in asked.only.split(",") if name] or list(ANSWERS)
     print(f"{'ESP':12}{'a call':>8}{'ms a call':>11}{'ms a 1,000':>12}{'floor ms':>10}{'ratio':>7}{'kB':>8}")
     for name in names:
         found = measure(name, asked.people, asked.runs, profile)

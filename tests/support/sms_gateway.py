@@ -122,13 +122,15 @@ def serving() -> Iterator[Gateway]:
         disable_nagle_algorithm: ClassVar = True
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             reply = gateway.answer(Call(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             self.send_response(reply.status)
             self.send_header("Content-Length", str(len(reply.raw)))
             with suppress(OSError):
                 self.end_headers()
                 self.wfile.write(reply.raw)
+
+        do_DELETE = do_POST  # noqa: N815  # as the standard library names it
 
         def log_message(self, *_: Any) -> None:
             pass
