@@ -89,12 +89,12 @@ def test_wrong_worth_is_told_with_its_place(bare: Shell) -> None:
     bare.plain("init", bare.home)
     file = bare.home / "policies" / "report.yaml"
     file.write_text("currency: EUR\ncosts:\n  sms: 0.045\nmargin: 40\n", encoding="utf-8")
-    told = bare("check", expect=1).err
+    told = bare("check", expect=1).out
     assert "report.yaml:3:" in told
     assert "write it with its currency" in told
     assert "report.yaml:4:" in told
     file.write_text("currency: EUR\ncosts: {sms: 0.045 USD}\n", encoding="utf-8")
-    assert "the cost of sms is in USD, the report in EUR" in bare("check", expect=1).err
+    assert "the cost of sms is in USD, the report in EUR" in bare("check", expect=1).out
 
 
 def blocks(kind: str) -> list[str]:
