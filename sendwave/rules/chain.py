@@ -14,6 +14,7 @@ from sendwave.rules import plan, pressure, shares
 from sendwave.rules.units import format_duration, format_percent
 
 if TYPE_CHECKING:  # policy composes more than the chain, hence stands above this module
+    from sendwave.rules.arbitration import Rival
     from sendwave.rules.policy import CampaignType, PolicySet
 
 
@@ -35,6 +36,7 @@ class Person:
     facts: Mapping[str, Any]
     past: Sequence[Mapping[str, Any]]
     now_ts: int
+    rivals: Sequence[Rival] = ()  # campaigns that go first
 
     @property
     def tier(self) -> str:
@@ -50,7 +52,7 @@ class Person:
 def links(person: Person) -> tuple[Link, ...]:
     """One link per reason of the campaign type, in the order in which they exclude."""
     found = []
-    for reason in plan.reasons(person.kind, person.now_ts):
+    for reason in plan.reasons(person.kind, person.now_ts, person.rivals):
         detail, remedy = _WORDS.get(reason.name, _cap)(person, reason.name)
         passed = bool(person.facts[f"passes_{reason.name}"])
         found.append(Link(reason.name, passed, detail, "" if passed else remedy))
@@ -59,7 +61,7 @@ def links(person: Person) -> tuple[Link, ...]:
 
 def reach_seconds(kind: CampaignType) -> int:
     """How far back the past sends matter, in seconds; 0 when nothing is capped."""
-    asked = [window.seconds for window in pressure.windows(kind.tiers, kind.caps)]
+    asked = [w.seconds + (_QUARTER if w.calendar else 0) for w in pressure.windows(kind.tiers, kind.caps)]
     return 0 if kind.is_service else max([pressure.longest_rest(kind.tiers), *asked])
 
 
@@ -127,6 +129,8 @@ def _fraction(person: Person, piece: int) -> float:
 
 
 def _cap(person: Person, reason: str) -> _Words:
+    if reason.startswith(pressure.OUTRANKED):
+        return _outranked(person, reason)
     for limit in pressure.limits(person.kind.tiers, person.kind.caps, person.tier):
         if limit.reason == reason:
             return _counted(person, limit)
@@ -134,21 +138,45 @@ def _cap(person: Person, reason: str) -> _Words:
 
 
 def _counted(person: Person, limit: pressure.Limit) -> _Words:
-    window = int(limit.cap.window.total_seconds())
-    times = [row["sent_ts"] for row in person.past if row[limit.counts] and row["sent_ts"] > person.now_ts - window]
-    what = {
-        pressure.Counts.TYPE: f"of type {person.kind.type}",
-        pressure.Counts.CHANNEL: f"by {person.kind.channel}",
-        pressure.Counts.ALL: "of any type",
-    }[limit.counts]
-    words = f"{len(times)} of {limit.cap.count} messages {what} in the last {format_duration(limit.cap.window)}"
+    window, mine = limit.window, limit.window.per is pressure.Per.CONTACT
+    rows = [row for row in person.past if row[window.counts] and (row["own"] or not mine)]
+    times = [row["sent_ts"] for row in rows if row["sent_ts"] > window.since_ts(person.now_ts)]
+    what = _what(person, window.counts) + ("" if mine else " to the group")
+    span = f"in the last {format_duration(limit.cap.window)}"
+    span += f", by {window.calendar.period} since {_at(window.since_ts(person.now_ts) + 1)}" if window.calendar else ""
+    words = f"{len(times)} of {limit.cap.count} messages {what} {span}"
     words += f": {', '.join(map(_at, times[:_SHOWN]))}{' …' if len(times) > _SHOWN else ''}" if times else ""
     if len(times) < limit.cap.count:
         return words, ""
     if not limit.cap.count:
         return words, "a cap above 0"
-    free = times[limit.cap.count - 1] + window  # the newest send that must leave the window first
+    free = window.free_ts(times[limit.cap.count - 1])  # the newest send that must leave the window first
     return f"{words}; free again on {_at(free)}", f"waiting until {_at(free)}, or a higher cap"
+
+
+def _what(person: Person, counts: pressure.Counts) -> str:
+    return {
+        pressure.Counts.TYPE: f"of type {person.kind.type}",
+        pressure.Counts.CHANNEL: f"by {person.kind.channel}",
+        pressure.Counts.ALL: "of any type",
+    }[counts]
+
+
+def _outranked(person: Person, reason: str) -> _Words:
+    own = reason.removeprefix(pressure.OUTRANKED)
+    remedy = "a higher importance, or the campaign that goes first sent or cancelled"
+    if own == pressure.MIN_GAP:
+        following = person.facts.get(pressure.NEXT)
+        if following is None:
+            return f"nothing planned by {person.kind.channel} goes first", ""
+        return f"a message that goes first is planned by {person.kind.channel} for {_at(following)}", remedy
+    for limit in pressure.limits(person.kind.tiers, person.kind.caps, person.tier):
+        if limit.reason == own:
+            sent, planned = (person.facts.get(name) or 0 for name in (limit.window.column, limit.window.ahead))
+            what = _what(person, limit.window.counts)
+            words = f"{sent} sent and {planned} planned that go first, of {limit.cap.count} messages {what}"
+            return f"{words} per {format_duration(limit.cap.window)}", remedy
+    return f"tier {person.tier or 'none'} has no cap", ""
 
 
 def _gap(person: Person, _reason: str) -> _Words:
@@ -171,6 +199,9 @@ def _at(instant_ts: int) -> str:
 
 _SHOWN: Final = 5
 """Past messages listed one by one."""
+
+_QUARTER: Final = 93 * 86_400
+"""Seconds by which a calendar period may reach further back than its window."""
 
 _WORDS: Final[Mapping[str, Callable[[Person, str], _Words]]] = {
     **dict.fromkeys(("no_address", "invalid_address", "duplicate_address"), _address),

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from sendwave.rules import eligibility, pressure, sequence, shares, tiers, waves
+from sendwave.rules import arbitration, eligibility, pressure, sequence, shares, tiers, waves
+from sendwave.rules.arbitration import Rival
 from sendwave.rules.columns import (
     CONTACTS,
     PLAN,
@@ -60,13 +61,13 @@ RECALLED: Final = "recalled"
 """Reason of a slot given back whose owner may be released again."""
 
 
-def reasons(kind: CampaignType, now_ts: int) -> tuple[Reason, ...]:
+def reasons(kind: CampaignType, now_ts: int, rivals: Sequence[Rival] = ()) -> tuple[Reason, ...]:
     """Every reason this campaign type may leave somebody out for, in the order in which they are reported.
 
     The draws come last: whoever is left out at random would have been written to otherwise, which makes them comparable
     with those who are (rules/lift.py).
     """
-    return (*standing(kind), *pressed(kind, now_ts), *drawn(kind))
+    return (*standing(kind), *pressed(kind, now_ts, rivals), *drawn(kind))
 
 
 def standing(kind: CampaignType) -> tuple[Reason, ...]:
@@ -84,14 +85,19 @@ def drawn(kind: CampaignType) -> tuple[Reason, ...]:
     return shares.reasons(kind.control, {key: tier.share for key, tier in kind.tiers.items()})
 
 
-def pressed(kind: CampaignType, now_ts: int) -> tuple[Reason, ...]:
-    """Marketing pressure; service messages are never capped."""
-    return () if kind.is_service else pressure.reasons(kind.tiers, kind.caps, now_ts)
+def pressed(kind: CampaignType, now_ts: int, rivals: Sequence[Rival] = ()) -> tuple[Reason, ...]:
+    """Marketing pressure, and what `rivals` (campaigns that go first) have planned; service is never capped."""
+    return () if kind.is_service else pressure.reasons(kind.tiers, kind.caps, now_ts, ahead=bool(rivals))
 
 
-def plan_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) -> Select[Any]:
-    """The columns of PLAN for every contact. `campaign` is its name, the key of its draws; `now_ts` epoch seconds."""
-    decided = _decided(policy, kind, campaign, now_ts).cte("decided")
+def plan_statement(
+    policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int, rivals: Sequence[Rival] = ()
+) -> Select[Any]:
+    """The columns of PLAN for every contact. `campaign` is its name, the key of its draws; `now_ts` epoch seconds.
+
+    `rivals` are the campaigns that go first; their plan files are datasets too (`Rival.dataset`).
+    """
+    decided = _decided(policy, kind, campaign, now_ts, rivals).cte("decided")
     d = decided.c
     kept = [d[name] for name in ("contact", "contact_id", "tier", "tier_rank", "score", "provider", "excluded_by")]
     ranked = select(*kept, sequence.rank().label("rank")).where(d.excluded_by.is_(None)).subquery("ranked")
@@ -137,13 +143,14 @@ def recheck_statement(
     *,
     attributes: Sequence[str] = (),
     contact: int | None = None,
+    rivals: Sequence[Rival] = (),
 ) -> Select[Any]:
     """The people of one wave still to be written to, asked again against today's facts.
 
     Reads the dataset `plan` (the campaign's plan file) beside INPUTS and `suppressions`. Eligibility and pressure are
-    asked again, the latter counting what every campaign froze by now; shares, score and tier are decisions of the
-    plan. People with a `sends` row of this campaign are left out, unless their newest freeze was recalled. Our own
-    addresses get a copy, in a lane of their own (`SEEDS`); they are asked for eligibility alone.
+    asked again, the latter counting what every campaign froze by now and what `rivals` have planned; shares, score and
+    tier are decisions of the plan. People with a `sends` row of this campaign are left out, unless their newest freeze
+    was recalled. Our own addresses get a copy, in a lane of their own (`SEEDS`); they are asked for eligibility alone.
 
     Columns: contact, contact_id, address and address_hash (of the type's channel), timezone, language, tier, provider,
     score, rank, excluded_by (NULL: go), then `attributes` (the `attr_*` columns of contacts that the content needs).
@@ -159,29 +166,26 @@ def recheck_statement(
         chosen = people.where(p.contact == contact).cte("chosen")
     c = chosen.c
     start = chosen.outerjoin(CONTACTS, CONTACTS.c.contact == c.contact)
-    source, asked_columns = _asked(kind, start, c.contact, now_ts, lambda contact: contact.in_(select(c.contact)))
+    among: Among = lambda contact: contact.in_(select(c.contact))  # noqa: E731  # reads best where it is used
+    source, asked_columns = _asked(kind, start, c.contact, now_ts, among, rivals)
     further = [CONTACTS.c.timezone, CONTACTS.c.language, *(column(name, String) for name in attributes)]
     draw = shares.draw(campaign, c.contact_id).label("draw")
     pinned = [c.contact, c.contact_id, c.tier, c.provider, c.score, c.rank]
     f = select(*pinned, *asked_columns, *further, draw).select_from(source).subquery("facts").c
-    asked = (*eligibility.reasons(needs_consent=not kind.is_service), *pressed(kind, now_ts))
-    told = (
-        "contact",
-        "contact_id",
-        "address",
-        "address_hash",
-        "timezone",
-        "language",
-        "tier",
-        "provider",
-        "score",
-        "rank",
-    )
+    asked = (*eligibility.reasons(needs_consent=not kind.is_service), *pressed(kind, now_ts, rivals))
     best_first = kind.waves.within_wave is waves.WithinWave.BEST_FIRST
-    order = (f.rank,) if best_first else (shares.piece(f.draw, shares.SHUFFLE), f.rank)
     ours = first_reason(eligibility.reasons(needs_consent=not kind.is_service))
-    go = case((f.provider == SEEDS, ours), else_=first_reason(asked)).label("excluded_by")
-    return select(*(f[name] for name in told), go, *(f[name] for name in attributes)).order_by(f.provider, *order)
+    go: ColumnElement[Any] = case((f.provider == SEEDS, ours), else_=first_reason(asked)).label("excluded_by")
+    if not kind.is_service and pressure.is_shared(kind.tiers, kind.caps):
+        f = _in_turn(kind, now_ts, select(*f, go).subquery("each"), (column("rank"),), rivals).c
+        go = f.excluded_by
+    order = (f.rank,) if best_first else (shares.piece(f.draw, shares.SHUFFLE), f.rank)
+    return select(*(f[name] for name in _TOLD), go, *(f[name] for name in attributes)).order_by(f.provider, *order)
+
+
+_TOLD: Final = (
+    "contact", "contact_id", "address", "address_hash", "timezone", "language", "tier", "provider", "score", "rank"
+)  # fmt: skip
 
 
 def _copies(campaign_id: int, wave: int, people: FromClause) -> Select[Any]:
@@ -244,20 +248,31 @@ def handover_statement(kind: CampaignType) -> Select[Any]:
     return select(f.contact, excluded_by.label("excluded_by")).where(excluded_by.is_not(None))
 
 
-def chain_statement(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int, contact: int) -> Select[Any]:
+def chain_statement(
+    policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int, contact: int, *, rivals: Sequence[Rival] = ()
+) -> Select[Any]:
     """One row: every fact the rules look at for that contact, and a boolean `passes_<reason>` per reason."""
-    facts = _facts(policy, kind, now_ts, lambda column: column == contact)
+    facts = _facts(policy, kind, now_ts, lambda column: column == contact, rivals)
     drawn_facts = select(*facts.c, shares.draw(campaign, facts.c.contact_id).label("draw")).subquery("drawn")
-    asked = reasons(kind, now_ts)
+    asked = reasons(kind, now_ts, rivals)
     passes = [func.coalesce(reason.passes, false()).label(f"passes_{reason.name}") for reason in asked]
     return select(*drawn_facts.c, first_reason(asked).label("excluded_by"), *passes)
 
 
 def past_statement(kind: CampaignType, contact: int, since_ts: int) -> Select[Any]:
-    """The live sends of one contact later than `since_ts`, newest first: sent_ts, and which `Counts` count it."""
+    """The live sends of one contact later than `since_ts`, newest first: sent_ts, own, and which `Counts` count it.
+
+    `own` is false for those of others in their group; they are told only where a cap counts groups.
+    """
     hits = [pressure.counted(c, kind.type, kind.channel).label(c.value) for c in pressure.Counts]
-    live = pressure.live_sends((SENDS.c.sent_ts, *hits), since_ts)
-    return live.where(SENDS.c.contact == contact).order_by(SENDS.c.sent_ts.desc())
+    own = (SENDS.c.contact == contact).label("own")
+    live = pressure.live_sends((SENDS.c.sent_ts, own, *hits), since_ts)
+    if pressure.is_shared(kind.tiers, kind.caps):
+        groups = select(pressure.group()).where(CONTACTS.c.contact == contact)
+        live = live.where(SENDS.c.contact.in_(select(CONTACTS.c.contact).where(pressure.group().in_(groups))))
+    else:
+        live = live.where(SENDS.c.contact == contact)
+    return live.order_by(SENDS.c.sent_ts.desc())
 
 
 def contact_statement(kind: CampaignType, contact_id: str) -> Select[Any]:
@@ -297,24 +312,43 @@ def doubles_statement() -> Select[Any]:
     return select(places.label("doubles")).where(PLAN.c.excluded_by.is_(None))
 
 
-def _decided(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int) -> Select[Any]:
+def _decided(policy: PolicySet, kind: CampaignType, campaign: str, now_ts: int, rivals: Sequence[Rival]) -> Select[Any]:
     """Everybody with their first reason. The draw is hashed for those alone whom nothing excludes before."""
-    facts = _facts(policy, kind, now_ts)
+    facts = _facts(policy, kind, now_ts, None, rivals)
     stands = select(*facts.c, first_reason(standing(kind)).label("stands")).subquery("stands")
     s = stands.c
     draw = case((s.stands.is_(None), shares.draw(campaign, s.contact_id)), else_=cast(null(), String))
     known = select(*s, draw.label("draw")).subquery("known")
-    excluded_by = func.coalesce(known.c.stands, first_reason((*pressed(kind, now_ts), *drawn(kind))))
-    kept = [known.c[name] for name in ("contact", "contact_id", "tier", "tier_rank", "score", "provider")]
+    excluded_by = func.coalesce(known.c.stands, first_reason((*pressed(kind, now_ts, rivals), *drawn(kind))))
     tie = shares.piece(known.c.draw, shares.TIE).label("tie")
-    return select(*kept, tie, excluded_by.label("excluded_by"))
+    names = ("contact", "contact_id", "tier", "tier_rank", "score", "provider")
+    if not kind.is_service and pressure.is_shared(kind.tiers, kind.caps):
+        each = select(*known.c, tie, excluded_by.label("excluded_by")).subquery("each")
+        found = _in_turn(kind, now_ts, each, sequence.best_first(), rivals).c
+        return select(*(found[name] for name in names), found.tie, found.excluded_by)
+    return select(*(known.c[name] for name in names), tie, excluded_by.label("excluded_by"))
 
 
-def _facts(policy: PolicySet, kind: CampaignType, now_ts: int, among: Among | None = None) -> Subquery:
+def _in_turn(
+    kind: CampaignType, now_ts: int, each: Subquery, order: Sequence[ColumnElement[Any]], rivals: Sequence[Rival]
+) -> Subquery:
+    """`each` again, with `excluded_by` also for those whose group has no slot left after its better-placed members."""
+    goes = case((each.c.excluded_by.is_(None), each.c.provider != SEEDS), else_=false())
+    turn = func.row_number().over(partition_by=(goes, each.c.group_key), order_by=tuple(order))
+    asked = select(*each.c, goes.label("goes"), turn.label("turn")).subquery("asked")
+    late = first_reason(pressure.reasons(kind.tiers, kind.caps, now_ts, ahead=bool(rivals), turn=asked.c.turn))
+    excluded_by = case((asked.c.goes, late), else_=asked.c.excluded_by).label("excluded_by")
+    kept = [asked.c[c.name] for c in each.c if c.name != "excluded_by"]
+    return select(*kept, excluded_by).subquery("in_turn")
+
+
+def _facts(
+    policy: PolicySet, kind: CampaignType, now_ts: int, among: Among | None, rivals: Sequence[Rival]
+) -> Subquery:
     """What the rules look at, one row per contact of the newest snapshot."""
     c = CONTACTS.c
     start = CONTACTS.outerjoin(SCORES, SCORES.c.contact == c.contact)
-    source, asked_columns = _asked(kind, start, c.contact, now_ts, among)
+    source, asked_columns = _asked(kind, start, c.contact, now_ts, among, rivals)
     tier = tiers.tier_key(policy.tiers, SCORES.c.score, SCORES.c.tier)
     placed = [
         tier.label("tier"),
@@ -326,8 +360,13 @@ def _facts(policy: PolicySet, kind: CampaignType, now_ts: int, among: Among | No
     return (facts if among is None else facts.where(among(c.contact))).subquery("facts")
 
 
-def _asked(
-    kind: CampaignType, start: FromClause, contact: ColumnElement[Any], now_ts: int, among: Among | None
+def _asked(  # noqa: PLR0917  # what is asked, where, about whom, when, beside whom
+    kind: CampaignType,
+    start: FromClause,
+    contact: ColumnElement[Any],
+    now_ts: int,
+    among: Among | None,
+    rivals: Sequence[Rival],
 ) -> tuple[FromClause, list[ColumnElement[Any]]]:
     """`start` (which holds CONTACTS) joined to what eligibility and pressure ask for, and the columns they ask by."""
     value, digest, status = eligibility.address(kind.channel)
@@ -340,10 +379,9 @@ def _asked(
     consents = eligibility.consents(kind.channel, kind.purpose, among)
     source = source.outerjoin(consents, consents.c.contact == contact)
     columns += [consents.c.consent, consents.c.consent_ts]
-    past = pressure.past(kind.type, kind.channel, kind.tiers, kind.caps, now_ts=now_ts, among=among)
-    if past is not None:
-        source = source.outerjoin(past, past.c.contact == contact)
-        columns += [column for column in past.c if column.name != "contact"]
+    asked = (kind.type, kind.channel, kind.tiers, kind.caps)
+    source, counted = arbitration.counted(source, contact, *asked, rivals, now_ts=now_ts, among=among)
+    columns += counted
     return source, columns
 
 
