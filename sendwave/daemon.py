@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from sendwave import log
 from sendwave.clock import Clock, SystemClock, wall
+from sendwave.cluster import Node
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
 from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
@@ -47,6 +49,9 @@ PERIODS: Final = {
 `release` notices that there is something to send; until then the others rest, and an idle daemon costs next to nothing.
 """
 
+LED: Final = frozenset({"release", "feedback", "judge", "score", "alerts", "crm", "janitor"})
+"""Stages of the node that leads; every node dispatches and reads its policy files."""
+
 REPEAT: Final = timedelta(minutes=1)
 """A fault that stays is told again after so long, not at every tick."""
 
@@ -65,7 +70,8 @@ class Daemon:
     threads: int = 0  # threads handing batches over; 0 keeps everything on the caller's
 
     def __post_init__(self) -> None:
-        self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"  # containers share the first two
+        self.node = Node(self.workspace.db, self.holder, self.clock)
         self._stop = threading.Event()
         self._policy_stamp: object = None
         self._judging = threading.Lock()
@@ -87,17 +93,17 @@ class Daemon:
             unsubscribe=self.workspace.settings.unsubscribe_url,
         )
         self.crms = crm.Turns(
-            self.workspace.db, self.workspace.engine, self.workspace.lake, self.workspace.crm, self.workspace.rejects
+            self.node.led, self.workspace.engine, self.workspace.lake, self.workspace.crm, self.workspace.rejects
         )
 
     # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────────
     def feedback(self, now: datetime) -> int:
         """Fetch, store, normalise, count. Returns the number of events taken in."""
         house = self.workspace
-        feedback.collect(house.db, house.adapters, now)
+        feedback.collect(self.node.led, house.adapters, now)
         taken = 0
         while (
-            done := feedback.digest(house.db, house.engine, house.lake, house.adapters, house.token_key, now=now)
+            done := feedback.digest(self.node.led, house.engine, house.lake, house.adapters, house.token_key, now=now)
         ).reports:
             taken += done.events
         return taken
@@ -105,13 +111,13 @@ class Daemon:
     def judge(self, now: datetime) -> None:
         """Turn counts into verdicts and act on them."""
         with self._judging:
-            judge.judge(self.workspace.db, now=now, reports_delivery=self._reports_delivery, memory=self._memory)
+            judge.judge(self.node.led, now=now, reports_delivery=self._reports_delivery, memory=self._memory)
 
     def release(self, now: datetime) -> None:
         """Open the waves that may open, give back the slots nobody will use."""
         house = self.workspace
-        release.release(house.db, house.engine, house.lake, now=now, batch_sizes=self._batch_sizes)
-        release.give_back(house.db, house.engine, house.lake, now=now)
+        release.release(self.node.led, house.engine, house.lake, now=now, batch_sizes=self._batch_sizes)
+        release.give_back(self.node.led, house.engine, house.lake, now=now)
 
     def dispatch(self, now: datetime) -> int:
         """Hand over what may go now. Returns the recipients handed over."""
@@ -138,16 +144,16 @@ class Daemon:
         house = self.workspace
         policy = self._policy or house.policy
         elsewhere = house.settings.engine.url
-        if done := score.run_due(house.db, house.engine, house.lake, policy, now=now, elsewhere=elsewhere):
+        if done := score.run_due(self.node.led, house.engine, house.lake, policy, now=now, elsewhere=elsewhere):
             _LOG.info("scored", **done.document())
 
     def alerts(self, now: datetime) -> None:
         """Say what new scores give to say, deliver what waits. Without new scores this costs three indexed queries."""
         house = self.workspace
         policy = self._policy or house.policy
-        tiers.name_tiers(house.db, house.engine, house.lake, policy.tiers, now=now, by="daemon")
-        alerts.raise_alerts(house.db, house.engine, house.lake, policy, now=now)
-        alerts.deliver(house.db, house.channels, now=now, sleep=self.clock.sleep)
+        tiers.name_tiers(self.node.led, house.engine, house.lake, policy.tiers, now=now, by="daemon")
+        alerts.raise_alerts(self.node.led, house.engine, house.lake, policy, now=now)
+        alerts.deliver(self.node.led, house.channels, now=now, sleep=self.clock.sleep)
 
     def crm(self, now: datetime) -> None:
         """Bring in what CRMs have and hand new scores over, as their settings say."""
@@ -155,14 +161,14 @@ class Daemon:
         if not house.crms:
             return
         policy = self._policy or house.policy
-        tiers.name_tiers(house.db, house.engine, house.lake, policy.tiers, now=now, by="daemon")
+        tiers.name_tiers(self.node.led, house.engine, house.lake, policy.tiers, now=now, by="daemon")
         self.crms.take(policy, house.crms, house.landing(policy, now, "daemon"), now=now)
 
     def janitor(self, now: datetime) -> None:
         """Remove what the settings say need not be kept, once a day over all nodes."""
         house = self.workspace
         keep = house.settings.retention
-        if done := janitor.tidy_due(house.db, house.engine, house.lake, keep, holder=self.holder, now=now):
+        if done := janitor.tidy_due(self.node.led, house.engine, house.lake, keep, holder=self.holder, now=now):
             _LOG.info("tidied", **done.document())
 
     @property
@@ -176,6 +182,9 @@ class Daemon:
     # ── virtual time ──────────────────────────────────────────────────────────────────────────────────────────────
     def step(self, now: datetime) -> int:
         """One round of every stage at one instant. Returns the recipients handed over."""
+        self.node.beat()
+        if not self.node.leads:
+            return self.dispatch(now)
         self.feedback(now)
         self.judge(now)
         self.release(now)
@@ -194,6 +203,7 @@ class Daemon:
         """
         with self.workspace.only_daemon(self.clock.now()):
             self.start_up(self.clock.now())
+            self.node.start()
             web = self._web()
             with _signals(self._stop):
                 scheduler = self._scheduler()
@@ -207,6 +217,7 @@ class Daemon:
                     self.crms.stop()
                     scheduler.shutdown(wait=True)
                     self.dispatcher.close()
+                    self.node.stop()
                     _LOG.info("stopped", holder=self.holder)
 
     def _web(self) -> Any:
@@ -231,7 +242,8 @@ class Daemon:
         return scheduler
 
     def _release_tick(self, now: datetime) -> None:
-        self.release(now)
+        if self.node.leads:
+            self.release(now)
         self._set_pace()
 
     def _feedback_tick(self, now: datetime) -> None:
@@ -255,8 +267,11 @@ class Daemon:
 
         def tick() -> None:
             now = self.clock.now()
+            if name in LED - {"release"} and not self.node.leads:
+                return
             try:
-                stage(now)
+                with self.node.term():
+                    stage(now)
             except (FullDisk, Busy) as fault:
                 self._complain(now, name, "tick_failed", str(fault))
             except SendwaveError as fault:
@@ -306,7 +321,9 @@ class Daemon:
             return False
         if campaign.start_at is not None and campaign.start_at > now + timedelta(seconds=1):
             return False
-        stopped = [hold for hold in holds.open_holds(connection, campaign.id) if hold.kind in ("pause", "halt")]
+        routes = (None, campaign.settings.route)  # another route's pause is none of ours
+        every = holds.open_holds(connection, campaign.id)
+        stopped = [hold for hold in every if hold.kind in ("pause", "halt") and hold.route in routes]
         if any(hold.wave is None and hold.provider is None for hold in stopped):
             return False
         open_waves = [

@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
     "simulate": ("sendwave.cli.simulate", "a planned campaign through simulated worlds: would it halt, when, what if"),
     "report": ("sendwave.cli.report", "what campaigns brought, by tier: figures, lift, cut-off, coverage"),
+    "route": ("sendwave.cli.routes", "the ESP routes: what holds them; pause or free one for every campaign"),
     "normalise": ("sendwave.cli.feedback", "what sendwave makes of an ESP's webhook request"),
     "classify": ("sendwave.cli.feedback", "what sendwave makes of bounce and complaint mails"),
     "feedback": ("sendwave.cli.reprocess", "what ESPs reported; read kept reports again after a fix"),
