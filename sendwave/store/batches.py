@@ -41,7 +41,8 @@ from sqlalchemy import (
 from sendwave.errors import StaleTransition
 from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
 from sendwave.store.fates import Cohort, Counts, Outcome, Standing, cohorts, counts, outcomes, owed, returns, standings
-from sendwave.store.tables import batches, campaigns, lanes, waves
+from sendwave.store.leases import LIVES, life_name
+from sendwave.store.tables import batches, campaigns, lanes, leases, waves
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
@@ -173,11 +174,13 @@ def suspended() -> ColumnElement[bool]:
 
 
 def claim(conn: Connection, ids: Collection[int], *, holder: str, until: datetime) -> list[Claimed]:
-    """Take ready batches until `until`; those somebody else took first are missing from the answer."""
+    """Take ready batches until `until`, in the holder's present life; those somebody else took first are missing from
+    the answer.
+    """
     of = batches.c
-    won = conn.execute(
-        _moved("claim").where(of.id.in_(list(ids))).values(claimed_by=holder, claimed_until=until).returning(of.id)
-    )
+    life = select(leases.c.epoch).where(leases.c.name == life_name(holder)).scalar_subquery()
+    taken = _moved("claim").where(of.id.in_(list(ids))).values(claimed_by=holder, claimed_until=until, epoch=life)
+    won = conn.execute(taken.returning(of.id))
     return claimed(conn, of.id.in_([row.id for row in won]))
 
 
@@ -199,8 +202,9 @@ def unclaim(conn: Connection, batch_id: int, *, holder: str, not_before: datetim
 def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *, holder: str, now: datetime) -> bool:
     """Record that the batch is about to leave, without the people the re-check dropped. Commit before calling the ESP.
 
-    False when it may not: no longer ours, its campaign not sending, its lane suspended. The campaign's row is
-    locked, so that a halt or pause comes either before this or after it, never in between.
+    False when it may not: no longer ours, claimed in a life that was ended since, its campaign not sending, its lane
+    suspended. The campaign's row is locked, so that a halt or pause comes either before this or after it, never in
+    between.
     """
     if conn.execute(_STATUS, {"batch": batch_id}).scalar() != Campaign.SENDING:
         return False
@@ -322,6 +326,12 @@ def _moved(event: str) -> Update:
     return update(batches).where(batches.c.status.in_(sources)).values(status=target)
 
 
+def _same_life() -> ColumnElement[bool]:
+    """Whether the holder's life is still the one it was claimed in: the fence against nodes that slept."""
+    lives = and_(leases.c.name == LIVES + batches.c.claimed_by, leases.c.epoch == batches.c.epoch)
+    return or_(batches.c.epoch.is_(None), exists().where(lives))
+
+
 def _new(*names: str) -> dict[str, BindParameter[Any]]:
     """Values given when the statement runs; a document that is None is no document, not JSON's null."""
     kinds = {name: JSON(none_as_null=True) if name == "outcomes" else batches.c[name].type for name in names}
@@ -337,7 +347,7 @@ _STATUS: Final = (
 )
 _HAND: Final = (
     _moved("hand")
-    .where(_THIS, batches.c.claimed_by == bindparam("holder"), ~suspended())
+    .where(_THIS, batches.c.claimed_by == bindparam("holder"), _same_life(), ~suspended())
     .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
 )
 _SIZE: Final = select(batches.c.size, batches.c.outcomes).where(_THIS)

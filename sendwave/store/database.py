@@ -3,20 +3,24 @@
 SQLite admits one writer and its busy handler is unfair (one of four competing writers got nothing at all), so the
 writers of one process queue on a lock and take the database with BEGIN IMMEDIATE; other processes wait up to
 `BUSY_SECONDS`.
+
+A process that is stopped in the middle of a write holds its row locks for as long as its connection lives. PostgreSQL
+ends such a session after `STUCK_SECONDS` without a statement, so that a pause never waits longer for a node that hangs.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sendwave.errors import BadInput, Busy, FullDisk
 from sendwave.store.migrations import upgrade
@@ -25,6 +29,17 @@ __all__ = ["BUSY_SECONDS", "Connection", "Database"]
 # `Connection` is what `read` and `write` give: flow names it from here and needs no SQLAlchemy of its own.
 
 BUSY_SECONDS: Final = 15.0
+
+STUCK_SECONDS: Final = 10
+"""A PostgreSQL session that does nothing for so long in the middle of a write is ended by the server."""
+
+_REACH: Final = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""libpq's words, in seconds: a network that swallows packets is noticed, not waited for."""
+
+_PASSING: Final = ("08", "40", "53", "55P03", "57P", "25P03")
+"""Starts of SQLSTATE (PostgreSQL manual, appendix A) of what passes: connection lost, serialization failure or
+deadlock, no resources, lock not available, server shutting down or starting, session ended for being idle.
+"""
 
 
 class Database:
@@ -36,10 +51,16 @@ class Database:
         if self.url.get_backend_name() not in ("sqlite", "postgresql"):
             raise BadInput(f"the store must be sqlite or postgresql, not {self.url.get_backend_name()!r}")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+        self.engine: Engine = _engine(self.url)
+        self._writing = self.engine if self.is_sqlite else _engine(self.url, STUCK_SECONDS)
         self._writer = threading.RLock()
-        if self.is_sqlite:
-            _prepare_sqlite(self.engine)
+        self._fence: Callable[[Connection], None] | None = None
+
+    def fenced(self, fence: Callable[[Connection], None]) -> Database:
+        """The store for somebody whose right to write can end: `fence` begins each write, and raises when it did."""
+        limited = copy.copy(self)
+        limited._fence = fence  # noqa: SLF001  # of its own kind
+        return limited
 
     def migrate(self) -> None:
         """Bring the schema to this version. Raises BadInput when it was written by a newer sendwave."""
@@ -52,13 +73,18 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that may change rows; committed durably when the block ends, rolled back when it raises."""
         if not self.is_sqlite:
-            with self._translated(), self.engine.begin() as connection:
-                yield connection
+            with self._translated(), self._writing.begin() as connection:
+                yield self._allowed(connection)
             return
         with self._writer, self._translated(), self.engine.connect() as plain:
             connection = plain.execution_options(sendwave_write=True)
             with connection.begin():
-                yield connection
+                yield self._allowed(connection)
+
+    def _allowed(self, connection: Connection) -> Connection:
+        if self._fence is not None:
+            self._fence(connection)
+        return connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -71,19 +97,42 @@ class Database:
         """Database faults a person can act upon, as sendwave errors."""
         try:
             yield
-        except OperationalError as fault:
-            text = str(fault.orig)
-            if "database is locked" in text:
+        except DBAPIError as fault:
+            text = str(fault.orig).strip()
+            if "database is locked" in text or "database is busy" in text:
                 raise Busy("another process is writing to the store; try again in a moment") from fault
-            if "disk is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
+            full = getattr(fault.orig, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
+            if full or "is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
                 raise FullDisk("the disk that holds the store is full; free some room and try again") from fault
-            if self.is_sqlite:
+            if self.is_sqlite or not _passes(fault):
                 raise
-            raise Busy(f"the store cannot be used right now ({text.splitlines()[0]}); try again in a moment") from fault
+            why = text.splitlines()[0] if text else type(fault.orig).__name__
+            raise Busy(f"the store cannot be used right now ({why}); try again in a moment") from fault
 
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+        self._writing.dispose()
+
+
+def _engine(url: URL, stuck_seconds: int = 0) -> Engine:
+    """Connections to the store; PostgreSQL ends a session stuck in a transaction for so long, 0 waits for ever."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url)
+        _prepare_sqlite(engine)
+        return engine
+    told = {**_REACH, **{name: value for name, value in url.query.items() if name in _REACH}}
+    asked = f"-c idle_in_transaction_session_timeout={stuck_seconds * 1000}" if stuck_seconds else ""
+    options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
+    return create_engine(url, pool_pre_ping=True, connect_args={**told, **({"options": options} if options else {})})
+
+
+def _passes(fault: DBAPIError) -> bool:
+    """Whether the store will be there again: a lost connection, or a state in `_PASSING`."""
+    state = getattr(fault.orig, "sqlstate", None)
+    return fault.connection_invalidated or (
+        isinstance(fault, OperationalError) if state is None else state.startswith(_PASSING)
+    )
 
 
 def _prepare_sqlite(engine: Engine) -> None:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import Connection, select, update
 
 from sendwave.errors import Busy, StaleTransition
 from sendwave.store.tables import leases
 from sendwave.store.upsert import upsert
+
+LIVES: Final = "node:"
+"""What the names of the lives of nodes begin with (store/nodes.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,18 @@ def release(conn: Connection, lease: Lease, *, now: datetime) -> bool:
     return conn.execute(update(leases).where(own).values(until=now)).rowcount == 1
 
 
+def life_name(holder: str) -> str:
+    """The lease that is the life of this node."""
+    return f"{LIVES}{holder}"
+
+
 def fence(conn: Connection, lease: Lease) -> None:
-    """Nobody takes the lease before this transaction ends. Raises Busy when somebody already did."""
-    epoch = conn.execute(select(leases.c.epoch).where(leases.c.name == lease.name).with_for_update()).scalar()
+    """Nobody takes the lease before this transaction ends. Raises Busy when somebody already did.
+
+    The row is locked in share mode: several transactions of one holder do not wait for each other.
+    """
+    asked = select(leases.c.epoch).where(leases.c.name == lease.name).with_for_update(read=True)
+    epoch = conn.execute(asked).scalar()
     if epoch != lease.epoch:
         raise Busy(f"lost: {_held(conn, lease.name)}")
 

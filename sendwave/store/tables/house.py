@@ -40,7 +40,7 @@ policies = Table(
 leases = Table(
     "leases",
     METADATA,
-    Column("name", String(64), primary_key=True),
+    Column("name", String(160), primary_key=True),
     Column("holder", String(120), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("until", Instant, nullable=False),

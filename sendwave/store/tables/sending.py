@@ -109,7 +109,7 @@ batches = Table(
     Column("not_before", Instant),
     Column("claimed_by", String(120)),
     Column("claimed_until", Instant),
-    Column("epoch", Integer),  # fencing epoch of the leader that let it go
+    Column("epoch", Integer),  # of its holder's life when it was claimed (store/nodes.py); NULL where nodes have none
     Column("handed_at", Instant),
     Column("settled_at", Instant),
     Column("accepted", Integer, nullable=False, default=0),
