@@ -19,10 +19,11 @@ from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotFound
 from sendwave.rules import chain, plan
+from sendwave.rules.arbitration import Rival
 from sendwave.rules.chain import Link, Person
 from sendwave.rules.lifecycle import FINAL
 from sendwave.rules.policy import CampaignType, PolicySet
-from sendwave.store import batches, files, policies, suppressions
+from sendwave.store import batches, files, policies, rivals, suppressions
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -84,6 +85,7 @@ class _Basis:
     files: Mapping[str, Sequence[Path]]
     plan: Sequence[Path]
     planned_at: datetime | None
+    rivals: Sequence[Rival] = ()  # campaigns that went first
 
 
 def _basis(conn: Connection, lake: Lake, policy: PolicySet, campaign: Campaign, now: datetime) -> _Basis:
@@ -91,8 +93,10 @@ def _basis(conn: Connection, lake: Lake, policy: PolicySet, campaign: Campaign, 
     if plan_file is None or campaign.planned_at is None or campaign.policy_version is None:
         if campaign.type not in policy.types:
             raise BadInput(f"no policy file describes the campaign type {campaign.type!r} of {campaign.name}")
-        today = lake.paths(files.live(conn, plan.INPUTS))
-        return _Basis(policy, policy.types[campaign.type], int(now.timestamp()), today, (), None)
+        kind = policy.types[campaign.type]
+        ahead = rivals.before(conn, campaign, kind.importance, now)
+        today = lake.paths({**files.live(conn, plan.INPUTS), **ahead.plans})
+        return _Basis(policy, kind, int(now.timestamp()), today, (), None, ahead.rivals)
     pinned = policies.pinned(conn, campaign.policy_version)
     return _Basis(
         policy=pinned,
@@ -101,7 +105,15 @@ def _basis(conn: Connection, lake: Lake, policy: PolicySet, campaign: Campaign, 
         files=lake.paths({name: _pinned(conn, lake, ids) for name, ids in (campaign.plan_pins or {}).items()}),
         plan=[lake.root / plan_file.path],
         planned_at=campaign.planned_at,
+        rivals=_still_read(conn, lake, campaign, plan_file),
     )
+
+
+def _still_read(conn: Connection, lake: Lake, campaign: Campaign, plan_file: LakeFile) -> list[Rival]:
+    """The campaigns that went first when the plan was made, as far as their plans are still on disk."""
+    pins = campaign.plan_pins or {}
+    then = rivals.restored(plan_file.details.get("rivals", ()))
+    return [rival for rival in then if _pinned(conn, lake, pins.get(rival.dataset, ()))]
 
 
 def _pinned(conn: Connection, lake: Lake, ids: Sequence[int]) -> list[LakeFile]:
@@ -140,11 +152,11 @@ class _About:
         """What the rules see of the contact."""
         b = self.basis
         with self.engine.session(b.files, {"suppressions": self._suppressed(digest)}) as session:
-            asked = plan.chain_statement(b.policy, b.kind, self.campaign.name, b.now_ts, contact)
+            asked = plan.chain_statement(b.policy, b.kind, self.campaign.name, b.now_ts, contact, rivals=b.rivals)
             facts = session.read(asked).to_pylist()[0]
             reach = b.now_ts - chain.reach_seconds(b.kind)
             past = session.read(plan.past_statement(b.kind, contact, reach)).to_pylist()
-        return Person(b.policy, b.kind, facts, past, b.now_ts)
+        return Person(b.policy, b.kind, facts, past, b.now_ts, b.rivals)
 
     def _suppressed(self, digest: str | None) -> pa.Table:
         """The suppressions of the address, without those recorded after the plan was made."""
@@ -160,7 +172,8 @@ class _About:
     def later(self, row: Mapping[str, Any]) -> list[Link]:
         """What became of somebody the plan wants: frozen, handed over, or what release would say now."""
         with self.db.read() as conn:
-            live = files.live(conn, plan.INPUTS)
+            ahead = rivals.before(conn, self.campaign, self.basis.kind.importance, self.now)
+            live = {**files.live(conn, plan.INPUTS), **ahead.plans}
             suppressed = suppressions.table(conn, self.basis.kind.channel)
             standings = {s.batch_id: s for s in batches.standings(conn, self.campaign.id)}
             outcomes = {(o.batch_id, o.position): o for o in batches.outcomes(conn, self.campaign.id)}
@@ -173,11 +186,11 @@ class _About:
                 if sent["excluded_by"] is None and standing is not None:
                     found.append(_handed(outcome or standing))
             if self.campaign.status not in FINAL:
-                again = self._recheck(row)
+                again = self._recheck(row, ahead.rivals)
                 found += [_today(r["excluded_by"], self.now) for r in session.read(again).to_pylist()]
         return found
 
-    def _recheck(self, row: Mapping[str, Any]) -> Any:
+    def _recheck(self, row: Mapping[str, Any], ahead: Sequence[Rival]) -> Any:
         return plan.recheck_statement(
             self.basis.kind,
             self.campaign.name,
@@ -185,6 +198,7 @@ class _About:
             row["wave"],
             int(self.now.timestamp()),
             contact=row["contact"],
+            rivals=ahead,
         )
 
 

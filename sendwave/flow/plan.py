@@ -27,7 +27,7 @@ from sendwave.rules.plan import INPUTS, counts_statement, doubles_statement, pla
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.rules.power import Power, powers, warnings
 from sendwave.rules.waves import heads
-from sendwave.store import campaigns, delays, files, policies, suppressions
+from sendwave.store import campaigns, delays, files, policies, rivals, suppressions
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -98,10 +98,15 @@ class _Inputs:
 
     files: Mapping[str, Sequence[LakeFile]]
     suppressed: pa.Table
+    ahead: rivals.Competition
+
+    @property
+    def all_files(self) -> dict[str, Sequence[LakeFile]]:
+        return {**self.files, **self.ahead.plans}
 
     @property
     def pins(self) -> dict[str, list[int]]:
-        return {dataset: [file.id for file in listed] for dataset, listed in self.files.items()}
+        return {dataset: [file.id for file in listed] for dataset, listed in self.all_files.items()}
 
 
 def plan(
@@ -123,9 +128,9 @@ def plan(
     kind = _type_of(policy, campaign)
     if not dry_run and not {"plan", "replan"} & set(lifecycle.allowed(lifecycle.CAMPAIGN, campaign.status)):
         raise NotAllowed(f"{campaign.name} is {campaign.status}: only a draft, planned or approved campaign is planned")
-    inputs = _inputs(db, campaign)
-    statement = plan_statement(policy, kind, campaign.name, int(now.timestamp()))
-    with engine.session(lake.paths(inputs.files), {"suppressions": inputs.suppressed}) as session:
+    inputs = _inputs(db, campaign, kind, now)
+    statement = plan_statement(policy, kind, campaign.name, int(now.timestamp()), inputs.ahead.rivals)
+    with engine.session(lake.paths(inputs.all_files), {"suppressions": inputs.suppressed}) as session:
         written = session.write(statement, lake.new("plan", campaign.name))
     kept = False
     try:
@@ -135,6 +140,7 @@ def plan(
         if not dry_run:
             with db.write() as conn:
                 file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
+                file["details"] = {"rivals": inputs.ahead.documents()}
                 _store(conn, policy, campaign, summary, pins=inputs.pins, file=file, by=by, now=now)
             kept = True
     finally:
@@ -178,9 +184,10 @@ def _type_of(policy: PolicySet, campaign: Campaign) -> CampaignType:
     return found
 
 
-def _inputs(db: Database, campaign: Campaign) -> _Inputs:
+def _inputs(db: Database, campaign: Campaign, kind: CampaignType, now: datetime) -> _Inputs:
     with db.read() as conn:
-        inputs = _Inputs(files.live(conn, INPUTS), suppressions.table(conn, campaign.channel))
+        ahead = rivals.before(conn, campaign, kind.importance, now)
+        inputs = _Inputs(files.live(conn, INPUTS), suppressions.table(conn, campaign.channel), ahead)
     if not inputs.files["contacts"]:
         raise BadInput("there are no contacts yet: run `sendwave import contacts FILE` first")
     return inputs

@@ -15,11 +15,11 @@ from sendwave.rules.alerts import Alert
 from sendwave.rules.gates import Gate, GateSet
 from sendwave.rules.grid import Grid
 from sendwave.rules.plan import OTHER
-from sendwave.rules.pressure import Cap, TierPressure, contacted
+from sendwave.rules.pressure import Bounced, Cap, TierPressure, contacted
 from sendwave.rules.signals import SIGNALS
 from sendwave.rules.throttle import Lanes, Provider
 from sendwave.rules.tiers import Tiers
-from sendwave.rules.units import Key, Percent, Policy, parse_percent
+from sendwave.rules.units import Duration, Key, Percent, Policy, parse_duration, parse_percent
 from sendwave.rules.waves import WavePlan
 from sendwave.rules.worth import Worth
 
@@ -55,9 +55,14 @@ class CampaignType(Policy):
         description="By tier key; one left out, or `never`, is not contacted. A service type without any reaches all.",
     )
     caps: tuple[Cap, ...] = Field(default=(), description="Caps for everybody, on top of those of the tiers.")
+    bounced: Bounced = Field(default=Bounced.GIVE_BACK, description="Slot of a message that bounced hard.")
     control: Percent = Field(default=parse_percent("0%"), description="Share that gets nothing, to measure lift.")
     waves: WavePlan = Field(description="Sizes, waits and hours.")
     gates: GateUse = Field(default=GateUse(), description="What stops it.")
+    settle_unknown: Duration = Field(
+        default=parse_duration("24h"),
+        description="How long after hand-over events may still tell what became of people the ESP never answered for.",
+    )
 
     @property
     def is_service(self) -> bool:

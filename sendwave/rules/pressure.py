@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema
 from sendwave.rules.calendars import Calendar, InCalendar
 from sendwave.rules.columns import (
     CONTACTS,
+    EVENTS,
     RETURNS,
     SENDS,
     Among,
@@ -48,6 +49,7 @@ from sendwave.rules.columns import (
     select,
     true,
 )
+from sendwave.rules.events import EventType, Permanence
 from sendwave.rules.units import Duration, Frequency, Percent, PerWindow, Policy, format_duration
 
 
@@ -64,6 +66,13 @@ class Per(StrEnum):
 
     CONTACT = "contact"
     GROUP = "group"  # everybody with the same group_key: a household, an account
+
+
+class Bounced(StrEnum):
+    """What becomes of the slot of a message that bounced hard."""
+
+    GIVE_BACK = "give_back"  # nobody was reached
+    KEEP = "keep"
 
 
 class Cap(Policy):
@@ -205,6 +214,22 @@ def live_sends(columns: Iterable[ColumnElement[Any]], since_ts: int, source: Fro
         .select_from(source.outerjoin(RETURNS, given_back))
         .where(SENDS.c.excluded_by.is_(None), SENDS.c.sent_ts > since_ts, RETURNS.c.contact.is_(None))
     )
+
+
+def bounced_statement(campaigns: Sequence[int]) -> Select[Any]:
+    """(freeze, contact, reason) of RETURNS: the slots of these campaigns' people whose message bounced hard."""
+    e, s = EVENTS.c, SENDS.c
+    source = EVENTS.join(SENDS, and_(s.batch == e.batch, s.position == e.position, s.campaign == e.campaign))
+    hard = and_(e.type == EventType.BOUNCE.value, e.permanence == Permanence.HARD.value)
+    asked = select(s.freeze, s.contact, literal("bounced", String).label("reason")).select_from(source)
+    return asked.where(hard, e.campaign.in_(list(campaigns)), s.freeze > 0).distinct()
+
+
+def bounced_of() -> Select[Any]:
+    """The numbers (`campaign`) of the campaigns with a hard bounce among the events."""
+    e = EVENTS.c
+    hard = and_(e.type == EventType.BOUNCE.value, e.permanence == Permanence.HARD.value)
+    return select(e.campaign).where(hard).distinct()
 
 
 def counted(counts: Counts, kind: str, channel: str, sends: Any = SENDS) -> ColumnElement[bool]:

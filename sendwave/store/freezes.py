@@ -21,6 +21,9 @@ LEASE: Final = "contacts"
 _COUNTERS: Final[Mapping[str, Table]] = {"freeze_ids": freezes, "batch_ids": batches}
 
 
+_BOUNCES: Final = "bounces_returned"
+
+
 def reserve(conn: Connection, *, freeze_ids: int = 0, batch_ids: int = 0) -> tuple[int, int]:
     """The first of that many new freeze ids and the first of that many new batch ids, each range consecutive."""
     return _reserve(conn, "freeze_ids", freeze_ids), _reserve(conn, "batch_ids", batch_ids)
@@ -58,6 +61,18 @@ def add(
             frozen_at=now,
         )
     )
+
+
+def bounces_read(conn: Connection) -> int:
+    """The newest file of events whose hard bounces gave their slots back; 0 before the first."""
+    found = conn.execute(select(meta.c.value).where(meta.c.key == _BOUNCES)).scalar()
+    return int(found or 0)
+
+
+def bounces_done(conn: Connection, file_id: int) -> None:
+    """Remember it, in the transaction that registers the slots."""
+    row = upsert(conn, meta).values(key=_BOUNCES, value=str(file_id))
+    conn.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": str(file_id)}))
 
 
 def asked(conn: Connection, freeze_id: int) -> tuple[datetime, list[int]]:

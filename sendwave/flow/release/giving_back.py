@@ -1,4 +1,4 @@
-"""Give slots back: recalled, refused and dropped people no longer count as written to."""
+"""Give slots back: people recalled, refused, dropped or bounced hard no longer count as written to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, StaleTransition
+from sendwave.flow.release.bounces import give_back_bounced, news
 from sendwave.flow.release.leasing import lease_people, register
 from sendwave.rules.columns import SENDS, BigInteger, Integer, String, and_, column, select, table
 from sendwave.store import batches, files, leases
@@ -35,13 +36,15 @@ def give_back(db: Database, engine: Engine, lake: Lake, *, now: datetime) -> int
     with db.read() as conn:
         stopped = batches.recallable(conn, AT_ONCE)
         owed = batches.owed(conn, AT_ONCE)
+        bounced = news(conn, now)
     pressing = len(owed) >= RETURN_BATCHES or any(settled_at <= now - RETURN_WAIT for _, settled_at in owed)
     ids = [*stopped, *(batch_id for batch_id, _ in owed if stopped or pressing)]
-    if not ids:
+    if not ids and not bounced:
         return 0
     try:
         with lease_people(db, now) as lease:
-            return _GiveBack(db, engine, lake, now).run(stopped, ids, lease)
+            found = _GiveBack(db, engine, lake, now).run(stopped, ids, lease) if ids else 0
+            return found + (give_back_bounced(db, engine, lake, bounced, lease, now) if bounced else 0)
     except (Busy, StaleTransition):
         return 0  # a freeze is under way, or a batch was claimed meanwhile: the next call looks afresh
 

@@ -24,7 +24,19 @@ from sendwave.flow.release.freezing import Freeze, Wave, freeze
 from sendwave.flow.release.leasing import lease_people, register
 from sendwave.rules import lifecycle, plan, throttle
 from sendwave.rules.policy import CampaignType, PolicySet
-from sendwave.store import batches, campaigns, files, freezes, holds, leases, paces, payloads, policies, suppressions
+from sendwave.store import (
+    batches,
+    campaigns,
+    files,
+    freezes,
+    holds,
+    leases,
+    paces,
+    payloads,
+    policies,
+    rivals,
+    suppressions,
+)
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Connection, Database
 
@@ -111,15 +123,18 @@ class _Release:
     def _ask_again(self, campaign: Campaign, kind: CampaignType, wave: int) -> tuple[pa.Table, list[int]]:
         """The wave's people in the order in which they should leave, with `excluded_by`; the consent files asked."""
         with self.db.read() as conn:
+            ahead = rivals.before(conn, campaign, kind.importance, self.now)
             listed = files.live(conn, plan.INPUTS)
             planned = files.get(conn, campaign.plan_file or 0)
             suppressed = suppressions.table(conn, kind.channel)
         assert planned is not None, "the lifecycle lets no campaign send without a plan"
-        paths = {**self.lake.paths(listed), "plan": [self.lake.root / planned.path]}
+        paths = {**self.lake.paths({**listed, **ahead.plans}), "plan": [self.lake.root / planned.path]}
         names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
         attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
         instant = int(self.now.timestamp())
-        statement = plan.recheck_statement(kind, campaign.name, campaign.id, wave, instant, attributes=attributes)
+        statement = plan.recheck_statement(
+            kind, campaign.name, campaign.id, wave, instant, attributes=attributes, rivals=ahead.rivals
+        )
         with self.engine.session(paths, {"suppressions": suppressed}) as session:
             return session.read(statement), [file.id for file in listed["consents"]]
 
