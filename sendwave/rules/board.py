@@ -108,6 +108,8 @@ class Board:
 
     def telling(self, least: float) -> list[tuple[str, int, str]]:
         """The cells that say something: evidence of `least` above a limit, or a rule that is no evidence."""
+        if not self.book.waves:
+            return []  # nothing was sent yet
         plain = {j.name for j in self.judged if j.gate.rule is not Rule.EVIDENCE}
         loud: set[tuple[str, int, str]] = set()
         for wave in (0, *self.waves):
