@@ -8,7 +8,7 @@ be sent and takes nothing from anybody. Campaigns halted by a gate have given th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -159,20 +159,26 @@ def counted(  # noqa: PLR0917  # where, about whom, then as in `pressure.past`
     return source, [*columns, pressure.group()]
 
 
-def winners_statement(
-    lost: Select[Any], rivals: Sequence[Rival], clashing: Callable[[Rival], ColumnElement[bool]]
-) -> Select[Any]:
+def outranked(asked: Sequence[Select[Any]]) -> FromClause:
+    """(contact, excluded_by) of whom planned messages keep out: by the plan itself, or by these re-checks."""
+    prefix = pressure.OUTRANKED + "%"
+    again = [one.order_by(None).subquery(f"wave_{n}") for n, one in enumerate(asked, 1)]
+    parts = [select(PLAN.c.contact, PLAN.c.excluded_by).where(PLAN.c.excluded_by.like(prefix))]
+    parts += [select(one.c.contact, one.c.excluded_by).where(one.c.excluded_by.like(prefix)) for one in again]
+    return union_all(*parts).subquery("lost")
+
+
+def winners_statement(lost: FromClause, rivals: Sequence[Rival], causes: Mapping[str, Sequence[str]]) -> Select[Any]:
     """(won_by, reason, people): over people `lost` (contact, excluded_by), how many each rival's message kept out.
 
-    Somebody whom two rivals want is told under both. `clashing(rival)` says whether its messages count for a reason,
-    over the column `excluded_by`.
+    Somebody whom two rivals want is told under both. `causes` are the reasons the messages of each rival can be (see
+    `reasons_of`).
     """
-    losers = lost.subquery("losers")
     told = union_all(*(_planned(rival, None) for rival in rivals)).subquery("planned_messages")
-    by = {rival.standing.id: clashing(rival) for rival in rivals}
+    by = {rival.standing.id: lost.c.excluded_by.in_(list(causes[rival.name])) for rival in rivals}
     matters = case(*((told.c.campaign == number, test) for number, test in by.items()))
-    source = losers.join(told, told.c.contact == losers.c.contact)
-    asked = (told.c.campaign.label(WON_BY), losers.c.excluded_by.label("reason"))
+    source = lost.join(told, told.c.contact == lost.c.contact)
+    asked = (told.c.campaign.label(WON_BY), lost.c.excluded_by.label("reason"))
     return select(*asked, func.count().label("people")).select_from(source).where(matters).group_by(*asked)
 
 

@@ -14,6 +14,8 @@ import sendable
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
+from sendwave.flow.arbitrate import arbitrate
+from sendwave.flow.explain import explain
 from sendwave.flow.plan import plan
 from sendwave.flow.release import give_back, release
 from sendwave.rules.campaign import CampaignFile
@@ -25,11 +27,11 @@ from sendwave.store.database import Database
 from sendwave.store.tables import batches as rows
 
 
-def drafted(db: Database, policy: PolicySet, now: datetime, names: Sequence[str]) -> list[Campaign]:
-    told = {"type": "newsletter", "route": "main", "sender": "news@lune.example", "subject": "Hello"}
+def drafted(db: Database, policy: PolicySet, now: datetime, names: Sequence[str], **fields: Any) -> list[Campaign]:
+    told: dict[str, Any] = {"type": "newsletter", "route": "main", "sender": "news@lune.example", "subject": "Hello"}
     with db.write() as conn:
         kept.remember(conn, policy, now)
-        asked = [CampaignFile.model_validate({**told, "name": name}) for name in names]
+        asked = [CampaignFile.model_validate({**told, "name": name, **fields}) for name in names]
         return [campaigns.create(conn, file, "email", by="ann", now=now) for file in asked]
 
 
@@ -163,3 +165,74 @@ def test_a_soft_bounce_keeps_its_slot_and_so_does_a_hard_one_where_the_policy_sa
     first = sent(db, lake, engine, PolicySet.model_validate(document), now, name="spring")
     bounced(db, lake, first, now, **changes)
     assert give_back(db, engine, lake, now=now + timedelta(minutes=11)) == 0
+
+
+def test_an_arbitration_says_who_won_whom_over_what_and_compares(
+    database: Database, engine: Engine, lake: Lake, now: datetime
+) -> None:
+    """The sale (80) wins the newsletter's (40) people: planned before or after it, and until it is cancelled."""
+    db, people = database, 40
+    sendable.write_base(db, lake, people, now)
+    policy = sendable.policy_set(caps=[{"max": "1 per 7d"}], ramp=["100%"])
+    letters, _ = drafted(db, policy, now, ["letters", "spare"])
+    plan(db, engine, lake, policy, letters, by="ann", now=now)
+    sale = sendable.approved(
+        db, engine, lake, sendable.policy_set(caps=[{"max": "1 per 7d"}], ramp=["100%"], importance=80), now,
+        name="sale", start=now + timedelta(days=2),
+    )  # fmt: skip
+
+    first = arbitrate(db, engine, lake, by="ann", now=now)
+    reason = "outranked_cap_channel_7d"
+    told = {"loser": "letters", "winner": "sale", "reason": reason, "people": people}
+    assert first.campaigns == ["sale", "letters"]
+    assert first.lost == [{**told, "before": None}]
+    again = plan(db, engine, lake, policy, letters, by="ann", now=now)
+    assert again.excluded == {reason: people}, "planned again, the plan knows it too"
+    second = arbitrate(db, engine, lake, by="ann", now=now)
+    assert second.lost == [{**told, "before": people}]
+    detail = explain(db, engine, lake, policy, campaign_of(db, "letters"), "C1", now=now)
+    assert detail["decision"] == reason
+    [link] = [link for link in detail["chain"] if link["rule"] == reason]
+    assert link["detail"] == "0 sent and 1 planned that go first, of 1 messages by email per 7d"
+    assert "a higher importance" in " ".join(detail["would_change"])
+
+    with db.write() as conn:
+        campaigns.transition(conn, sale.id, "cancel", by="ann", now=now)
+    third = arbitrate(db, engine, lake, by="ann", now=now)
+    assert third.lost == [{**told, "people": 0, "before": people}]
+    assert plan(db, engine, lake, policy, letters, by="ann", now=now).planned == people
+
+
+def campaign_of(db: Database, name: str) -> Campaign:
+    with db.read() as conn:
+        return campaigns.get(conn, name)
+
+
+@pytest.mark.parametrize(
+    ("sale", "outranked"),
+    [
+        ({"start": timedelta(days=2)}, True),
+        ({"start": timedelta(days=7)}, False),  # no window of the newsletter's cap holds both
+        ({"start": timedelta(days=2), "importance": 40}, False),  # a tie: the newsletter's date is earlier
+        ({"start": timedelta(days=-1), "importance": 40}, True),
+        ({"start": timedelta(days=2), "importance": 39}, False),
+        ({"start": timedelta(days=2), "approved": False}, True),
+        ({"start": None, "approved": False}, False),  # a plan nobody approved, without a date: maybe never
+    ],
+)
+def test_whose_planned_messages_count(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime, *, sale: dict[str, Any], outranked: bool
+) -> None:
+    db = sqlite_database
+    sendable.write_base(db, lake, 10, now)
+    cap = [{"max": "1 per 7d"}]
+    start = None if sale["start"] is None else now + sale["start"]
+    policy = sendable.policy_set(caps=cap, importance=sale.get("importance", 80))
+    if sale.get("approved", True):
+        sendable.approved(db, engine, lake, policy, now, name="sale", start=start)
+    else:
+        [made] = drafted(db, policy, now, ["sale"], start=start)
+        plan(db, engine, lake, policy, made, by="ann", now=now)
+    own = sendable.policy_set(caps=cap)
+    [letters] = drafted(db, own, now, ["letters"])
+    assert plan(db, engine, lake, own, letters, by="ann", now=now).planned == (0 if outranked else 10)

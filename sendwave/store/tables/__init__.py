@@ -20,7 +20,17 @@ from sendwave.store.tables.feedback import (
 )
 from sendwave.store.tables.house import files, journal, leases, meta, policies
 from sendwave.store.tables.people import alerts, exchanges, notices, runs
-from sendwave.store.tables.sending import batches, campaigns, exclusions, freezes, holds, lanes, paces, waves
+from sendwave.store.tables.sending import (
+    arbitrations,
+    batches,
+    campaigns,
+    exclusions,
+    freezes,
+    holds,
+    lanes,
+    paces,
+    waves,
+)
 
 __all__ = [
     "METADATA",
@@ -28,6 +38,7 @@ __all__ = [
     "Instant",
     "aggregates",
     "alerts",
+    "arbitrations",
     "batches",
     "campaigns",
     "counted",

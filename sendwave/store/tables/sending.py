@@ -122,7 +122,7 @@ batches = Table(
     Column("esp_ref", String(200)),  # what the ESP calls it, where it can still be called back
     Column("recall_until", Instant),  # until when asking helps; NULL once asked
     Column("returned_at", Instant),  # its given-back slots are in the lake's `returns`
-    Column("payload", LargeBinary),  # Arrow IPC, zstd; NULL once settled
+    Column("payload", LargeBinary),  # Arrow IPC, zstd; NULL once nobody of it can go any more
     Index("ix_batches_status", "status", "campaign_id", "wave", "position"),
     Index("ix_batches_campaign_id", "campaign_id", "wave", "provider"),
     Index("ix_batches_settled_at", "campaign_id", "settled_at"),  # what the judge has not read yet
@@ -166,4 +166,13 @@ paces = Table(  # GCRA: one row per lane and per route
     Column("day", Date),
     Column("sent_today", BigInteger, nullable=False, default=0),
     Column("days", Integer, nullable=False, default=0),  # sending days so far, `day` included; warm-up
+)
+
+arbitrations = Table(  # each run over the campaigns that compete; kept, so that answers can be compared
+    "arbitrations",
+    METADATA,
+    Column("id", Id, primary_key=True),
+    Column("asked_at", Instant, nullable=False),
+    Column("asked_by", String(120), nullable=False),
+    Column("lost", JSON, nullable=False),  # [{loser, winner, reason, people}]
 )
