@@ -24,7 +24,7 @@ from sendwave import log
 from sendwave.clock import Clock, SystemClock, wall
 from sendwave.cluster import Node
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, tiers
+from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, settle, tiers
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
@@ -38,6 +38,7 @@ PERIODS: Final = {
     "dispatch": (0.2, 5.0),
     "feedback": (0.5, 2.0),
     "judge": (1.0, 5.0),
+    "settle": (60.0, 60.0),
     "policies": (5.0, 5.0),
     "score": (30.0, 30.0),
     "alerts": (20.0, 20.0),
@@ -122,6 +123,11 @@ class Daemon:
     def dispatch(self, now: datetime) -> int:
         """Hand over what may go now. Returns the recipients handed over."""
         return self.dispatcher.step(now).handed
+
+    def settle(self, now: datetime) -> None:
+        """Accept people nobody answered for whom events have told about since."""
+        if done := settle.settle_due(self.workspace.db, by=self.holder, now=now):
+            _LOG.info("settled_by_events", people=done)
 
     def policies(self, now: datetime) -> None:
         """Notice changed policy files; a bad edit keeps the old set. Running campaigns keep their pinned version."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sendwave.cli import overrule, verdicts
+from sendwave.cli import overrule, settle, verdicts
 from sendwave.cli.groups import Group
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
 from sendwave.clock import SystemClock
@@ -312,7 +312,7 @@ def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:
         click.echo(f"  → {line}")
 
 
-for _name, _command in overrule.COMMANDS.items():
+for _name, _command in {**overrule.COMMANDS, **settle.COMMANDS}.items():
     campaign.add_command(_command, _name)
 campaign.add_command(verdicts.verdicts, "verdicts")
 

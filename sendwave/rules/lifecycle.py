@@ -78,6 +78,7 @@ CAMPAIGN: Final = _table(
     keep_paused=("halted", "paused"),  # the halt is over, a person's pause still stands
     replan=("approved", "planned"),
     complete=("sending", "completed"),
+    reopen=("completed", "sending"),  # a person has people written to again whose fate nobody knew
     cancel=("draft planned approved sending paused halted", "cancelled"),
 )
 
@@ -129,7 +130,7 @@ STEERED: Final = ("plan", "approve", "pause", "resume", "cancel")
 """Events of a campaign that people bring about by the command of that name; the others follow from them."""
 
 FINAL: Final = frozenset({Campaign.COMPLETED, Campaign.CANCELLED})
-"""Campaign statuses nothing follows."""
+"""Campaign statuses in which nobody is left to be written to; only unknown people bring a completed one back."""
 
 SETTLED: Final = frozenset({Batch.ACCEPTED, Batch.REFUSED, Batch.UNKNOWN, Batch.RECALLED})
 """Batch statuses in which nobody of the batch is about to be written to."""

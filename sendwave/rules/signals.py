@@ -43,6 +43,15 @@ ANSWERS: Final = (
 """Tallies that prove the feed alive: what an ESP owes us about every message."""
 
 
+LATER: Final = frozenset(
+    {
+        Tally.ACCEPTED, Tally.DELIVERED, Tally.HARD_BOUNCE, Tally.COMPLAINT, Tally.UNSUBSCRIBE, Tally.OPEN,
+        Tally.MACHINE_OPEN, Tally.CLICK,
+    }
+)  # fmt: skip
+"""Tallies no message that was only put off can have: for who goes again, proof that the ESP took it in the end."""
+
+
 class Exposure(StrEnum):
     """The messages a rate is divided by. The words stand in verdict sentences."""
 

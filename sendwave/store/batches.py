@@ -27,6 +27,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     exists,
     func,
     insert,
@@ -212,10 +213,17 @@ def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *,
     return conn.execute(_HAND, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
 
 
-def return_unsent(conn: Connection, batch_id: int, *, not_before: datetime | None = None) -> None:
-    """Nothing was handed over: the batch goes again, checked afresh, once nothing holds it. Raises StaleTransition."""
+def return_unsent(
+    conn: Connection, batch_id: int, *, not_before: datetime | None = None, holder: str | None = None
+) -> None:
+    """Nothing was handed over: the batch goes again, checked afresh, once nothing holds it.
+
+    With `holder` only if it is still in their hands. Raises StaleTransition.
+    """
     values = {"claimed_by": None, "claimed_until": None, "handed_at": None, "outcomes": null(), "dropped": 0}
     back = _moved("return_unsent").where(batches.c.id == batch_id).values(**values, not_before=not_before)
+    if holder is not None:
+        back = back.where(batches.c.claimed_by == holder)
     if conn.execute(back).rowcount != 1:
         raise StaleTransition(f"batch {batch_id} is no longer being handed over: somebody settled it first")
 
@@ -232,7 +240,8 @@ def settle(
 ) -> None:
     """Record what became of a batch: `accept`, `refuse` or `lose` is the fate of everybody `found` does not list.
 
-    People dropped when it was handed stay dropped. The payload goes: from here on the `sends` file is its twin.
+    People dropped when it was handed stay dropped. The payload goes, unless somebody is unknown and may have to be
+    written to again (store/doubts.py): from here on the `sends` file is its twin.
     `ref` and `recall_until` say how and until when the ESP may be asked for it back. Raises StaleTransition when
     somebody settled it first.
     """
@@ -358,7 +367,7 @@ _SETTLE: Final = {
     .values(
         **_new(*_COUNTED, "outcomes", "settled_at", "esp_ref", "recall_until"),
         returned_at=None,
-        payload=None,
+        payload=case((bindparam("new_unknown", type_=batches.c.unknown.type) > 0, batches.c.payload), else_=None),
         claimed_until=None,
     )
     for event in _REST

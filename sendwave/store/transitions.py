@@ -92,8 +92,8 @@ def move(
 
 def _forbidden(row: Row, status: str, event: str) -> str:
     instead = lifecycle.allowed(lifecycle.TABLES[row.kind], status)
-    if not instead:
+    possible = [one for one in instead if row.kind != "campaign" or one in lifecycle.STEERED]
+    if not possible:
         further = "; create a new one" if row.kind == "campaign" else ""
         return f"{row.named} is {status}: nothing follows{further}"
-    possible = [one for one in instead if row.kind != "campaign" or one in lifecycle.STEERED]
     return f"{row.named} is {status}: `{event}` is not possible, only {', '.join(possible)}"

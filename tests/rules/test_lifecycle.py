@@ -10,7 +10,7 @@ from sendwave.rules.lifecycle import FINAL, SETTLED, TABLES, Batch, Campaign, La
 WORDS = {"campaign": Campaign, "wave": Wave, "batch": Batch, "lane": Lane}
 FIRST = {"campaign": Campaign.DRAFT, "wave": Wave.WAITING, "batch": Batch.READY, "lane": Lane.OPEN}
 LAST = {
-    "campaign": {Campaign.COMPLETED, Campaign.CANCELLED},
+    "campaign": {Campaign.CANCELLED},
     "wave": {Wave.CLEARED, Wave.SKIPPED},
     "batch": {Batch.REFUSED, Batch.RECALLED},
     "lane": set(),
@@ -39,8 +39,9 @@ def test_nothing_follows_final_statuses_and_something_follows_all_others(kind: s
     assert stuck == LAST[kind]
 
 
-def test_the_final_campaign_statuses_are_those_nothing_follows() -> None:
-    assert LAST["campaign"] == FINAL
+def test_only_people_nobody_knows_the_fate_of_bring_a_completed_campaign_back() -> None:
+    assert {*FINAL} == {Campaign.COMPLETED, Campaign.CANCELLED}
+    assert allowed(lifecycle.CAMPAIGN, Campaign.COMPLETED) == ("reopen",)
     assert Batch.READY not in SETTLED
     assert Batch.HANDED not in SETTLED
 

@@ -1,0 +1,175 @@
+"""People handed over of whom nobody knows whether the ESP took them: what speaks for it, and what was decided.
+
+A batch keeps its payload while people of it are unknown, so that they can be written to again; without a payload a
+person has decided to leave them. Late evidence still counts: an event with somebody's token means the ESP had them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Row, null, select, update
+
+from sendwave.rules.lifecycle import BATCH, Batch
+from sendwave.rules.signals import LATER
+from sendwave.store import freezes, payloads
+from sendwave.store.batches import Draft, add
+from sendwave.store.tables import batches, tallies
+
+_LOOK_UP: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A batch with people whose fate is unknown, by index of its payload."""
+
+    id: int
+    campaign_id: int
+    wave: int
+    freeze_id: int
+    provider: str
+    route: str
+    zone: str
+    position: int
+    attempt: int
+    status: str
+    size: int
+    handed_at: datetime
+    unknown: Sequence[int]
+    origins: Sequence[Sequence[int]] | None
+    undecided: bool  # nobody said yet whether they are written to again or left
+
+    def released(self, index: int) -> tuple[int, int]:
+        """(batch, position) a person was released in: what their token names."""
+        return (self.id, index) if self.origins is None else (self.origins[index][0], self.origins[index][1])
+
+
+def campaign_ids(conn: Connection) -> list[int]:
+    """Campaigns with people whose fate is unknown."""
+    of = batches.c
+    found = select(of.campaign_id).where(of.unknown > 0, of.status.in_(_KNOWS)).distinct()
+    return sorted(conn.execute(found).scalars())
+
+
+def read(conn: Connection, campaign_id: int) -> list[Doubt]:
+    """The batches of a campaign with such people, oldest first."""
+    of = batches.c
+    columns = [of[name] for name in Doubt.__dataclass_fields__ if name in of and name != "unknown"]
+    statement = select(*columns, of.outcomes, of.payload.is_not(None).label("undecided"))
+    mine = (of.campaign_id == campaign_id, of.unknown > 0, of.status.in_(_KNOWS), of.handed_at.is_not(None))
+    return [_doubt(row) for row in conn.execute(statement.where(*mine).order_by(of.id))]
+
+
+_KNOWS: Final = (Batch.UNKNOWN, Batch.ACCEPTED)
+"""Statuses of batches whose unknown people may still be settled one by one."""
+
+
+def _doubt(row: Row[*tuple[Any, ...]]) -> Doubt:
+    told: Mapping[str, Any] = row.outcomes or {}
+    unknown: Collection[int] = told.get("unknown", ())
+    if row.status == Batch.UNKNOWN:
+        known = {entry[0] for name in ("refused", "dropped") for entry in told.get(name, ())} | {*told.get("moved", ())}
+        unknown = [index for index in range(row.size) if index not in known]
+    given = {name: getattr(row, name) for name in Doubt.__dataclass_fields__ if name != "unknown"}
+    return Doubt(**given, unknown=sorted(unknown))
+
+
+def seen(conn: Connection, doubts: Iterable[Doubt]) -> dict[int, list[int]]:
+    """Per batch, the unknown people the ESP has told something about since: it had them.
+
+    Of people who went in a follow-up batch earlier words prove nothing: what put them off was such a word.
+    """
+    asked = list(doubts)
+    named = {one.released(index)[0] for one in asked for index in one.unknown}
+    every, later = _told(conn, named)
+    found = {}
+    for one in asked:
+        proof = every if one.origins is None else later
+        found[one.id] = [index for index in one.unknown if _has(proof, *one.released(index))]
+    return found
+
+
+_Bits = dict[int, np.ndarray[tuple[int], np.dtype[np.uint8]]]
+
+
+def _told(conn: Connection, ids: Collection[int]) -> tuple[_Bits, _Bits]:
+    """By batch, one byte per position: those any event told about, and those an event of `LATER` did."""
+    every: _Bits = {}
+    later: _Bits = {}
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), _LOOK_UP):
+        chosen = tallies.c.batch_id.in_(wanted[start : start + _LOOK_UP])
+        for row in conn.execute(select(tallies.c.batch_id, tallies.c.tally, tallies.c.bits).where(chosen)):
+            bits = np.unpackbits(np.frombuffer(row.bits, np.uint8), bitorder="little")
+            for kept, counts in ((every, True), (later, row.tally in LATER)):
+                if counts:
+                    kept[row.batch_id] = kept[row.batch_id] | bits if row.batch_id in kept else bits
+    return every, later
+
+
+def _has(told: _Bits, batch: int, position: int) -> bool:
+    return batch in told and bool(told[batch][position])
+
+
+def accept(conn: Connection, one: Doubt, indexes: Collection[int]) -> bool:
+    """The ESP had these people; the others stay unknown. False when somebody settled some of them first."""
+    return _settle(conn, one, accepted=indexes, keep=one.undecided)
+
+
+def leave(conn: Connection, one: Doubt, accepted: Collection[int] = ()) -> bool:
+    """A person leaves them as they are, those of `accepted` apart: they can no longer be written to again."""
+    return _settle(conn, one, accepted=accepted, keep=False)
+
+
+def resend(conn: Connection, one: Doubt, accepted: Collection[int] = ()) -> int | None:
+    """Everybody unknown in it, those of `accepted` apart, goes again in a fresh batch; returns its id.
+
+    Tokens and tallies keep pointing at where the people were released. None when somebody settled some of them first,
+    or nobody is left.
+    """
+    payload = conn.execute(select(batches.c.payload).where(batches.c.id == one.id)).scalar()
+    moved = [index for index in one.unknown if index not in set(accepted)]
+    if payload is None or not moved or not _settle(conn, one, accepted=accepted, moved=moved, keep=False):
+        return None
+    people = payloads.decode(payload).take(np.asarray(moved, np.int64))
+    _, batch_id = freezes.reserve(conn, batch_ids=1)
+    draft = Draft(
+        *(batch_id, one.campaign_id, one.wave, one.freeze_id, one.provider, one.route, one.zone, one.position),
+        size=len(moved),
+        payload=payloads.encode(people),
+        attempt=one.attempt,
+        origins=[one.released(index) for index in moved],
+    )
+    add(conn, [draft])
+    return batch_id
+
+
+def payload(conn: Connection, batch_id: int) -> bytes | None:
+    """The people of a batch, as payloads.decode reads them; None when it was decided to leave them."""
+    return conn.execute(select(batches.c.payload).where(batches.c.id == batch_id)).scalar()
+
+
+def _settle(
+    conn: Connection, one: Doubt, *, accepted: Collection[int] = (), moved: Sequence[int] = (), keep: bool
+) -> bool:
+    """Compare-and-set: only if the same people are still unknown. A batch with somebody settled counts as accepted."""
+    of = batches.c
+    row = conn.execute(select(of.size, of.outcomes, of.refused, of.dropped).where(of.id == one.id)).one()
+    gone = {*accepted, *moved}
+    rest = [index for index in one.unknown if index not in gone]
+    told: dict[str, Any] = {name: part for name, part in (row.outcomes or {}).items() if name != "unknown"}
+    status = BATCH["accept"][1] if gone else one.status
+    if rest and status == Batch.ACCEPTED:
+        told["unknown"] = rest
+    if every := [*told.get("moved", ()), *moved]:
+        told["moved"] = every
+    left = row.size - row.refused - row.dropped - len(every) - len(rest)
+    values = {"status": status, "outcomes": told or null(), "accepted": left, "unknown": len(rest), "moved": len(every)}
+    if not (rest and keep):
+        values["payload"] = None
+    same = (of.id == one.id, of.status == one.status, of.unknown == len(one.unknown))
+    return conn.execute(update(batches).where(*same).values(values)).rowcount == 1
