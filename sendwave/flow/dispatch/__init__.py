@@ -4,8 +4,8 @@
 
 A crash or a time-out after `handed` leaves `unknown`: nobody is written to twice to be on the safe side.
 
-One stage in four files: `pacing` chooses and claims, `parcels` opens a batch, `settling` records the answer; here
-they meet.
+One stage in several files: `pacing` chooses and claims, `parcels` opens a batch, `settling` records the answer and
+`keeping` holds it while the store is away; here they meet.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from sendwave.esp.base import EspAdapter, Receipt, Submission
 from sendwave.esp.lending import Lending
 from sendwave.flow.dispatch import afterwards, pacing, settling
 from sendwave.flow.dispatch.afterwards import CallBack
+from sendwave.flow.dispatch.keeping import AWAY, Keeper
 from sendwave.flow.dispatch.pacing import Job, Pacer
 from sendwave.flow.dispatch.parcels import Packer, Parcel
-from sendwave.flow.dispatch.settling import Progress
+from sendwave.flow.dispatch.settling import Progress, Record
 from sendwave.store import batches, freezes, handed, holds, leases
 from sendwave.store.database import Connection, Database
 from sendwave.store.together import Together
@@ -52,9 +53,6 @@ _ONCE_MORE: Final = tenacity.Retrying(  # a kept connection that went stale; not
     reraise=True,
 )
 
-
-Record = Callable[[Connection], Progress]
-"""Records what became of a batch that was handed over, in a transaction of its own or another's."""
 
 _Handed = tuple[bool, Progress]
 
@@ -94,6 +92,7 @@ class Dispatcher:
         self._back = CallBack(db, self._routes, holder)
         self._pool = ThreadPoolExecutor(threads, "dispatch") if threads else None
         self._stopping = threading.Event()
+        self._keeper = Keeper(db, self._together, holder, self._stopping)
         self._swept: datetime | None = None
 
     def stop(self) -> None:
@@ -110,6 +109,7 @@ class Dispatcher:
 
     def step(self, now: datetime) -> Progress:
         """Hand over what may leave at this instant, some batches per route; waves that are through start to soak."""
+        self._keeper.give_back()
         self._sweep(now)
         self._back.run(now)
         done = self._ask_again(now)
@@ -155,18 +155,17 @@ class Dispatcher:
                 return self._deliver_in_turn(claimed, jobs, now)
             return sum(self._pool.map(partial(self._deliver, jobs=jobs, now=now), claimed), Progress())
         except BaseException:
-            with self._db.write() as conn:
-                for batch in claimed:
-                    batches.unclaim(conn, batch.id, holder=self._holder)
+            with suppress(*AWAY):  # then the next step does it
+                self._keeper.give_back(batch.id for batch in claimed)
             raise
 
     def _deliver(self, batch: batches.Claimed, *, jobs: Mapping[int, Job], now: datetime) -> Progress:
         parcel = self._packer.pack(batch, jobs[batch.group.campaign_id], now)
-        leaves, done = self._together.run(partial(self._hand, parcel=parcel, now=now))
+        leaves, done = self._begin(parcel, now)
         if not leaves:
             return done
         faults.point("after_handed")
-        done += self._together.run(self._call(parcel, now))
+        done += self._keeper.record(self._call(parcel, now))
         faults.point("after_acknowledge")
         return done
 
@@ -176,7 +175,7 @@ class Dispatcher:
         try:
             for batch in claimed:
                 parcel = self._packer.pack(batch, jobs[batch.group.campaign_id], now)
-                leaves, told = self._together.run(partial(self._hand, parcel=parcel, now=now, last=last))
+                leaves, told = self._begin(parcel, now, last)
                 if last is not None:
                     faults.point("after_acknowledge")
                 done, last = done + told, None
@@ -185,9 +184,17 @@ class Dispatcher:
                     last = self._call(parcel, now)
         finally:
             if last is not None:
-                done += self._together.run(last)
+                done += self._keeper.record(last)
                 faults.point("after_acknowledge")
         return done
+
+    def _begin(self, parcel: Parcel, now: datetime, last: Record | None = None) -> _Handed:
+        """Commit that the batch is handed over; see `_hand`."""
+        try:
+            return self._together.run(partial(self._hand, parcel=parcel, now=now, last=last))
+        except AWAY:
+            self._keeper.unsure(parcel.batch.id)
+            raise
 
     def _call(self, parcel: Parcel, now: datetime) -> Record:
         """Hand it to the ESP; what records the answer comes back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -40,6 +40,10 @@ class Progress:
 
     def __add__(self, other: Progress) -> Progress:
         return Progress(*(getattr(self, name) + getattr(other, name) for name in Progress.__dataclass_fields__))
+
+
+Record = Callable[[Connection], Progress]
+"""Records what became of a batch that was handed over, in a transaction of its own or another's."""
 
 
 def settle(
