@@ -50,6 +50,7 @@ HEADINGS: Final = {
     "score": "score.yaml: the scoring grid",
     "alerts": "alerts.yaml: when a score is worth a word",
     "report": "report.yaml: what reports reckon with",
+    "budgets": "budgets.yaml: what messages cost, and may cost",
     "campaign": "A campaign file (`sendwave campaign create FILE`)",
 }
 INTRODUCTION: Final = """\

@@ -21,6 +21,7 @@ from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed
 from sendwave.rules import lifecycle
+from sendwave.rules.budgets import unaffordable
 from sendwave.rules.delays import learn
 from sendwave.rules.maturity import CURVES, Curve
 from sendwave.rules.plan import INPUTS, counts_statement, doubles_statement, plan_statement
@@ -126,6 +127,8 @@ def plan(
     there is no room for the plan: in each case the campaign is unchanged.
     """
     kind = _type_of(policy, campaign)
+    if (wrong := unaffordable(campaign.settings.budget, kind.channel, policy.budgets)) is not None:
+        raise BadInput(f"campaign {campaign.name}: {wrong}")
     if not dry_run and not {"plan", "replan"} & set(lifecycle.allowed(lifecycle.CAMPAIGN, campaign.status)):
         raise NotAllowed(f"{campaign.name} is {campaign.status}: only a draft, planned or approved campaign is planned")
     inputs = _inputs(db, campaign, kind, now)

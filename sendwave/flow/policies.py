@@ -21,6 +21,7 @@ from sendwave.errors import BadInput, NotFound, did_you_mean
 from sendwave.rules import grid as grids
 from sendwave.rules import policy as rules
 from sendwave.rules.alerts import Alert, AlertsFile
+from sendwave.rules.budgets import Budgets
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
 from sendwave.rules.grid import Grid
@@ -37,12 +38,13 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "score": Grid,
     "alerts": AlertsFile,
     "report": Worth,
+    "budgets": Budgets,
     "campaign": CampaignFile,
 }
 """What each kind of file is checked against: the policy files, and the file a campaign is created from."""
 
 EXAMPLES: Final = ("retail", "finance")
-_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml", "report.yaml")
+_FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml", "report.yaml", "budgets.yaml")
 SAMPLE_DAY: Final = "2026-03-02T04:00+01:00"
 """The instant the examples' data sets were made for."""
 _FOLDERS: Final = ("types", "schema", "examples")
@@ -120,6 +122,7 @@ class _Layer:
     tiers: Tiers | None = None
     score: Grid | None = None
     report: Worth | None = None
+    budgets: Budgets | None = None
     alerts: dict[str, Alert] | None = None
     gates: dict[str, GateSet] = field(default_factory=dict)
     lanes: Lanes = field(default_factory=Lanes)
@@ -139,6 +142,7 @@ class _Layer:
         self.tiers = self._one(folder, "tiers.yaml", Tiers)
         self.score = self._one(folder, "score.yaml", Grid)
         self.report = self._one(folder, "report.yaml", Worth)
+        self.budgets = self._one(folder, "budgets.yaml", Budgets)
         if alerts := self._one(folder, "alerts.yaml", AlertsFile):
             self.alerts = alerts.alerts
         if gates := self._one(folder, "gates.yaml", GatesFile):
@@ -252,6 +256,7 @@ def _merged(base: _Layer, own: _Layer) -> PolicySet:
         lanes=rules.laid_over(base.lanes, own.lanes),
         score=own.score or base.score,
         report=own.report or base.report or Worth(),
+        budgets=own.budgets or base.budgets or Budgets(),
         alerts=(base.alerts or {}) if own.alerts is None else own.alerts,
     )
 

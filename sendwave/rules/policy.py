@@ -12,6 +12,7 @@ from pydantic import Field, RootModel
 
 from sendwave.errors import NotFound, did_you_mean
 from sendwave.rules.alerts import Alert
+from sendwave.rules.budgets import Budgets
 from sendwave.rules.gates import Gate, GateSet
 from sendwave.rules.grid import Grid
 from sendwave.rules.plan import OTHER
@@ -84,6 +85,7 @@ class PolicySet(Policy):
     alerts: dict[Key, Alert] = Field(default_factory=dict)
     score: Grid | None = None
     report: Worth = Worth()
+    budgets: Budgets = Budgets()
 
     def document(self) -> dict[str, Any]:
         """The canonical JSON document stored with each campaign at approval."""

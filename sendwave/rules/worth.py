@@ -10,42 +10,14 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Final
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
+from sendwave.rules.money import Amount, Money
 from sendwave.rules.units import Duration, Key, Percent, Policy, parse_duration, parse_percent
 
-_MONEY: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([A-Z]{3})")
 _HABIT: Final = re.compile(r"([a-z0-9_]+(?:\s*,\s*[a-z0-9_]+)*)\s+within\s+(\S.*)")
-
-
-class Money(NamedTuple):
-    """An amount in a currency (ISO 4217)."""
-
-    amount: Decimal
-    currency: str
-
-    def __str__(self) -> str:
-        return f"{self.amount:f} {self.currency}"
-
-    @classmethod
-    def parse(cls, value: Any) -> Money:
-        """`0.045 EUR`. Raises ValueError for anything else."""
-        if isinstance(value, cls):
-            return value
-        match = _MONEY.fullmatch(str(value).strip())
-        if not match:
-            raise ValueError(f"{str(value)!r} is no amount: write it with its currency, for instance 0.045 EUR")
-        return cls(Decimal(match[1]), match[2])
-
-
-Amount = Annotated[
-    Money,
-    BeforeValidator(Money.parse),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?[A-Z]{3}$", "examples": ["0.045 EUR"]}),
-]
 
 
 class Attribution(Policy):

@@ -87,6 +87,8 @@ def write_base(
         "provider": [PROVIDERS[n % 3] for n in every],
         "timezone": pa.array([zones[n % len(zones)] for n in every], pa.string()),
         "language": ["fr"] * people,
+        "country": ["FR"] * people,
+        "group_key": pa.nulls(people, pa.string()),
         "seed": [n in seeds for n in every],
         "attr_first_name": [f"Zoé {n}" for n in every],
     }

@@ -22,6 +22,7 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
 from sendwave.flow.release.freezing import Freeze, Wave, freeze
 from sendwave.flow.release.leasing import lease_people, register
+from sendwave.flow.release.paying import COUNTRY, paid, purse
 from sendwave.rules import lifecycle, plan, throttle
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.store import (
@@ -109,7 +110,9 @@ class _Release:
             policy = policies.pinned(conn, campaign.policy_version or "")
             most = self._batch_size(conn, policy, campaign)
         kind = policy.types[campaign.type]
-        people, consents = self._ask_again(campaign, kind, wave.number)
+        money = purse(self.db, self.engine, self.lake, campaign, policy.budgets, now=self.now)
+        people, consents = self._ask_again(campaign, kind, wave.number, priced=money is not None)
+        people = paid(people, money, campaign, policy.budgets)
         local = kind.waves.window is not None and kind.waves.window.zone == throttle.LOCAL
         frozen = freeze(self.db, self.lake, Wave(campaign, wave.number, local, most), people, now=self.now)
         try:
@@ -120,7 +123,9 @@ class _Release:
             raise
         return Released(campaign.name, wave.number, frozen.people, len(frozen.drafts), frozen.dropped)
 
-    def _ask_again(self, campaign: Campaign, kind: CampaignType, wave: int) -> tuple[pa.Table, list[int]]:
+    def _ask_again(
+        self, campaign: Campaign, kind: CampaignType, wave: int, *, priced: bool
+    ) -> tuple[pa.Table, list[int]]:
         """The wave's people in the order in which they should leave, with `excluded_by`; the consent files asked."""
         with self.db.read() as conn:
             ahead = rivals.before(conn, campaign, kind.importance, self.now)
@@ -131,6 +136,7 @@ class _Release:
         paths = {**self.lake.paths({**listed, **ahead.plans}), "plan": [self.lake.root / planned.path]}
         names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
         attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
+        attributes += [COUNTRY] if priced else []
         instant = int(self.now.timestamp())
         statement = plan.recheck_statement(
             kind, campaign.name, campaign.id, wave, instant, attributes=attributes, rivals=ahead.rivals

@@ -1,0 +1,143 @@
+"""budgets.yaml: what a message costs, and how much may be spent: best first until the money ends.
+
+A message costs the price of its channel, or of the contact's country there; a text message as often as it has parts
+(`rules/messages.py`). What was spent is read from the ledger of sends, slots given back left out, so refusals give the
+money back as they give back the slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StringConstraints, model_validator
+
+from sendwave.rules import pressure
+from sendwave.rules.calendars import Calendar, Period
+from sendwave.rules.columns import CONTACTS, SENDS, Integer, Select, case, func
+from sendwave.rules.money import Amount, Money, shown
+from sendwave.rules.units import Policy
+
+OVER: Final = "over_budget"
+"""Reason of people the money does not reach."""
+
+Country = Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
+
+
+class ChannelBudget(Policy):
+    """Prices of one channel, and its cap per calendar month."""
+
+    price: Amount = Field(description="Per message; per part of a text message.")
+    countries: dict[Country, Amount] = Field(default_factory=dict, description="Other prices, by country (ISO 3166).")
+    per_month: Amount | None = Field(default=None, description="For all campaigns together, in a calendar month.")
+
+    @model_validator(mode="after")
+    def _exact_and_alike(self) -> ChannelBudget:
+        amounts = [self.price, *self.countries.values(), *([] if self.per_month is None else [self.per_month])]
+        for amount in amounts:
+            _ = amount.millionths
+            if amount.currency != self.price.currency:
+                raise ValueError(f"{amount} beside a price in {self.price.currency}: use one currency per channel")
+        return self
+
+
+class Budgets(Policy):
+    """What messages cost and may cost, by channel; one that is not named has no price, hence no budget."""
+
+    channels: dict[str, ChannelBudget] = Field(default_factory=dict, description="email, sms, push.")
+    month: str = Field(default="UTC", description="Time zone in which a month begins, for instance Europe/Paris.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Budgets:
+        Calendar.parse(f"month {self.month}")
+        for channel in self.channels:
+            if channel not in ("email", "sms", "push"):
+                raise ValueError(f"there is no channel {channel!r}: email, sms or push")
+        return self
+
+    def month_ts(self, now_ts: int) -> int:
+        """Epoch seconds at which the month began."""
+        return Calendar(Period.MONTH, self.month).start_ts(now_ts)
+
+
+class Purse(NamedTuple):
+    """Money of one campaign at one moment, in millionths of `currency`; None where nothing limits it."""
+
+    currency: str
+    campaign: int | None  # its cap
+    campaign_spent: int  # sent or frozen, not given back
+    month: int | None
+    month_spent: int
+
+    @property
+    def left(self) -> int | None:
+        """What the next messages may cost; never below 0."""
+        rests = [
+            cap - spent
+            for cap, spent in ((self.campaign, self.campaign_spent), (self.month, self.month_spent))
+            if cap is not None
+        ]
+        return max(0, min(rests)) if rests else None
+
+    def document(self) -> dict[str, Any]:
+        """Amounts as text; keys are stable."""
+        told = {name: getattr(self, name) for name in ("campaign", "campaign_spent", "month", "month_spent", "left")}
+        return {name: None if value is None else shown(value, self.currency) for name, value in told.items()}
+
+
+def unaffordable(budget: Money | None, channel: str, budgets: Budgets) -> str | None:
+    """What is wrong with a campaign's budget; None when it can be kept."""
+    if budget is None:
+        return None
+    priced = budgets.channels.get(channel)
+    if priced is None:
+        return f"it has a budget and budgets.yaml has no price for {channel}: say it there"
+    if budget.currency != priced.price.currency:
+        return f"its budget is in {budget.currency}, the price of {channel} in {priced.price.currency}: use one"
+    try:
+        _ = budget.millionths
+    except ValueError as wrong:
+        return str(wrong)
+    return None
+
+
+def costs(priced: ChannelBudget, countries: Iterable[str | None], parts: int) -> NDArray[np.int64]:
+    """What one message to each costs, in millionths; an unknown country costs the most there is, never too little."""
+    known = {country: amount.millionths for country, amount in priced.countries.items()}
+    usual = priced.price.millionths
+    unknown = max([usual, *known.values()])
+    each = [unknown if not country else known.get(country, usual) for country in countries]
+    return np.asarray(each, np.int64) * parts
+
+
+def affordable(cost: NDArray[np.int64], rank: Sequence[int], left: int) -> NDArray[np.bool_]:
+    """Who is still paid for, best rank first, until somebody would cost more than is left: nobody after them goes."""
+    order = np.argsort(np.asarray(rank, np.int64), kind="stable")
+    goes = np.empty(len(cost), bool)
+    goes[order] = np.cumsum(cost[order]) <= left
+    return goes
+
+
+def spent(
+    priced: ChannelBudget, rows: Iterable[Mapping[str, Any]], parts: Mapping[int, int]
+) -> dict[str, dict[int, int]]:
+    """{"ever" | "month": {campaign: millionths}} of the rows of `spent_statement`."""
+    found: dict[str, dict[int, int]] = {"ever": {}, "month": {}}
+    for row in rows:
+        number = row["campaign"]
+        [each] = costs(priced, [row["country"]], parts.get(number, 1)).tolist()
+        for span, people in (("ever", row["people"]), ("month", row["this_month"])):
+            found[span][number] = found[span].get(number, 0) + each * people
+    return found
+
+
+def spent_statement(channel: str, campaign: int, month_ts: int) -> Select[Any]:
+    """(campaign, country, people, this_month): live sends of the channel, of that campaign or of this month."""
+    source = SENDS.outerjoin(CONTACTS, CONTACTS.c.contact == SENDS.c.contact)
+    this_month = func.sum(case((SENDS.c.sent_ts >= month_ts, 1), else_=0)).cast(Integer).label("this_month")
+    by = (SENDS.c.campaign, CONTACTS.c.country)
+    live = pressure.live_sends([*by, func.count().label("people"), this_month], -1, source)
+    mine = (SENDS.c.campaign == campaign) | (SENDS.c.sent_ts >= month_ts)
+    return live.where(SENDS.c.channel == channel, mine, SENDS.c.freeze > 0).group_by(*by)
