@@ -31,6 +31,8 @@ _COMMANDS: Final = {
     "feedback": ("sendwave.cli.reprocess", "what ESPs reported; read kept reports again after a fix"),
     "gates": ("sendwave.cli.gates", "try the rules that stop a campaign on a recorded or simulated one"),
     "esp-simulator": ("sendwave.cli.simulator", "rehearse on a local server that speaks a real provider's protocol"),
+    "backup": ("sendwave.cli.backup", "copy store and lake, also while a daemon runs"),
+    "restore": ("sendwave.cli.backup", "check a backup, or fill an empty workspace from it"),
     "run": ("sendwave.cli.daemon", "the daemon: send what is approved, listen, judge, stop"),
 }
 

@@ -96,6 +96,12 @@ def removable(connection: Connection, before: datetime) -> list[LakeFile]:
     return [_lake_file(row) for row in connection.execute(statement.order_by(files.c.id)) if row.id not in pinned]
 
 
+def present(connection: Connection) -> list[LakeFile]:
+    """Files that are on disk, also those newer ones replaced."""
+    statement = select(files).where(files.c.removed_at.is_(None)).order_by(files.c.id)
+    return [_lake_file(row) for row in connection.execute(statement)]
+
+
 def removed(connection: Connection, ids: Sequence[int], now: datetime) -> None:
     """These files are no longer on disk."""
     for start in range(0, len(ids), _LOOK_UP):
