@@ -67,13 +67,19 @@ class Document:
         except RecursionError as fault:
             raise self.refused([self._at(0, 0, (), "nested too deeply, or an alias inside itself")]) from fault
 
-    def mistake(self, loc: Loc, problem: str, *, at_key: bool = False) -> Mistake:
-        """What is wrong at `loc`: at its value, or its key; at the nearest place above when there is no such place."""
+    def mistake(self, loc: Loc, problem: str, *, at_key: bool = False, offset: int = 0) -> Mistake:
+        """What is wrong at `loc`: at its value, or its key; at the nearest place above when there is no such place.
+
+        `offset` counts characters into a text that stands on one line.
+        """
         key, value = self._nodes(loc)
         node = key if key is not None and (at_key or value is None or _is_empty(value)) else value
         if node is None:
             return self._at(0, 0, loc, problem)
-        return self._at(node.start_mark.line, node.start_mark.column, loc, problem)
+        column = node.start_mark.column
+        if offset and isinstance(node, ScalarNode) and node.start_mark.line == node.end_mark.line:
+            column += offset + (node.style in ('"', "'"))
+        return self._at(node.start_mark.line, column, loc, problem)
 
     def refused(self, mistakes: Sequence[Mistake]) -> BadInput:
         """The error that carries these mistakes, in the order of the file."""
@@ -281,7 +287,9 @@ def _translated(document: Document, model: type[BaseModel], errors: Sequence[Err
             mistakes.append(document.mistake((*at, *loc[:-1]), f"missing key {loc[-1]!r}", at_key=True))
         elif error["type"] not in ("missing", "extra_forbidden"):
             at_key = bool(loc) and loc[-1] == "[key]"
-            mistakes.append(document.mistake((*at, *(loc[:-1] if at_key else loc)), _in_words(error), at_key=at_key))
+            offset = getattr(error.get("ctx", {}).get("error"), "offset", 0)  # of a text that has a grammar of its own
+            place, key = (*at, *(loc[:-1] if at_key else loc)), at_key or offset < 0
+            mistakes.append(document.mistake(place, _in_words(error), at_key=key, offset=max(offset, 0)))
     return mistakes
 
 

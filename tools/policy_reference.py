@@ -44,6 +44,7 @@ WORDS: Final[dict[Any, str]] = {
 }
 HEADINGS: Final = {
     "type": "types/NAME.yaml: a campaign type",
+    "audience": "audiences/NAME.yaml: whom messages are for (see the guide to audiences)",
     "tiers": "tiers.yaml: slices of the engagement score",
     "gates": "gates.yaml: when to stop",
     "lanes": "lanes.yaml: mailbox providers and routes",
@@ -60,7 +61,7 @@ Drawn from the models by `python tools/policy_reference.py`; do not edit.
 
 Policy files are YAML 1.2 in the workspace's `policies/` folder, layered over the defaults that come with sendwave:
 `tiers.yaml`, `score.yaml`, `alerts.yaml` and `report.yaml` replace the shipped one whole, `types/*.yaml` type by type,
-`gates.yaml` set by set; `lanes.yaml` is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers
+`audiences/*.yaml` audience by audience, `gates.yaml` set by set; `lanes.yaml` is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers
 your `tiers.yaml` does not have is left out. `sendwave check` shows every mistake of all files at once, each with its
 line and column.
 

@@ -39,6 +39,12 @@ class Lake:
         """The path as the registry keeps it."""
         return path.relative_to(self.root).as_posix()
 
+    def columns(self, listed: Iterable[Listed]) -> frozenset[str]:
+        """Every column some of the registered files have."""
+        from pyarrow import parquet
+
+        return frozenset(name for file in listed for name in parquet.read_schema(self.root / file.path).names)
+
     def paths(self, listed: Mapping[str, Iterable[Listed]]) -> dict[str, list[Path]]:
         """Registered files as absolute paths, per dataset."""
         return {dataset: [self.root / file.path for file in files] for dataset, files in listed.items()}

@@ -18,12 +18,12 @@ import pyarrow as pa
 from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotFound
-from sendwave.rules import chain, plan
+from sendwave.rules import affinity, chain, plan
 from sendwave.rules.arbitration import Rival
 from sendwave.rules.chain import Link, Person
 from sendwave.rules.lifecycle import FINAL
 from sendwave.rules.policy import CampaignType, PolicySet
-from sendwave.store import batches, files, policies, rivals, suppressions
+from sendwave.store import batches, files, mailings, policies, rivals, suppressions
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -93,14 +93,15 @@ def _basis(conn: Connection, lake: Lake, policy: PolicySet, campaign: Campaign, 
     if plan_file is None or campaign.planned_at is None or campaign.policy_version is None:
         if campaign.type not in policy.types:
             raise BadInput(f"no policy file describes the campaign type {campaign.type!r} of {campaign.name}")
-        kind = policy.types[campaign.type]
+        kind = policy.types[campaign.type].meant_for(campaign.settings.audience)
         ahead = rivals.before(conn, campaign, kind.importance, now)
-        today = lake.paths({**files.live(conn, plan.INPUTS), **ahead.plans})
+        asked = affinity.inputs(kind.audience.resolved(policy.audiences))
+        today = lake.paths({**files.live(conn, (*plan.INPUTS, *asked)), **ahead.plans})
         return _Basis(policy, kind, int(now.timestamp()), today, (), None, ahead.rivals)
     pinned = policies.pinned(conn, campaign.policy_version)
     return _Basis(
         policy=pinned,
-        kind=pinned.types[campaign.type],
+        kind=pinned.types[campaign.type].meant_for(campaign.settings.audience),
         now_ts=int(campaign.planned_at.timestamp()),
         files=lake.paths({name: _pinned(conn, lake, ids) for name, ids in (campaign.plan_pins or {}).items()}),
         plan=[lake.root / plan_file.path],
@@ -151,12 +152,18 @@ class _About:
     def person(self, contact: int, digest: str | None) -> Person:
         """What the rules see of the contact."""
         b = self.basis
-        with self.engine.session(b.files, {"suppressions": self._suppressed(digest)}) as session:
+        with self.db.read() as conn:
+            named = mailings.table(conn)
+        tables = {"suppressions": self._suppressed(digest), mailings.NAME: named}
+        with self.engine.session(b.files, tables) as session:
             asked = plan.chain_statement(b.policy, b.kind, self.campaign.name, b.now_ts, contact, rivals=b.rivals)
             facts = session.read(asked).to_pylist()[0]
             reach = b.now_ts - chain.reach_seconds(b.kind)
             past = session.read(plan.past_statement(b.kind, contact, reach)).to_pylist()
-        return Person(b.policy, b.kind, facts, past, b.now_ts, b.rivals)
+            who = b.kind.audience.resolved(b.policy.audiences)
+            told = affinity.contact_statement(who, b.policy.tiers, b.now_ts, contact)
+            clauses = session.read(told).to_pylist()[0] if who else {}
+        return Person(b.policy, b.kind, facts, past, b.now_ts, b.rivals, clauses)
 
     def _suppressed(self, digest: str | None) -> pa.Table:
         """The suppressions of the address, without those recorded after the plan was made."""

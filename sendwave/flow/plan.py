@@ -20,15 +20,15 @@ import pyarrow as pa
 from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed
-from sendwave.rules import lifecycle
+from sendwave.rules import affinity, lifecycle
+from sendwave.rules import plan as rules
 from sendwave.rules.budgets import unaffordable
 from sendwave.rules.delays import learn
 from sendwave.rules.maturity import CURVES, Curve
-from sendwave.rules.plan import INPUTS, counts_statement, doubles_statement, plan_statement
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.rules.power import Power, powers, warnings
 from sendwave.rules.waves import heads
-from sendwave.store import campaigns, delays, files, policies, rivals, suppressions
+from sendwave.store import campaigns, delays, files, mailings, policies, rivals, suppressions
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -98,7 +98,7 @@ class _Inputs:
     """What the plan is made from, read in one transaction."""
 
     files: Mapping[str, Sequence[LakeFile]]
-    suppressed: pa.Table
+    tables: Mapping[str, pa.Table]  # live truth
     ahead: rivals.Competition
 
     @property
@@ -123,7 +123,8 @@ def plan(
 ) -> PlanSummary:
     """Plan the campaign, replacing an earlier plan of it; a dry run only counts.
 
-    Raises NotAllowed once sending has begun, BadInput without contacts or for an unknown campaign type, FullDisk when
+    Raises NotAllowed once sending has begun, BadInput without contacts, for an unknown campaign type or a field of its
+    audience that the base lacks, NotFound for an audience that policies/audiences/ does not have, FullDisk when
     there is no room for the plan: in each case the campaign is unchanged.
     """
     kind = _type_of(policy, campaign)
@@ -131,9 +132,9 @@ def plan(
         raise BadInput(f"campaign {campaign.name}: {wrong}")
     if not dry_run and not {"plan", "replan"} & set(lifecycle.allowed(lifecycle.CAMPAIGN, campaign.status)):
         raise NotAllowed(f"{campaign.name} is {campaign.status}: only a draft, planned or approved campaign is planned")
-    inputs = _inputs(db, campaign, kind, now)
-    statement = plan_statement(policy, kind, campaign.name, int(now.timestamp()), inputs.ahead.rivals)
-    with engine.session(lake.paths(inputs.all_files), {"suppressions": inputs.suppressed}) as session:
+    inputs = _inputs(db, lake, policy, campaign, kind, now)
+    statement = rules.plan_statement(policy, kind, campaign.name, int(now.timestamp()), inputs.ahead.rivals)
+    with engine.session(lake.paths(inputs.all_files), inputs.tables) as session:
         written = session.write(statement, lake.new("plan", campaign.name))
     kept = False
     try:
@@ -184,25 +185,33 @@ def _type_of(policy: PolicySet, campaign: Campaign) -> CampaignType:
         near = get_close_matches(campaign.type, policy.types, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(sorted(policy.types))}."
         raise BadInput(f"no policy file describes the campaign type {campaign.type!r} of {campaign.name}.{hint}")
-    return found
+    return found.meant_for(campaign.settings.audience)
 
 
-def _inputs(db: Database, campaign: Campaign, kind: CampaignType, now: datetime) -> _Inputs:
+def _inputs(  # noqa: PLR0917  # as every flow: where, under which policies, about what
+    db: Database, lake: Lake, policy: PolicySet, campaign: Campaign, kind: CampaignType, now: datetime
+) -> _Inputs:
+    who = kind.audience.resolved(policy.audiences)
     with db.read() as conn:
         ahead = rivals.before(conn, campaign, kind.importance, now)
-        inputs = _Inputs(files.live(conn, INPUTS), suppressions.table(conn, campaign.channel), ahead)
+        listed = files.live(conn, (*rules.INPUTS, *affinity.inputs(who)))
+        tables = {"suppressions": suppressions.table(conn, campaign.channel), mailings.NAME: mailings.table(conn)}
+        inputs = _Inputs(listed, tables, ahead)
     if not inputs.files["contacts"]:
         raise BadInput("there are no contacts yet: run `sendwave import contacts FILE` first")
+    columns = lake.columns(inputs.files["contacts"]) if who else ()
+    if wrong := [f"audience: {slip}" for _, slip in affinity.unknown_fields(who, columns)]:
+        raise BadInput(f"the audience of {campaign.name} asks for what the base does not have", tuple(wrong))
     return inputs
 
 
 def _counted(engine: Engine, written: Written) -> list[dict[str, Any]]:
     """The numbers of a written plan. Raises BadInput when somebody is in it twice."""
     with engine.session({"plan": [written.path]}) as session:
-        doubles = session.read(doubles_statement()).column("doubles")[0].as_py()
+        doubles = session.read(rules.doubles_statement()).column("doubles")[0].as_py()
         if doubles:
             raise BadInput(f"{doubles:,} contacts are in the lake twice, nothing was planned: import those files again")
-        rows: list[dict[str, Any]] = session.read(counts_statement()).to_pylist()
+        rows: list[dict[str, Any]] = session.read(rules.counts_statement()).to_pylist()
     return rows
 
 

@@ -1,8 +1,8 @@
 """Read the policy files: shipped defaults, the user's files over them, every mistake of all files at once.
 
-tiers.yaml, score.yaml, alerts.yaml and report.yaml replace the shipped one whole, types/*.yaml type by type, gates.yaml
-set by set; lanes.yaml is laid over provider by provider and key by key. A shipped campaign type that speaks of tiers
-the user's tiers.yaml does not have is left out.
+tiers.yaml, score.yaml, alerts.yaml and report.yaml replace the shipped one whole, types/*.yaml type by type,
+audiences/*.yaml audience by audience, gates.yaml set by set; lanes.yaml is laid over provider by provider and key by
+key. A shipped campaign type that speaks of tiers the user's tiers.yaml does not have is left out.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sendwave.errors import BadInput, NotFound, did_you_mean
 from sendwave.rules import grid as grids
 from sendwave.rules import policy as rules
 from sendwave.rules.alerts import Alert, AlertsFile
+from sendwave.rules.audience import NamedAudience, Who, mistakes_in
 from sendwave.rules.budgets import Budgets
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
@@ -32,6 +33,7 @@ from sendwave.rules.worth import Worth
 
 KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "type": CampaignType,
+    "audience": NamedAudience,
     "tiers": Tiers,
     "gates": GatesFile,
     "lanes": Lanes,
@@ -47,7 +49,7 @@ EXAMPLES: Final = ("retail", "finance")
 _FILES: Final = ("tiers.yaml", "gates.yaml", "lanes.yaml", "score.yaml", "alerts.yaml", "report.yaml", "budgets.yaml")
 SAMPLE_DAY: Final = "2026-03-02T04:00+01:00"
 """The instant the examples' data sets were made for."""
-_FOLDERS: Final = ("types", "schema", "examples")
+_FOLDERS: Final = ("types", "audiences", "schema", "examples")
 _PACKAGE: Final = Path(__file__).parent.parent
 Read = TypeVar("Read", bound=BaseModel)
 
@@ -70,7 +72,7 @@ def read(folder: Path | None) -> Reading:
     base, own = _shipped(), _Layer()
     if folder is not None:
         own.read(folder)
-    warnings = [*_check_types(base, own), *_check_shared(base, own)]
+    warnings = [*_check_types(base, own), *_check_shared(base, own), *_check_audiences(base, own)]
     if own.mistakes:
         count = "a mistake" if len(own.mistakes) == 1 else f"{len(own.mistakes)} mistakes"
         raise BadInput(f"{count} in the policies of {folder}", tuple(own.mistakes))
@@ -93,7 +95,7 @@ def starter(example: str) -> dict[str, str]:
     """
     source, schemas = shipped(example), shipped() / "schema"
     files = {"schema/" + path.name: path.read_text(encoding="utf-8") for path in sorted(schemas.glob("*.json"))}
-    for path in [*source.glob("*.yaml"), *source.glob("types/*.yaml")]:
+    for path in [*source.glob("*.yaml"), *source.glob("types/*.yaml"), *source.glob("audiences/*.yaml")]:
         name = path.relative_to(source).as_posix()
         if name != "lanes.yaml":
             text = path.read_text(encoding="utf-8")
@@ -127,6 +129,7 @@ class _Layer:
     gates: dict[str, GateSet] = field(default_factory=dict)
     lanes: Lanes = field(default_factory=Lanes)
     types: dict[str, CampaignType] = field(default_factory=dict)
+    audiences: dict[str, NamedAudience] = field(default_factory=dict)
     documents: dict[str, Document] = field(default_factory=dict)  # by file name, types/NAME.yaml for a type's own
     mistakes: list[str] = field(default_factory=list)
     found: set[str] = field(default_factory=set)  # files that are there, readable or not
@@ -149,7 +152,11 @@ class _Layer:
             self.gates = gates.root
         self.lanes = self._one(folder, "lanes.yaml", Lanes) or Lanes()
         for path in sorted((folder / "types").glob("*.yaml")):
-            self._type(folder, path)
+            if found := self._named(folder, path, CampaignType, "type"):
+                self.types[found.type] = found
+        for path in sorted((folder / "audiences").glob("*.yaml")):
+            if told := self._named(folder, path, NamedAudience, "audience"):
+                self.audiences[told.audience] = told
 
     def at(self, file: str, contradictions: Iterable[Contradiction]) -> Iterator[str]:
         """Contradictions in one of the layer's files, with their place."""
@@ -175,21 +182,21 @@ class _Layer:
             self.mistakes += wrong.findings
             return None
 
-    def _type(self, folder: Path, path: Path) -> None:
-        """One campaign type; a second file for the same type is a mistake in both eyes."""
+    def _named(self, folder: Path, path: Path, model: type[Read], naming: str) -> Read | None:
+        """One file of several of a kind; a second one of the same name is a mistake in both eyes."""
         name = path.relative_to(folder).as_posix()
-        found = self._one(folder, name, CampaignType)
+        found = self._one(folder, name, model)
         document = self.documents.get(name)
-        key = document.data.get("type") if document is not None and isinstance(document.data, dict) else None
+        key = document.data.get(naming) if document is not None and isinstance(document.data, dict) else None
         if document is None or not isinstance(key, str):
-            return
-        if (first := self.documents.get(f"type {key}")) is not None:
-            problem = f"the campaign type {key!r} is defined in {first.name} already: keep one of the two"
-            self.mistakes.append(document.mistake(("type",), problem).text)
-            return
-        self.documents[f"type {key}"] = document
-        if found is not None:
-            self.types[key] = found
+            return None
+        if (first := self.documents.get(f"{naming} {key}")) is not None:
+            what = "campaign type" if naming == "type" else naming
+            problem = f"the {what} {key!r} is defined in {first.name} already: keep one of the two"
+            self.mistakes.append(document.mistake((naming,), problem).text)
+            return None
+        self.documents[f"{naming} {key}"] = document
+        return found
 
     def _refuse_strangers(self, folder: Path) -> None:
         """YAML files nobody would read, probably misspelt."""
@@ -198,10 +205,10 @@ class _Layer:
                 hint = did_you_mean(path.name, _FILES)
                 self.mistakes.append(f"{path}:1:1: no policy file has this name, it would not be read.{hint}")
         for path in sorted(folder.glob("*/*.y*ml")):
-            if path.parent.name == "types" and path.suffix != ".yaml":
+            if path.parent.name in ("types", "audiences") and path.suffix != ".yaml":
                 self.mistakes.append(f"{path}:1:1: it would not be read: name it {path.stem}.yaml")
             elif path.parent.name not in _FOLDERS:
-                hint = did_you_mean(path.parent.name, ("types",))
+                hint = did_you_mean(path.parent.name, ("types", "audiences"))
                 self.mistakes.append(f"{path}:1:1: no policy folder is called {path.parent.name!r}.{hint}")
 
 
@@ -222,6 +229,21 @@ def _check_types(base: _Layer, own: _Layer) -> Iterator[str]:
             f"{own.folder}/tiers.yaml:1:1: has other tiers than the shipped campaign types "
             f"{', '.join(left)}: they are left out, write types/{left[0]}.yaml to have one"
         )
+
+
+def _check_audiences(base: _Layer, own: _Layer) -> Iterator[str]:
+    """The same for audiences, named and of campaign types: names that lead nowhere, or in a circle."""
+    known = base.audiences | own.audiences
+    asked: list[tuple[str, str, Who]] = [(f"type {key}", "audience", kind.audience) for key, kind in own.types.items()]
+    asked += [(f"audience {key}", "who", told.who) for key, told in own.audiences.items()]
+    for file, at, who in asked:
+        document = own.documents[file]
+        for loc, slip in mistakes_in(known, who):
+            own.mistakes.append(document.mistake((at, *loc), str(slip), offset=slip.offset).text)
+    for key in own.audiences:
+        if Path(own.documents[f"audience {key}"].name).stem != key:
+            problem = f"a file is best named after its audience: {key}.yaml"
+            yield own.documents[f"audience {key}"].mistake(("audience",), problem).text
 
 
 def _check_shared(base: _Layer, own: _Layer) -> Iterator[str]:
@@ -254,6 +276,7 @@ def _merged(base: _Layer, own: _Layer) -> PolicySet:
         types=_fitting(base, own) | own.types,
         gates=base.gates | own.gates,
         lanes=rules.laid_over(base.lanes, own.lanes),
+        audiences=base.audiences | own.audiences,
         score=own.score or base.score,
         report=own.report or base.report or Worth(),
         budgets=own.budgets or base.budgets or Budgets(),

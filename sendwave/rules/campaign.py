@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
 
+from sendwave.rules.audience import Audience, Who
 from sendwave.rules.money import Amount
 from sendwave.rules.units import Policy
 
@@ -43,6 +44,7 @@ class CampaignFile(Policy):
     reply_to: str | None = None
     unsubscribe: str | None = Field(None, description="One-click unsubscribe URL with {token} (RFC 8058).")
     provider_template: str | None = Field(None, description="Template id at the ESP, instead of `content`.")
+    audience: Audience = Field(default=Who(), description="Whom it is for, among those its type may concern.")
     budget: Amount | None = Field(None, description="What it may cost at most, for instance '500 EUR': best first.")
     parts: int = Field(1, ge=1, le=20, description="Parts of its text message; each of them is paid for.")
     start: AwareDatetime | None = Field(None, description="Not before this instant; none means once approved.")

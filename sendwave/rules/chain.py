@@ -6,11 +6,11 @@ The answers come from the plan's own statement (`rules/plan.py`, `chain_statemen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sendwave.rules import plan, pressure, shares
+from sendwave.rules import affinity, headcount, plan, pressure, shares
 from sendwave.rules.units import format_duration, format_percent
 
 if TYPE_CHECKING:  # policy composes more than the chain, hence stands above this module
@@ -37,6 +37,7 @@ class Person:
     past: Sequence[Mapping[str, Any]]
     now_ts: int
     rivals: Sequence[Rival] = ()  # campaigns that go first
+    clauses: Mapping[str, Any] = field(default_factory=dict)  # the row of `affinity.contact_statement`
 
     @property
     def tier(self) -> str:
@@ -97,6 +98,19 @@ def _consent(person: Person, _reason: str) -> _Words:
 def _ours(person: Person, _reason: str) -> _Words:
     told = "one of our own addresses: a copy of every wave" if person.facts["seed"] else "no address of ours"
     return told, "nothing: it gets a copy of every wave, and no figure counts it"
+
+
+def _audience(person: Person, _reason: str) -> _Words:
+    """Each clause with what was seen; the remedy names those that do not hold."""
+    who = person.kind.audience.resolved(person.policy.audiences)
+    truths = {n: person.clauses.get(f"holds_{n}") for n, _ in enumerate(who.leaves())}
+    seen = [affinity.seen(leaf, person.clauses.get(f"seen_{n}")) for n, leaf in enumerate(who.leaves())]
+    told = [f"{_TRUTHS[truths[n]]} {words}" for n, words in enumerate(seen)]
+    missing = [line.text for line, holds in headcount.truth_of(who, truths) if not line.depth and not holds]
+    return "; ".join(told), f"the audience: {'; '.join(missing)}"
+
+
+_TRUTHS: Final[Mapping[bool | None, str]] = {True: "✓", False: "✗", None: "?"}
 
 
 def _tier(person: Person, _reason: str) -> _Words:
@@ -208,6 +222,7 @@ _WORDS: Final[Mapping[str, Callable[[Person, str], _Words]]] = {
     "suppressed": _suppressed,
     **dict.fromkeys(("consent_withdrawn", "consent_pending", "no_consent"), _consent),
     "seed": _ours,
+    affinity.REASON.name: _audience,
     **dict.fromkeys(("no_score", "unknown_tier", "tier_not_contacted"), _tier),
     "control_group": _control,
     "not_in_share": _share,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from sendwave.rules import arbitration, eligibility, pressure, sequence, shares, tiers, waves
+from sendwave.rules import affinity, arbitration, eligibility, pressure, sequence, shares, tiers, waves
 from sendwave.rules.arbitration import Rival
 from sendwave.rules.columns import (
     CONTACTS,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # policy composes more than the plan, hence stands above this
     from sendwave.rules.policy import CampaignType, PolicySet
 
 INPUTS: Final = ("contacts", "consents", "scores", "sends", "returns")
-"""Datasets of the lake a plan is made from, beside the live suppressions."""
+"""Datasets of the lake a plan is made from, beside the live suppressions and what `affinity.inputs` adds."""
 
 OTHER: Final = "other"
 """Lane of the addresses no mailbox provider of lanes.yaml claims."""
@@ -71,8 +71,9 @@ def reasons(kind: CampaignType, now_ts: int, rivals: Sequence[Rival] = ()) -> tu
 
 
 def standing(kind: CampaignType) -> tuple[Reason, ...]:
-    """Eligibility and tier: what lies in the person. A service type that lists no tiers writes to all of them."""
+    """Eligibility, affinity and tier: what lies in the person. A service type that lists no tiers writes to all."""
     asked = (*eligibility.reasons(needs_consent=not kind.is_service), OUR_OWN)
+    asked += (affinity.REASON,) if kind.audience else ()
     if kind.is_service and not kind.tiers:
         return asked
     return (*asked, *tiers.reasons(pressure.contacted(kind.tiers)))
@@ -355,6 +356,10 @@ def _facts(
         tiers.tier_rank(policy.tiers, tier).label("tier_rank"),
         tiers.known_score(SCORES.c.score).label("score"),
     ]
+    if kind.audience:
+        who = kind.audience.resolved(policy.audiences)
+        source, inside = affinity.member(source, who, policy.tiers, now_ts, among)
+        placed.append(inside)
     lane = func.coalesce(c.provider, OTHER).label("provider")
     facts = select(c.contact, c.contact_id, c.seed, lane, *placed, *asked_columns).select_from(source)
     return (facts if among is None else facts.where(among(c.contact))).subquery("facts")

@@ -12,6 +12,7 @@ from pydantic import Field, RootModel
 
 from sendwave.errors import NotFound, did_you_mean
 from sendwave.rules.alerts import Alert
+from sendwave.rules.audience import Audience, NamedAudience, Who
 from sendwave.rules.budgets import Budgets
 from sendwave.rules.gates import Gate, GateSet
 from sendwave.rules.grid import Grid
@@ -55,6 +56,7 @@ class CampaignType(Policy):
         default_factory=dict,
         description="By tier key; one left out, or `never`, is not contacted. A service type without any reaches all.",
     )
+    audience: Audience = Field(default=Who(), description="Whom it may concern at all; campaigns may ask for more.")
     caps: tuple[Cap, ...] = Field(default=(), description="Caps for everybody, on top of those of the tiers.")
     bounced: Bounced = Field(default=Bounced.GIVE_BACK, description="Slot of a message that bounced hard.")
     control: Percent = Field(default=parse_percent("0%"), description="Share that gets nothing, to measure lift.")
@@ -64,6 +66,10 @@ class CampaignType(Policy):
         default=parse_duration("24h"),
         description="How long after hand-over events may still tell what became of people the ESP never answered for.",
     )
+
+    def meant_for(self, own: Who) -> CampaignType:
+        """The type for a campaign with an audience of its own: people of both."""
+        return self.model_copy(update={"audience": self.audience.joined(own)}) if own else self
 
     @property
     def is_service(self) -> bool:
@@ -82,6 +88,7 @@ class PolicySet(Policy):
     types: dict[str, CampaignType]
     gates: dict[str, GateSet]
     lanes: Lanes
+    audiences: dict[Key, NamedAudience] = Field(default_factory=dict)
     alerts: dict[Key, Alert] = Field(default_factory=dict)
     score: Grid | None = None
     report: Worth = Worth()
