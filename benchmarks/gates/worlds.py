@@ -24,7 +24,7 @@ class World:
     """One kind of campaign. `bad` is where its mail is past a limit, for the share of it that leaves."""
 
     name: str
-    kind: str  # healthy, limit, bad, lane
+    kind: str  # healthy, near, limit, fast, bad, lane
     size: int
     rate: Rate
     bad: Callable[[int, str, float], bool] = lambda *_: False
@@ -68,7 +68,7 @@ def worlds() -> Iterator[World]:
     yield World("healthy 30M", "healthy", 30 * million, good, single=False)
     yield World("healthy 1M, bursts of 55 %", "healthy", million, good, burst=0.55)
     yield World("healthy 1M, bursts of 100 %", "healthy", million, good, burst=1.0)
-    yield World("near the limits (0.9 x) 1M", "healthy", million, flat(0.9))
+    yield World("near the limits (0.9 x) 1M", "near", million, flat(0.9))
     yield World("on every limit 5k", "limit", 5_000, flat(1.0))
     yield World("on every limit 1M", "limit", million, flat(1.0))
     yield World("on every limit 1M, feedback 3 x faster", "fast", million, flat(1.0), speed=3.0)

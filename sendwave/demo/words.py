@@ -30,6 +30,7 @@ LABELS: Final = {
     "not_in_share": "outside the test share of their tier",
     "cap_tier": "had as many of these as their tier takes",
     "min_gap": "written to too recently for their tier",
+    "seed": "an address of our own, which gets a copy of each wave",
 }
 _CAPS: Final = {"type": "of this type", "channel": "on this channel", "all": "over all channels"}
 

@@ -6,7 +6,7 @@ so a rate is divided by *matured* messages, the sum of messages × share reporte
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -124,6 +124,14 @@ def bin_of(minutes: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin of each delay or age, as `learnt` counts them."""
     found: NDArray[np.int64] = np.clip(np.searchsorted(EDGES, minutes, side="right") - 1, 0, len(EDGES) - 2)
     return found
+
+
+_EDGES: Final = tuple(EDGES.tolist())
+
+
+def bin_at(minutes: float) -> int:
+    """The bin of one delay or age, without the cost of an array."""
+    return min(max(bisect_right(_EDGES, minutes) - 1, 0), len(_EDGES) - 2)
 
 
 @lru_cache(maxsize=64)

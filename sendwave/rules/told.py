@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sendwave.rules.cells import Codes, Numbers, Sheet
 from sendwave.rules.evidence import STAGES
-from sendwave.rules.maturity import EDGES, Curve, Tempo, bin_of, learnt
+from sendwave.rules.maturity import EDGES, Curve, Tempo, bin_at, bin_of, learnt
 from sendwave.rules.signals import SIGNALS, Tally
 
 TIMED: Final = 10
@@ -152,7 +152,7 @@ class Told:
 
     def _time(self, name: str, row: int, minutes: float, n: int) -> None:
         self._timed[name][row] += n
-        self._delays[name][bin_of(np.array([max(minutes, 0.0)]))[0]] += n
+        self._delays[name][bin_at(minutes)] += n
 
     def _deliver(self, key: tuple[int, str], n: float) -> None:
         """Share new deliveries out among the mail that owed them: by what was due since the last ones came."""

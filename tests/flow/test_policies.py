@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from sendwave.errors import BadInput, NotFound
 from sendwave.flow import policies
+from sendwave.rules.gates import Rule
 from sendwave.rules.pressure import Counts, contacted
 
 TOP = Path(__file__).parent.parent.parent
@@ -112,9 +113,9 @@ def test_the_gates_carry_the_limits_of_the_industry() -> None:
     assert levels["default", "hard_bounce"] == (Decimal("0.02"), Decimal("0.05"))
     assert levels["default", "complaint"] == (Decimal("0.001"), Decimal("0.003"))
     assert levels["default", "unsubscribe"] == (Decimal("0.01"), None)
-    assert levels["default", "deferral"] == (Decimal("0.15"), None)
-    assert gates["default"].signals["hard_bounce"].min_sample == 500
-    assert gates["default"].signals["complaint"].min_sample == 2000
+    assert levels["default", "deferral"] == (Decimal("0.15"), Decimal("0.25"))
+    assert gates["default"].signals["deferral"].persist == timedelta(minutes=10), "slowed first: it comes in bursts"
+    assert {gate.rule for found in gates.values() for gate in found.signals.values()} == {Rule.EVIDENCE}
     for signal, gate in gates["default"].signals.items():
         strict = gates["strict"].signals[signal]
         assert strict.hold is not None

@@ -1,0 +1,113 @@
+"""Runs of simulated campaigns kept one a line, so that figures grow over several sittings.
+
+A run knows the state of the rules it was made with (a hash of their source): figures of different rules are never mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from gates.campaign import Campaign
+from gates.rules import OURS, RULES
+from gates.worlds import LANES, World, worlds
+
+SOURCES: Final = ("board", "cells", "culprits", "evidence", "gates", "maturity", "replay", "rulings", "silence", "told")
+"""Modules of sendwave.rules that decide in a replay."""
+
+ROUNDS: Final = 40
+A_ROUND: Final = {"limit": 4, "fast": 4, "healthy": 2, "near": 1, "bad": 1, "lane": 1}
+"""Campaigns of each world under our rule in a round, by kind of world: most where a seldom error is looked for."""
+
+OTHERS: Final = 4
+"""A published rule has one campaign of each world in every fourth round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One campaign of one world under one rule."""
+
+    world: str
+    rule: str
+    seed: int
+    number: int
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        return self.world, self.rule, self.seed, self.number
+
+
+def state() -> str:
+    """A short hash of the rules' source."""
+    found = hashlib.sha256()
+    for name in SOURCES:
+        found.update(Path(__import__(f"sendwave.rules.{name}", fromlist=["_"]).__file__).read_bytes())
+    return found.hexdigest()[:10]
+
+
+def schedule(seed: int, rounds: int = ROUNDS) -> Iterator[Run]:
+    """What to run, in an order that serves every row of the table soon."""
+    told = list(worlds())
+    for turn in range(rounds):
+        for world in told:
+            times = A_ROUND[world.kind]
+            yield from (Run(world.name, OURS, seed, turn * times + number) for number in range(times))
+        for world in told if turn % OTHERS == 0 else ():
+            yield from (Run(world.name, rule, seed, turn // OTHERS) for rule in RULES if rule != OURS)
+
+
+def play(run: Run) -> dict[str, Any]:
+    """The line of one run."""
+    told = list(worlds())
+    place = next(index for index, world in enumerate(told) if world.name == run.world)
+    world = told[place]
+    found = Campaign(world, RULES[run.rule], np.random.default_rng([run.seed, place, run.number])).play()
+    bad = bad_lanes(world)
+    return {
+        "world": run.world, "kind": world.kind, "rule": run.rule, "seed": run.seed, "number": run.number,
+        "halted": found.halted, "suspended": sorted(found.suspended), "stopped": found.stopped,
+        "caught": found.caught(bad, world.kind) if bad else None, "wrong": bool(found.suspended - bad),
+        "alone": found.suspended == bad and not found.halted if world.kind == "lane" else None,
+        "bad_sent": found.bad_sent, "bad_planned": found.bad_planned, "minutes": found.minutes,
+        "through": found.through, "illegal": found.illegal,
+    }  # fmt: skip
+
+
+def bad_lanes(world: World) -> set[str]:
+    """Lanes whose mail is past a limit somewhere."""
+    return {lane for lane in LANES if any(world.bad(wave, lane, 1.0) for wave in range(1, len(world.ramp) + 1))}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The runs kept so far; a last line cut short (a run was stopped while it wrote) is left out."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def go_on(path: Path, seed: int, rounds: int, only: list[str] | None, rules: list[str] | None) -> None:
+    """Make the runs that are missing, a line each."""
+    now, done = state(), set()
+    for told in read(path):
+        if told["state"] == now:
+            done.add((told["world"], told["rule"], told["seed"], told["number"]))
+    with path.open("a") as out:
+        if out.tell():
+            out.write("\n")  # ends a line that was cut short
+        for run in schedule(seed, rounds):
+            wanted = (not only or any(w in run.world for w in only)) and (
+                not rules or any(w in run.rule for w in rules)
+            )
+            if wanted and run.key not in done:
+                out.write(json.dumps({"state": now, **play(run)}) + "\n")
+                out.flush()
