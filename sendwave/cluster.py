@@ -113,7 +113,7 @@ class Node:
             _LOG.warning("leads_no_more", holder=self.holder, epoch=before.epoch)
         if self._lead is not None and self._reached is not None and now - self._reached >= nodes.LIFE:
             with self.db.write() as conn:
-                self._check(conn)
+                leases.fence(conn, self._lead)
                 dead = nodes.bury(conn, wall=now, now=self.clock.now())
             for holder in dead:
                 _LOG.warning("node_buried", holder=holder, reason="silent for too long; its batches go back")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -53,6 +53,8 @@ class Server:
     """A running server in which tests create and drop databases."""
 
     admin: URL
+    down: Callable[[], None] | None = None  # stop it at once, as for a restart; None where it is not ours
+    up: Callable[[], None] | None = None  # start it again
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def create(self, template: str = "template0") -> URL:
@@ -89,14 +91,20 @@ def running() -> Iterator[Server]:
         data = folder / "data"
         install = _readable(_binaries(), folder, owner)
         _initialise(install, data, owner)
-        process = _start(install, data, folder, owner)
+        processes = [_start(install, data, folder, owner)]
+
+        def down() -> None:
+            processes[-1].send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for every open client
+            processes[-1].wait(READY_SECONDS)
+
+        def up() -> None:
+            processes.append(_start(install, data, folder, owner))
+
+        url = URL.create("postgresql+psycopg", username="sendwave", database="postgres", query={"host": str(folder)})
         try:
-            yield Server(
-                URL.create("postgresql+psycopg", username="sendwave", database="postgres", query={"host": str(folder)})
-            )
+            yield Server(url, down, up)
         finally:
-            process.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for every open client
-            process.wait(READY_SECONDS)
+            down()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -57,11 +57,12 @@ class Keeper:
             reraise=True,
         )  # fmt: skip
         try:
-            return tries(self.together.run, record)
+            done: Progress = tries(self.together.run, record)
         except StaleTransition:
             if tries.statistics["attempt_number"] == 1:
                 raise
-            return Progress(batches=1)  # the first commit came through, and only its acknowledgement was lost
+            done = Progress(batches=1)  # the first commit came through, and only its acknowledgement was lost
+        return done
 
     def unsure(self, batch_id: int) -> None:
         """The store failed while this batch was marked as handed over; its ESP was not called."""

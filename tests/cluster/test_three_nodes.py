@@ -1,0 +1,120 @@
+"""Three real `sendwave run` on PostgreSQL: killed, put to sleep, cut off, their database restarted; all counted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from nodes_running import CountingEsp, Nodes, until, workspace
+from postgres_server import Server
+
+from sendwave.clock import SystemClock, stopwatch
+
+pytestmark = [pytest.mark.crash, pytest.mark.postgresql]
+
+PEOPLE = 900
+PACE = "40 per 1s"
+REACHED = 2.0
+"""Seconds within which a pause must have reached every node."""
+
+
+@contextmanager
+def three(server: Server, folder: Path, esp: CountingEsp, pace: str = PACE) -> Iterator[Nodes]:
+    """Three nodes that send, the campaign's first mails gone."""
+    url = server.create()
+    try:
+        with workspace(
+            folder / "home", url.render_as_string(hide_password=False), esp, people=PEOPLE, pace=pace
+        ) as nodes:
+            for _ in range(3):
+                nodes.start()
+            until(lambda: all(nodes.heard(n, "policy_loaded") for n in range(3)), "three nodes run")
+            until(lambda: esp.people, "the first mail")
+            yield nodes
+    finally:
+        server.drop(url)
+
+
+def leads(nodes: Nodes) -> int:
+    """The number of the node that leads."""
+    until(lambda: nodes.leader() is not None, "a leader")
+    found = nodes.leader()
+    assert found is not None
+    return found
+
+
+def goes_on(esp: CountingEsp, what: str) -> None:
+    """Wait until further people got their mail."""
+    before = len(esp.people)
+    until(lambda: len(esp.people) > before + 20, what)
+
+
+def counted(nodes: Nodes, esp: CountingEsp) -> None:
+    """Nobody twice; whoever counts as sent got it, and whoever got it counts as sent or as unknown."""
+    left = nodes.left()
+    assert esp.twice == []
+    assert left.get("accepted", 0) <= len(esp.people) <= left.get("accepted", 0) + nodes.doubtful()
+
+
+def test_a_leader_that_sleeps_and_a_node_that_dies(postgresql_server: Server, tmp_path: Path) -> None:
+    with CountingEsp(0.02) as esp, three(postgresql_server, tmp_path, esp) as nodes:
+        asleep = leads(nodes)
+        nodes.processes[asleep].send_signal(signal.SIGSTOP)
+        until(lambda: leads(nodes) != asleep, "another node leads")
+        second = leads(nodes)
+        goes_on(esp, "the others send on")
+        nodes.processes[asleep].send_signal(signal.SIGCONT)
+        until(lambda: nodes.heard(asleep, "leads_no_more"), "the sleeper finds out")
+        dead = next(n for n in range(3) if n not in {asleep, second})
+        nodes.processes[dead].kill()
+        goes_on(esp, "the two send on")
+
+        began = stopwatch()
+        nodes.command("campaign", "pause", "first")
+        done = stopwatch()
+        SystemClock().sleep(REACHED)
+        assert max(esp.began) < began + REACHED, "nothing left later than that"
+        assert done - began < REACHED
+        before = len(esp.people)
+        SystemClock().sleep(1)
+        assert len(esp.people) == before
+
+        nodes.command("campaign", "resume", "first")
+        goes_on(esp, "after the resume")
+        nodes.stop()
+        assert [nodes.processes[n].returncode for n in (asleep, second)] == [0, 0]
+        counted(nodes, esp)
+        assert nodes.left().get("handed", 0) <= 20, "the dead node's alone"
+
+
+def test_the_database_is_restarted_and_connections_are_cut(postgresql_server: Server, tmp_path: Path) -> None:
+    down, up = postgresql_server.down, postgresql_server.up
+    if down is None or up is None:
+        pytest.fail("this test restarts the database: unset SENDWAVE_TEST_DSN, a server of its own is needed")
+    with CountingEsp(0.02) as esp, three(postgresql_server, tmp_path, esp) as nodes:
+        plain = nodes.db.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        for _ in range(3):
+            with psycopg.connect(plain, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            goes_on(esp, "after every connection was cut")
+        nodes.db.close()
+        down()
+        SystemClock().sleep(3)
+        assert all(process.poll() is None for process in nodes.processes)
+        up()
+        goes_on(esp, "the database is back")
+        assert any(nodes.heard(n, "tick_failed") for n in range(3)), "they said so"
+        assert not any(nodes.heard(n, "tick_crashed") for n in range(3))
+        assert not any(nodes.heard(n, "node_buried") for n in range(3)), "an outage is nobody's death"
+        nodes.command("campaign", "pause", "first")
+        nodes.stop()
+        counted(nodes, esp)
+        assert set(nodes.left()) <= {"accepted", "ready"}, "every answer was recorded in the end"
+        assert len(esp.people) == nodes.left()["accepted"]
