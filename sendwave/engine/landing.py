@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from sendwave.engine.base import Written
+from sendwave.engine.base import Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine, DuckdbSession, disk_faults
 from sendwave.engine.reading import Source, Staged, literal, pick, quoted, stage
@@ -119,15 +119,10 @@ class Landing:
         self.run(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(path)})")
 
     def write(self, dataset: str, sql: str) -> Written:
-        """The result as a new file of the lake, not yet registered; `discard` takes it back."""
+        """The result as a new file of the lake, not yet registered."""
         written = self.session.write_text(sql, (), self.lake.new(dataset, dataset))
         self.written.append(written)
         return written
-
-    def discard(self) -> None:
-        """Remove the files written: what is not registered never was."""
-        for written in self.written:
-            written.path.unlink(missing_ok=True)
 
     def read(
         self,
@@ -284,8 +279,8 @@ def land(
             landing = Landing(session, lake, scratch, now)
             try:
                 yield landing
-            except BaseException:
-                landing.discard()
+            except BaseException as fault:
+                withdraw(fault, landing.written)
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

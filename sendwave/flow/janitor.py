@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sendwave.engine.base import Engine
+from sendwave.engine.base import Engine, withdraw
 from sendwave.engine.datasets import LANDED, Lake
 from sendwave.rules.arrivals import compact_statement
 from sendwave.settings import RetentionSettings
@@ -126,8 +126,8 @@ def _join(db: Database, engine: Engine, lake: Lake, group: Sequence[LakeFile], n
             files.register(
                 conn, dataset="events", path=path, rows=written.rows, size=written.bytes, details=told, now=now
             )
-    except BaseException:
-        written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
+    except BaseException as fault:
+        withdraw(fault, [written])
         raise
     return len(group)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from sendwave import documents
-from sendwave.engine.base import Engine
+from sendwave.engine.base import Engine, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.engine.histograms import score_histogram
 from sendwave.errors import BadInput
@@ -172,7 +172,7 @@ def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: d
                 now=now,
             )
             journal.write(connection, at=now, actor=by, action="tiers.named", evidence={"contacts": left})
-    except BaseException:
-        written.path.unlink(missing_ok=True)
+    except BaseException as fault:
+        withdraw(fault, [written])
         raise
     return int(left)

@@ -84,6 +84,8 @@ def write_base(
         "email": [address(n) for n in every],
         "email_hash": [address_hash(n) for n in every],
         "email_status": ["valid"] * people,
+        "phone": pa.nulls(people, pa.string()),
+        "phone_hash": pa.nulls(people, pa.string()),
         "provider": [PROVIDERS[n % 3] for n in every],
         "timezone": pa.array([zones[n % len(zones)] for n in every], pa.string()),
         "language": ["fr"] * people,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sendwave import faults
-from sendwave.engine.base import Engine, Written
+from sendwave.engine.base import Engine, Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.flow.feedback import stopping
 from sendwave.flow.feedback.lateness import lateness
@@ -104,9 +104,8 @@ class Digestion:
         try:
             faults.point("feedback_file_written")
             suppressed = self._commit(result)
-        except BaseException:
-            if result.written is not None:
-                result.written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
+        except BaseException as fault:
+            withdraw(fault, [result.written])
             raise
         read = self.read
         return Digest(

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from sendwave.engine.base import Engine, Session, Written
+from sendwave.engine.base import Engine, Session, Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.esp.base import EspAdapter
@@ -110,9 +110,8 @@ class Reprocessing:
                     self._read_again(before, lease)
                     self._keep_others(had, listed)
                 return self._commit(before, listed, lease)
-            except BaseException:
-                for file in self.written:
-                    file.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
+            except BaseException as fault:
+                withdraw(fault, self.written)
                 raise
 
     @contextlib.contextmanager

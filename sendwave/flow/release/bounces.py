@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from sendwave.engine.base import Engine
+from sendwave.engine.base import Engine, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotFound
 from sendwave.flow.release.leasing import register
@@ -51,9 +51,8 @@ def give_back_bounced(  # noqa: PLR0917  # where, what, in whose name, when
             freezes.bounces_done(conn, max(file.id for file in fresh))
             if written is not None and written.rows:
                 register(conn, lake, "returns", written, now=now)
-    except BaseException:
-        if written is not None:
-            written.path.unlink(missing_ok=True)
+    except BaseException as fault:
+        withdraw(fault, [written])
         raise
     if written is not None and not written.rows:
         written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth

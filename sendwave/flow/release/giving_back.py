@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sendwave.engine.base import Engine, Written
+from sendwave.engine.base import Engine, Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, StaleTransition
 from sendwave.flow.release.bounces import give_back_bounced, news
@@ -70,8 +70,8 @@ class _GiveBack:
             with self.db.write() as conn:
                 leases.fence(conn, lease)
                 self._commit(conn, stopped, ids, written)
-        except BaseException:
-            written.path.unlink(missing_ok=True)
+        except BaseException as fault:
+            withdraw(fault, [written])
             raise
         return written.rows
 

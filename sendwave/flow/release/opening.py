@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sendwave import faults
-from sendwave.engine.base import Engine
+from sendwave.engine.base import Engine, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
 from sendwave.flow.release.freezing import Freeze, Wave, freeze
@@ -117,9 +117,8 @@ class _Release:
         frozen = freeze(self.db, self.lake, Wave(campaign, wave.number, local, most), people, now=self.now)
         try:
             self._commit(campaign, wave, frozen, consents, lease)
-        except BaseException:
-            if frozen.written is not None:
-                frozen.written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
+        except BaseException as fault:
+            withdraw(fault, [frozen.written])
             raise
         return Released(campaign.name, wave.number, frozen.people, len(frozen.drafts), frozen.dropped)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from sendwave.engine.base import Written
+from sendwave.engine.base import Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput
@@ -162,8 +162,11 @@ class _Made:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        computing.discard(iter(self._files))
+    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
+        if fault is None:
+            computing.discard(self._files)
+        else:
+            withdraw(fault, self._files)
 
 
 @dataclass(frozen=True, slots=True)

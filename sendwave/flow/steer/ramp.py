@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sendwave.engine.base import Engine, Session
+from sendwave.engine.base import Engine, Session, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
 from sendwave.flow.steer.overrule import against, go_on
@@ -76,8 +76,8 @@ def resume_by_ramp(
         file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
         with db.write() as conn:
             _store(conn, found, halted, rows, file, reason=reason, by=by, now=now)
-    except BaseException:
-        written.path.unlink(missing_ok=True)
+    except BaseException as fault:
+        withdraw(fault, [written])
         raise
     return Ramped(found.name, halted.number, tuple(row for row in rows if row.number > halted.number))
 
