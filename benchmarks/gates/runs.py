@@ -1,6 +1,6 @@
 """Runs of simulated campaigns kept one a line, so that figures grow over several sittings.
 
-A run knows the state of the rules it was made with (a hash of their source): figures of different rules are never mixed.
+A run knows the state of the rules it was made with, a hash of their source: figures of different rules never mix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from gates.worlds import LANES, World, worlds
 SOURCES: Final = ("board", "cells", "culprits", "evidence", "gates", "maturity", "replay", "rulings", "silence", "told")
 """Modules of sendwave.rules that decide in a replay."""
 
-ROUNDS: Final = 40
 A_ROUND: Final = {"limit": 4, "fast": 4, "healthy": 2, "near": 1, "bad": 1, "lane": 1}
 """Campaigns of each world under our rule in a round, by kind of world: most where a seldom error is looked for."""
 
@@ -51,7 +50,7 @@ def state() -> str:
     return found.hexdigest()[:10]
 
 
-def schedule(seed: int, rounds: int = ROUNDS) -> Iterator[Run]:
+def schedule(seed: int, rounds: int) -> Iterator[Run]:
     """What to run, in an order that serves every row of the table soon."""
     told = list(worlds())
     for turn in range(rounds):
@@ -95,7 +94,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def go_on(path: Path, seed: int, rounds: int, only: list[str] | None, rules: list[str] | None) -> None:
+def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, rules: list[str] | None = None) -> None:
     """Make the runs that are missing, a line each."""
     now, done = state(), set()
     for told in read(path):
@@ -111,3 +110,7 @@ def go_on(path: Path, seed: int, rounds: int, only: list[str] | None, rules: lis
             if wanted and run.key not in done:
                 out.write(json.dumps({"state": now, **play(run)}) + "\n")
                 out.flush()
+
+
+def _has(name: str, words: list[str] | None) -> bool:
+    return not words or any(word in name for word in words)
