@@ -132,6 +132,9 @@ class Dispatcher:
                 return self._pacer.claim(conn, waiting, jobs, now, now + LEASE_LIFE, probing=probing), jobs
         except StaleTransition:
             return (), {}  # a wave was stopped meanwhile: the next step looks afresh
+        except AWAY:
+            self._keeper.failed()  # its commit may have come through all the same
+            raise
 
     def _sweep(self, now: datetime) -> None:
         if self._swept is None or now - self._swept >= SWEEP:
@@ -155,8 +158,9 @@ class Dispatcher:
                 return self._deliver_in_turn(claimed, jobs, now)
             return sum(self._pool.map(partial(self._deliver, jobs=jobs, now=now), claimed), Progress())
         except BaseException:
+            self._keeper.failed()
             with suppress(*AWAY):  # then the next step does it
-                self._keeper.give_back(batch.id for batch in claimed)
+                self._keeper.give_back()
             raise
 
     def _deliver(self, batch: batches.Claimed, *, jobs: Mapping[int, Job], now: datetime) -> Progress:
@@ -227,6 +231,8 @@ class Dispatcher:
             jobs = self._pacer.jobs(conn, {one.batch.group.campaign_id for one in asked})
         for one in asked:
             parcel = self._packer.pack_again(one.batch, jobs[one.batch.group.campaign_id], one.dropped, now)
+            if parcel is None:
+                continue  # events will tell, or a person, once its key's life is over
             route = self._routes[one.batch.group.route]
             result = _called(route, parcel.submission)
             with self._db.write() as conn:

@@ -55,9 +55,20 @@ class Packer:
         dropped = [(n, out[contact]) for n, contact in enumerate(contacts) if contact in out]
         return self._parcel(batch, job, people, dropped, now)
 
-    def pack_again(self, batch: batches.Claimed, job: Job, dropped: Sequence[tuple[int, str]], now: datetime) -> Parcel:
-        """The parcel as it was handed over before: without the same people, under the same key."""
-        return self._parcel(batch, job, payloads.decode(batch.payload), dropped, now)
+    def pack_again(
+        self, batch: batches.Claimed, job: Job, dropped: Sequence[tuple[int, str]], now: datetime
+    ) -> Parcel | None:
+        """The parcel as it was handed over before: without the same people, under the same key.
+
+        None when one of those in it may not be written to any more: what the first call did not bring must not come
+        now, and without them it would be another call.
+        """
+        people = payloads.decode(batch.payload)
+        if out := self._ask_again(batch, job, people, now):
+            gone, contacts = {n for n, _ in dropped}, people["contact"].to_pylist()
+            if any(contact in out for n, contact in enumerate(contacts) if n not in gone):
+                return None
+        return self._parcel(batch, job, people, dropped, now)
 
     def _parcel(
         self, batch: batches.Claimed, job: Job, people: pa.Table, dropped: Sequence[tuple[int, str]], now: datetime
