@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "distribution": ("sendwave.cli.tiers", "how the base spreads over tiers, scores, attributes; who moved"),
     "tiers": ("sendwave.cli.tiers", "propose cut-offs for tiers, and write them"),
     "crm": ("sendwave.cli.crm", "contacts in from a CRM, scores and tiers out to it"),
+    "audience": ("sendwave.cli.audience", "count whom a campaign is for, as you write its conditions"),
     "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
     "simulate": ("sendwave.cli.simulate", "a planned campaign through simulated worlds: would it halt, when, what if"),

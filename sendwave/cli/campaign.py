@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sendwave.cli import overrule, settle, verdicts
+from sendwave.cli.audience import check_campaign
 from sendwave.cli.groups import Group
 from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
 from sendwave.clock import SystemClock
@@ -33,8 +34,10 @@ def create(workspace: Workspace, file: Path, by: str, as_json: bool) -> None:
     from sendwave.flow import steer
     from sendwave.rules.campaign import CampaignFile
 
-    described = documents.validate(documents.load(file), CampaignFile)
+    document = documents.load(file)
+    described = documents.validate(document, CampaignFile)
     workspace.check_content(described)
+    check_campaign(workspace, document, described.audience)
     made = steer.create(
         workspace.db,
         workspace.policy,

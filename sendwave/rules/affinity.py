@@ -71,9 +71,15 @@ def inputs(who: Who) -> tuple[str, ...]:
     return ("interactions", "events") if any(_is_reaction(kind) for kind in kinds) else ("interactions",)
 
 
+def fields(columns: Collection[str]) -> frozenset[str]:
+    """The fields one may ask for, given the columns of the base's files."""
+    own = (name.removeprefix(ATTRIBUTE) for name in columns if name.startswith(ATTRIBUTE))
+    return frozenset((*OWN_FIELDS, *own))
+
+
 def unknown_fields(who: Who, columns: Collection[str]) -> Iterator[tuple[Loc, Slip]]:
     """Fields no contact of the base has. `columns` are those of its files."""
-    known = {*OWN_FIELDS, *(name.removeprefix(ATTRIBUTE) for name in columns if name.startswith(ATTRIBUTE))}
+    known = fields(columns)
     for leaf in who.leaves():
         clause = leaf.clause
         if isinstance(clause, Compared) and clause.name not in known:

@@ -10,6 +10,7 @@ from sendwave.rules.affinity import asked, field_of, holds
 from sendwave.rules.audience import Condition, Group, Leaf, Who
 from sendwave.rules.columns import (
     CONTACTS,
+    INTERACTIONS,
     SCORES,
     BigInteger,
     Boolean,
@@ -19,9 +20,11 @@ from sendwave.rules.columns import (
     String,
     Subquery,
     and_,
+    attribute,
     case,
     cast,
     func,
+    literal,
     not_,
     null,
     select,
@@ -92,6 +95,18 @@ def counts_statement(
         columns.append(_counted(j.base, "base"))
         columns.append(_counted(and_(j.base, _folded(who, truths)), "both"))
     return select(j.by, *columns).group_by(j.by)
+
+
+def kinds_statement() -> Select[Any]:
+    """(kind) of all interactions of the lake, each once; up to 1,000."""
+    return select(INTERACTIONS.c.kind).where(INTERACTIONS.c.kind.is_not(None)).distinct().limit(1_000)
+
+
+def documents_statement(kinds: Sequence[str], name: str | None = None) -> Select[Any]:
+    """(attributes) of some interactions of these kinds, as JSON text: up to 2,000, or one that has that attribute."""
+    i = INTERACTIONS.c
+    asked = select(i.attributes).where(i.kind.in_([literal(kind, String) for kind in kinds]), i.attributes.is_not(None))
+    return asked.limit(2_000) if name is None else asked.where(attribute(i.attributes, name).is_not(None)).limit(1)
 
 
 def truth_of(who: Who, truths: Mapping[int, bool | None]) -> list[tuple[Line, bool | None]]:
