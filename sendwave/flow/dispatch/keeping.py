@@ -7,7 +7,6 @@ that got it and is written as soon as that works; only a node that dies meanwhil
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -41,8 +40,8 @@ class Keeper:
     together: Together
     holder: str
     stopping: threading.Event
-    _claimed: set[int] = field(default_factory=set)  # to be given back
-    _unsure: set[int] = field(default_factory=set)  # of these, the commit of the hand-over may have come through
+    _owing: bool = False  # batches are to be given back
+    _unsure: set[int] = field(default_factory=set)  # handed over as far as the store knows, perhaps; never called
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def record(self, record: Record) -> Progress:
@@ -64,27 +63,31 @@ class Keeper:
             done = Progress(batches=1)  # the first commit came through, and only its acknowledgement was lost
         return done
 
+    def failed(self) -> None:
+        """A step failed: batches it claimed are still ours, perhaps without our knowing."""
+        with self._lock:
+            self._owing = True
+
     def unsure(self, batch_id: int) -> None:
         """The store failed while this batch was marked as handed over; its ESP was not called."""
         with self._lock:
             self._unsure.add(batch_id)
 
-    def give_back(self, ids: Iterable[int] = ()) -> None:
-        """Let go of batches that were not handed over: these, and those of earlier when the store was away.
+    def give_back(self) -> None:
+        """After a failed step, let go of everything that was not handed over.
 
-        Raises Busy or FullDisk when it still is: the next call does it.
+        Raises Busy or FullDisk while the store is away: the next call does it.
         """
         with self._lock:
-            self._claimed |= set(ids)
-            if not self._claimed:
+            if not self._owing:
                 return
             with self.db.write() as conn:
-                for batch_id in sorted(self._claimed):
-                    if not batches.unclaim(conn, batch_id, holder=self.holder) and batch_id in self._unsure:
-                        with suppress(StaleTransition):
-                            batches.return_unsent(conn, batch_id, holder=self.holder)
-            self._claimed.clear()
+                batches.let_go(conn, self.holder)
+                for batch_id in sorted(self._unsure):
+                    with suppress(StaleTransition):  # its commit did not come through
+                        batches.return_unsent(conn, batch_id, holder=self.holder)
             self._unsure.clear()
+            self._owing = False
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
