@@ -47,7 +47,7 @@ from sendwave.store.tables import batches, campaigns, lanes, leases, waves
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
-    "cohorts", "counts", "groups", "hand", "leaving", "lost", "outcomes", "owed", "ready", "recall", "recallable",
+    "cohorts", "counts", "groups", "hand", "leaving", "let_go", "lost", "outcomes", "owed", "ready", "recall", "recallable",
     "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
 ]  # fmt: skip
 
@@ -198,6 +198,13 @@ def unclaim(conn: Connection, batch_id: int, *, holder: str, not_before: datetim
     """Give a claimed batch back as it was; False when it is not ours any more."""
     mine = _moved("unclaim").where(batches.c.id == batch_id, batches.c.claimed_by == holder)
     return conn.execute(mine.values(claimed_by=None, claimed_until=None, not_before=not_before)).rowcount == 1
+
+
+def let_go(conn: Connection, holder: str) -> int:
+    """Give back whatever this holder claimed and did not hand over; returns how many batches."""
+    return conn.execute(
+        _moved("unclaim").where(batches.c.claimed_by == holder).values(claimed_by=None, claimed_until=None)
+    ).rowcount
 
 
 def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *, holder: str, now: datetime) -> bool:
