@@ -47,8 +47,8 @@ from sendwave.store.tables import batches, campaigns, lanes, leases, waves
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
-    "cohorts", "counts", "groups", "hand", "leaving", "let_go", "lost", "outcomes", "owed", "ready", "recall", "recallable",
-    "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
+    "cohorts", "counts", "groups", "hand", "leaving", "let_go", "lost", "outcomes", "owed", "ready", "recall",
+    "recallable", "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
 ]  # fmt: skip
 
 _FLYING: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.CLEARED)

@@ -99,7 +99,7 @@ class Database:
             yield
         except DBAPIError as fault:
             text = str(fault.orig).strip()
-            if "database is locked" in text or "database is busy" in text:
+            if "database is locked" in text:
                 raise Busy("another process is writing to the store; try again in a moment") from fault
             full = getattr(fault.orig, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
             if full or "is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
@@ -115,14 +115,14 @@ class Database:
         self._writing.dispose()
 
 
-def _engine(url: URL, stuck_seconds: int = 0) -> Engine:
+def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
     """Connections to the store; PostgreSQL ends a session stuck in a transaction for so long, 0 waits for ever."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url)
         _prepare_sqlite(engine)
         return engine
     told = {**_REACH, **{name: value for name, value in url.query.items() if name in _REACH}}
-    asked = f"-c idle_in_transaction_session_timeout={stuck_seconds * 1000}" if stuck_seconds else ""
+    asked = f"-c idle_in_transaction_session_timeout={int(stuck_seconds * 1000)}" if stuck_seconds else ""
     options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
     return create_engine(url, pool_pre_ping=True, connect_args={**told, **({"options": options} if options else {})})
 

@@ -1,0 +1,155 @@
+"""The store is away, locked or full: what was handed over is recorded in the end, everything else goes again, once."""
+
+# ruff: noqa: PT012  # a transaction is what raises: its statements belong into the block
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sendable
+from sqlalchemy import insert, select, text, update
+
+from sendwave.clock import SystemClock
+from sendwave.engine.datasets import Lake
+from sendwave.engine.duckdb import DuckdbEngine
+from sendwave.errors import Busy, FullDisk, SendwaveError
+from sendwave.flow.dispatch import Dispatcher, keeping
+from sendwave.flow.release import release
+from sendwave.store import batches, database
+from sendwave.store.database import Connection, Database
+from sendwave.store.tables import meta
+
+PEOPLE = 30
+
+
+class Failing(Database):
+    """Its n-th write from `arm` on, and those that follow it at once, fail: before they begin, or after the commit."""
+
+    def arm(self, at: int, times: int, fault: SendwaveError, *, committed: bool) -> None:
+        self.at, self.times, self.fault, self.committed = at, times, fault, committed
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self.lock:
+            self.at -= 1
+            strikes = -self.times <= self.at < 0
+        if strikes and not self.committed:
+            raise self.fault
+        with super().write() as conn:
+            yield conn
+        if strikes:
+            raise self.fault
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("committed", [False, True], ids=["not written", "written, not told"])
+def test_whichever_write_fails_everybody_is_written_to_once(  # noqa: PLR0917  # fixtures
+    sqlite_database: Database, lake: Lake, engine: DuckdbEngine, now: datetime, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, *, committed: bool, threads: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(keeping, "SOON", 0.0)
+    monkeypatch.setattr(keeping, "LATEST", 0.0)
+    sendable.write_base(sqlite_database, lake, PEOPLE, now)
+    sendable.approved(sqlite_database, engine, lake, sendable.policy_set(ramp=["100%"]), now)
+    release(sqlite_database, engine, lake, now=now, batch_sizes={"main": 10})
+    template = tmp_path / "template.db"
+    with sqlite3.connect(str(sqlite_database.url.database)) as source, sqlite3.connect(template) as copy:
+        source.backup(copy)
+    for at in range(1, 10):
+        with sqlite3.connect(template) as source, sqlite3.connect(tmp_path / f"{at}.db") as copy:
+            source.backup(copy)
+        store, esp = Failing(f"sqlite:///{tmp_path}/{at}.db"), sendable.MemoryEsp()
+        store.arm(at, 2, (Busy("away"), FullDisk("full"))[at % 2], committed=committed)
+        dispatcher = Dispatcher(store, engine, lake, {"main": esp}, sendable.KEY, "me", threads=threads)
+        for step in range(8):
+            try:
+                dispatcher.step(now + timedelta(seconds=step))
+            except (Busy, FullDisk):
+                continue
+        dispatcher.close()
+        with store.read() as conn:
+            counts = Counter()  # type: ignore[var-annotated]  # of whatever Counts has
+            for cell in batches.counts(conn, 1).values():
+                counts.update({name: getattr(cell, name) for name in ("accepted", "unknown", "handed", "ready")})
+        written = Counter(address for one in esp.submissions for address in one.recipients.addresses)
+        assert +counts == {"accepted": PEOPLE}, f"write {at} failed"
+        assert (len(written), set(written.values())) == (PEOPLE, {1}), f"write {at} failed"
+        store.close()
+
+
+def put(store: Database, key: str) -> None:
+    with store.write() as conn:
+        conn.execute(insert(meta).values(key=key, value=""))
+
+
+def test_sqlite_locked_by_somebody(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    store = Database(str(sqlite_database.url))
+    with sqlite3.connect(str(store.url.database), isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy, match="another process is writing"):
+            put(store, "a")
+        with store.read() as conn:
+            assert conn.execute(select(meta.c.key).where(meta.c.key == "a")).first() is None
+        other.execute("ROLLBACK")
+    put(store, "a")
+    store.close()
+
+
+def test_sqlite_on_a_full_disk(sqlite_database: Database) -> None:
+    with sqlite_database.write() as conn:
+        pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+    with pytest.raises(FullDisk, match="free some room"), sqlite_database.write() as conn:
+        conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        conn.execute(insert(meta).values(key="much", value="x" * 1_000_000))
+    with sqlite_database.write() as conn:
+        conn.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    put(sqlite_database, "little")
+
+
+@pytest.mark.postgresql
+def test_a_connection_that_is_cut_is_busy_and_the_next_one_works(postgresql_database: Database) -> None:
+    with pytest.raises(Busy, match="cannot be used right now"), postgresql_database.write() as conn:
+        pid = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with postgresql_database.read() as other:
+            other.execute(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
+        conn.execute(insert(meta).values(key="a", value=""))
+    put(postgresql_database, "a")
+
+
+@pytest.mark.postgresql
+def test_a_serialization_failure_is_busy(postgresql_database: Database) -> None:
+    url = postgresql_database.url.update_query_dict({"options": "-c default_transaction_isolation=serializable"})
+    strict = Database(url.render_as_string(hide_password=False))
+    put(strict, "a")
+    with pytest.raises(Busy, match="could not serialize"), strict.write() as conn:
+        assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == ""
+        with strict.write() as other:
+            other.execute(update(meta).where(meta.c.key == "a").values(value="theirs"))
+        conn.execute(update(meta).where(meta.c.key == "a").values(value="ours"))
+    strict.close()
+
+
+@pytest.mark.postgresql
+def test_a_process_stuck_in_a_write_frees_its_rows(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "STUCK_SECONDS", 0.2)
+    stuck = Database(postgresql_database.url.render_as_string(hide_password=False))
+    put(stuck, "a")
+    with pytest.raises(Busy), stuck.write() as conn:
+        conn.execute(update(meta).where(meta.c.key == "a").values(value="stuck"))
+        with postgresql_database.write() as other:  # waits until the server ends the session
+            other.execute(update(meta).where(meta.c.key == "a").values(value="free"))
+        conn.execute(select(meta.c.key))
+    with stuck.read() as conn:
+        SystemClock().sleep(0.3)  # who only reads holds nobody up
+        assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == "free"
+    stuck.close()
