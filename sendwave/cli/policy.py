@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,8 +10,10 @@ import click
 
 from sendwave.cli.groups import Group
 from sendwave.cli.output import emit_json, in_workspace, json_option
+from sendwave.clock import SystemClock
 
 if TYPE_CHECKING:
+    from sendwave.rules.policy import Difference
     from sendwave.workspace import Workspace
 
 
@@ -40,21 +43,39 @@ def schema(kind: str, as_json: bool) -> None:  # noqa: ARG001  # it is JSON
 @policy.command()
 @in_workspace
 @click.argument("other", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--replay", is_flag=True, help="Play the sends of the last 90 days again under both policies.")
 @json_option
-def diff(workspace: Workspace, other: Path, as_json: bool) -> int:
+def diff(workspace: Workspace, other: Path, replay: bool, as_json: bool) -> int:
     """What changes from the workspace's policy to the folder OTHER; exit code 1 when something does."""
     from sendwave.flow import policies
     from sendwave.rules.policy import differences
 
-    found = differences(workspace.policy, policies.load_policies(other))
-    if as_json:
-        emit_json([{"path": path, "from": old, "to": new} for path, old, new in found])
+    changed = policies.load_policies(other)
+    found = differences(workspace.policy, changed)
+    told = [{"path": path, "from": old, "to": new} for path, old, new in found]
+    if replay:
+        from sendwave.cli.pressure import show_comparison
+        from sendwave.flow import pressure
+
+        both = {"today": workspace.policy, "changed": changed}
+        played = pressure.compare(workspace.db, workspace.engine, workspace.lake, both, now=SystemClock().now())
+        if as_json:
+            emit_json({"differences": told, "replay": played.document()})
+        else:
+            _print(found)
+            show_comparison(played)
+    elif as_json:
+        emit_json(told)
     else:
-        for path, old, new in found:
-            click.echo(f"{path}: {old} → {new}")
-        if not found:
-            click.echo("no difference")
+        _print(found)
     return 1 if found else 0
+
+
+def _print(found: Sequence[Difference]) -> None:
+    for path, old, new in found:
+        click.echo(f"{path}: {old} → {new}")
+    if not found:
+        click.echo("no difference")
 
 
 COMMANDS: Final = {"policy": policy}

@@ -16,7 +16,18 @@ from pydantic import Field, StringConstraints, model_validator
 
 from sendwave.rules import pressure
 from sendwave.rules.calendars import Calendar, Period
-from sendwave.rules.columns import CONTACTS, SENDS, Integer, Select, case, func
+from sendwave.rules.columns import (
+    CONTACTS,
+    SENDS,
+    BigInteger,
+    Integer,
+    Select,
+    case,
+    column,
+    func,
+    literal,
+    table,
+)
 from sendwave.rules.money import Amount, Money, shown
 from sendwave.rules.units import Policy
 
@@ -141,3 +152,13 @@ def spent_statement(channel: str, campaign: int, month_ts: int) -> Select[Any]:
     live = pressure.live_sends([*by, func.count().label("people"), this_month], -1, source)
     mine = (SENDS.c.campaign == campaign) | (SENDS.c.sent_ts >= month_ts)
     return live.where(SENDS.c.channel == channel, mine, SENDS.c.freeze > 0).group_by(*by)
+
+
+def reserved_statement(campaign: int) -> Select[Any]:
+    """(campaign, country, people, this_month 0): live sends of batches not handed over yet, the table `waiting`."""
+    waiting = table("waiting", column("batch", BigInteger))
+    source = SENDS.join(waiting, waiting.c.batch == SENDS.c.batch)
+    source = source.outerjoin(CONTACTS, CONTACTS.c.contact == SENDS.c.contact)
+    by = (SENDS.c.campaign, CONTACTS.c.country)
+    counts = (func.count().label("people"), literal(0, Integer).label("this_month"))
+    return pressure.live_sends([*by, *counts], -1, source).where(SENDS.c.campaign == campaign).group_by(*by)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from command_line import Shell
+
+from sendwave.clock import SystemClock
+from sendwave.flow import policies
 
 WAVE = {"number", "status", "planned", "released", "accepted", "refused", "unknown", "not_sent"}
 SIGNAL = {"signal", "wave", "provider", "events", "exposure", "rate", "low", "high", "limit", "verdict"}
@@ -121,3 +125,34 @@ def test_without_json_people_get_words_and_tables(shell: Shell, words: list[str]
     out: Any = shell(*words).out
     assert "first" in out
     assert not out.lstrip().startswith(("{", "["))
+
+
+def test_pressure_before_it_is_applied(shell: Shell) -> None:
+    assert "no plan yet" in shell("pressure", "preview", "first", expect=2).err
+    shell("campaign", "plan", "first")
+    seen = shell.json("pressure", "preview", "first", "--segment", "provider")
+    assert set(seen) == {"campaign", "planned_at", "planned", "rules", "segment", "left_out"}
+    assert "people planned" in shell("pressure", "preview", "first").out
+    assert shell.json("pressure", "arbitrate") == {"run": 1, "earlier": None, "campaigns": ["first"], "lost": []}
+    assert set(shell.json("pressure", "replay")) == {"since", "sent", "today", "remarks"}
+    assert "no price for email" in shell("pressure", "budget", "first", expect=2).err
+    (shell.home / "policies" / "budgets.yaml").write_text("channels:\n  email: {price: 0.001 EUR, per_month: 50 EUR}\n")
+    assert shell.json("pressure", "budget", "first")["left"] == "50.00 EUR"
+    assert "month budget  50.00 EUR" in shell("pressure", "budget", "first").out
+
+
+def test_a_changed_policy_played_over_the_past(shell: Shell) -> None:
+    past = shell.home / "sends.csv"
+    days = {day: SystemClock().now() - timedelta(days=day) for day in (3, 4)}
+    rows = [f"C000000{n},past-{day},newsletter,{at:%Y-%m-%dT%H:%M:%SZ}" for n in (1, 2) for day, at in days.items()]
+    past.write_text("contact_id,campaign,type,sent_at\n" + "\n".join(rows) + "\n")
+    shell("import", "sends", past)
+    other = shell.home / "other"
+    (other / "types").mkdir(parents=True)
+    text = (policies.shipped() / "types" / "newsletter.yaml").read_text()
+    (other / "types" / "newsletter.yaml").write_text(text.replace("{max: 12 per 30d", "{max: 1 per 30d"))
+    told = shell.json("policy", "diff", other, "--replay", expect=1)
+    messages = {name: told["replay"][name]["messages"] for name in ("sent", "today", "changed")}
+    assert messages["changed"] < messages["today"] <= messages["sent"]
+    assert "people over-solicited" in shell("policy", "diff", other, "--replay", expect=1).out
+    assert "people never reached" in shell("pressure", "replay").out

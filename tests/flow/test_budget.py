@@ -12,7 +12,7 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.flow.release import give_back, release
-from sendwave.flow.release.paying import purse
+from sendwave.flow.release.paying import account, purse
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, files
 from sendwave.store.database import Database
@@ -47,6 +47,14 @@ def test_the_best_are_served_until_the_money_ends(
         "campaign_spent": "0.70 EUR",
         "month": None,
         "month_spent": "0.70 EUR",
+        "left": "0.00 EUR",
+    }
+    assert account(db, engine, lake, campaign, rules.budgets, now=now) == {
+        "budget": "0.70 EUR",
+        "spent": "0.00 EUR",
+        "reserved": "0.70 EUR",
+        "month_budget": None,
+        "month_used": "0.70 EUR",
         "left": "0.00 EUR",
     }
     with db.read() as conn:

@@ -16,7 +16,9 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.rules import budgets
 from sendwave.rules.budgets import Budgets, Purse
-from sendwave.store import campaigns, files
+from sendwave.rules.lifecycle import Batch
+from sendwave.rules.money import shown
+from sendwave.store import batches, campaigns, files
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 
@@ -64,3 +66,35 @@ def paid(people: pa.Table, found: Purse | None, campaign: Campaign, money: Budge
     reason = pc.if_else(pa.array(kept), out.combine_chunks(), pa.scalar(budgets.OVER, pa.string()))
     people = people.set_column(people.schema.get_field_index("excluded_by"), "excluded_by", reason)
     return people.drop_columns([COUNTRY])
+
+
+def account(
+    db: Database, engine: Engine, lake: Lake, campaign: Campaign, money: Budgets, *, now: datetime
+) -> dict[str, str | None]:
+    """A campaign's money as text: `spent` on what was handed over, `reserved` for frozen people, both caps, `left`.
+
+    None where there is no cap. Raises BadInput where the channel has no price.
+    """
+    priced = money.channels.get(campaign.channel)
+    if priced is None:
+        raise BadInput(f"budgets.yaml has no price for {campaign.channel}: say it there, and what is spent can be told")
+    with db.read() as conn:
+        listed = files.live(conn, ("contacts", "sends", "returns"))
+        waits = [s.batch_id for s in batches.standings(conn, campaign.id) if s.status in (Batch.READY, Batch.CLAIMED)]
+    month, own = money.month_ts(int(now.timestamp())), campaign.settings.budget
+    waiting = pa.table({"batch": pa.array(waits, pa.int64())})
+    parts = {campaign.id: campaign.settings.parts}
+    with engine.session(lake.paths(listed), {"waiting": waiting}) as session:
+        rows = session.read(budgets.spent_statement(campaign.channel, campaign.id, month)).to_pylist()
+        reserved = session.read(budgets.reserved_statement(campaign.id)).to_pylist()
+    with db.read() as conn:
+        all_parts = {one.id: one.settings.parts for one in campaigns.listing(conn)}
+    spent, held = budgets.spent(priced, rows, all_parts), budgets.spent(priced, reserved, parts)
+    mine, kept = spent["ever"].get(campaign.id, 0), held["ever"].get(campaign.id, 0)
+    cap = None if own is None else own.millionths
+    per_month = None if priced.per_month is None else priced.per_month.millionths
+    found = Purse(priced.price.currency, cap, mine, per_month, sum(spent["month"].values()))
+    told = found.document()
+    amounts = {"spent": shown(mine - kept, found.currency), "reserved": shown(kept, found.currency)}
+    return {"budget": told["campaign"], **amounts, "month_budget": told["month"], "month_used": told["month_spent"],
+            "left": told["left"]}  # fmt: skip

@@ -1,0 +1,124 @@
+"""`sendwave pressure`: whom the rules leave out, who wins whom, what is spent, before anything is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sendwave.cli.groups import Group
+from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, table
+from sendwave.clock import SystemClock
+
+if TYPE_CHECKING:
+    from sendwave.flow.pressure import Comparison
+    from sendwave.workspace import Workspace
+
+
+@click.group(cls=Group)
+def pressure() -> None:
+    """Marketing pressure: look at it before it is applied."""
+
+
+@pressure.command()
+@in_workspace
+@click.argument("id")
+@click.option("--segment", help="Also by a column of the contacts: country, language, an attribute of your own.")
+@json_option
+def preview(workspace: Workspace, id: str, segment: str | None, as_json: bool) -> None:
+    """Whom each pressure rule leaves out of the plan of campaign ID, by tier and segment."""
+    from sendwave.flow import pressure as looking
+    from sendwave.store import campaigns
+
+    with workspace.db.read() as connection:
+        found = campaigns.get(connection, id)
+    seen = looking.preview(workspace.db, workspace.engine, workspace.lake, found, segment=segment)
+    document = seen.document()
+    if as_json:
+        emit_json(document)
+        return
+    left_out = sum(document["rules"].values())
+    click.secho(f"{id}: {number(seen.planned)} people planned, {number(left_out)} left out by pressure", bold=True)
+    names = ("rule", "tier", *((segment,) if segment else ()), "people")
+    rows = [
+        (row["reason"], row["tier"], *((row["segment"],) if segment else ()), row["people"]) for row in seen.left_out
+    ]
+    table("", names, rows, right=(len(names) - 1,))
+
+
+@pressure.command()
+@in_workspace
+@json_option
+def replay(workspace: Workspace, as_json: bool) -> None:
+    """What the policy in force would have done to the sends of the last 90 days."""
+    from sendwave.flow import pressure as looking
+
+    policies = {"today": workspace.policy}
+    played = looking.compare(workspace.db, workspace.engine, workspace.lake, policies, now=SystemClock().now())
+    if as_json:
+        emit_json(played.document())
+    else:
+        show_comparison(played)
+
+
+@pressure.command()
+@in_workspace
+@by_option
+@json_option
+def arbitrate(workspace: Workspace, by: str, as_json: bool) -> None:
+    """Which campaign wins whom over what, as release would answer now; beside the answers of the last run."""
+    from sendwave.flow import arbitrate as arbitrating
+
+    now = SystemClock().now()
+    found = arbitrating.arbitrate(workspace.db, workspace.engine, workspace.lake, by=by, now=now)
+    if as_json:
+        emit_json(found.document())
+        return
+    click.secho(f"run {found.run}; first to go: {', '.join(found.campaigns) or 'nobody'}", bold=True)
+    rows = [(one["loser"], one["winner"], one["reason"], one["people"], one["before"]) for one in found.lost]
+    if rows:
+        table("", ("loses", "to", "over", "people", "run before"), rows, right=(3, 4))
+    else:
+        click.echo("no campaign loses anybody to another")
+
+
+@pressure.command()
+@in_workspace
+@click.argument("id")
+@json_option
+def budget(workspace: Workspace, id: str, as_json: bool) -> None:
+    """What campaign ID has spent, what is reserved for frozen people, and what is left."""
+    from sendwave.flow.release import paying
+    from sendwave.store import campaigns
+
+    with workspace.db.read() as connection:
+        found = campaigns.get(connection, id)
+    where = (workspace.db, workspace.engine, workspace.lake)
+    document = paying.account(*where, found, workspace.policy.budgets, now=SystemClock().now())
+    if as_json:
+        emit_json(document)
+    else:
+        pairs(
+            f"{id} ({found.channel})", {name.replace("_", " "): value or "no cap" for name, value in document.items()}
+        )
+
+
+def show_comparison(played: Comparison) -> None:
+    """The histogram of messages per person as it was and as it would have been, for people."""
+    columns = {"sent": played.sent, **played.policies}
+    rows = [(bar, *(one.people[bar] for one in columns.values())) for bar in played.sent.people]
+    right = tuple(range(1, len(columns) + 1))
+    table(f"People by messages since {played.since:%Y-%m-%d}", ("messages", *columns), rows, right=right)
+    told = [
+        ("messages", *(one.messages for one in columns.values())),
+        ("people over-solicited", *(one.over for one in columns.values())),
+        ("people never reached", *(one.people["0"] for one in columns.values())),
+    ]
+    kinds = sorted({kind for one in played.policies.values() for kind in one.left_out})
+    told += [(f"left out: {kind or '?'}", *(one.left_out.get(kind, 0) for one in columns.values())) for kind in kinds]
+    table("", ("", *columns), told, right=right)
+    for remark in played.remarks:
+        click.secho(remark, fg="yellow")
+
+
+COMMANDS: Final = {"pressure": pressure}
