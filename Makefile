@@ -8,6 +8,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+ROUNDS ?= 1
 ARGS ?=
 
 .PHONY: help
@@ -54,6 +55,10 @@ unit: setup  ## the quick tests: no killed processes, no mail servers
 .PHONY: crash
 crash: setup  ## kill real processes at every fault point; nobody twice, nobody lost
 	$(BIN)/pytest -n $(WORKERS) -m crash $(ARGS)
+
+.PHONY: cluster
+cluster: setup  ## three nodes on PostgreSQL: killed, asleep, cut off; ROUNDS=20 does it twenty times
+	@set -e; for n in $$(seq $(ROUNDS)); do echo "round $$n of $(ROUNDS)"; $(BIN)/pytest -q tests/cluster $(ARGS); done
 
 .PHONY: acceptance
 acceptance: setup  ## whole campaigns against real servers on loopback
