@@ -255,9 +255,10 @@ class Counted:
     @classmethod
     def of(cls, cell: Cell, now: datetime, curve: Curve, tempo: Tempo = USUAL) -> Counted:
         size = max(cell.sent, cell.events)
-        known = sum(c.matured[1] for c in cell.cohorts if c.matured is not None)
-        rest = matured(((c.sent_at, c.sent) for c in cell.cohorts if c.matured is None), now, curve, tempo)
-        exposure = known + rest + FLOOR * (size - cell.sent)
+        known = sum(c.matured[1] for c in cell.cohorts if c.matured is not None)  # those events are in it already
+        fresh = [c for c in cell.cohorts if c.matured is None]
+        more = max(0, sum(c.events for c in fresh) - sum(c.sent for c in fresh))
+        exposure = known + matured(((c.sent_at, c.sent) for c in fresh), now, curve, tempo) + FLOOR * more
         return cls(cell.events, size, exposure, exposure / size if size else 1.0)
 
     @property
@@ -282,7 +283,11 @@ class Counted:
 def _weighed(cell: Cell, gate: Gate, now: datetime, curve: Curve, tempo: Tempo) -> Balance:
     """The evidence in one cell. A wave has its own restart points only; a cohort's events are messages at least."""
     told = sorted(cell.cohorts, key=lambda c: (c.sent_at, c.sent, c.events))
-    rows = [(c.point, c.events, FLOOR * max(0, c.events - c.sent), *c.exposures(now, curve, tempo)) for c in told]
+    rows = [
+        (c.point, c.events, FLOOR * max(0, c.events - c.sent) if c.matured is None else 0.0,
+         *c.exposures(now, curve, tempo))
+        for c in told
+    ]  # fmt: skip
     size = max((c.point for c in told), default=0) + 1
     events, exposures = np.zeros(size), np.zeros((3, size))
     for point, seen, more, *owed in rows:

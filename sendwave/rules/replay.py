@@ -25,6 +25,12 @@ START: Final = datetime(2000, 1, 1, tzinfo=UTC)
 SOAK: Final = timedelta(minutes=20)
 """Least wait between two waves: after it, evidence that the wave is good opens the next one."""
 
+STEP: Final = timedelta(minutes=10)
+"""How long a lane that a person reopened keeps its pace before it grows."""
+
+RESUMING: Final = ("resume_campaign", "resume_lane")
+"""Overrides after which mail leaves that had been stopped."""
+
 BURSTY: Final = {"deferral": timedelta(minutes=10), "block": timedelta(minutes=10)}
 """Signals that come in bursts, and how long such a burst lasts."""
 
@@ -83,6 +89,7 @@ class Replay:
     _suspended: dict[str, datetime | None] = field(default_factory=dict)
     _slowed: set[str] = field(default_factory=set)
     _probed: dict[str, datetime] = field(default_factory=dict)
+    _resumed: dict[str, tuple[datetime, float]] = field(default_factory=dict)  # lane -> its last step, its pace
     _tempos: dict[str, Tempo] = field(default_factory=dict)
 
     @classmethod
@@ -123,6 +130,9 @@ class Replay:
         for name in [str(lane)] if lane is not None else [*self.lanes, *self.told.lanes]:
             self._armed[name] = self.told.clock
             self._suspended.pop(name, None)
+            if name in self.lanes and told.get("do") in RESUMING:
+                self._slowed.discard(name)
+                self._resumed[name] = (self.now, 0.0)
         if told.get("do") == "release_wave":
             self.released = max(self.released, int(told.get("wave") or 0))
         if lane is None:
@@ -138,7 +148,23 @@ class Replay:
         if ruling.halt is not None and ruling.halt.reason != INCONCLUSIVE:
             self.halted = True
             return [{"do": "halt_campaign", "reason": ruling.halt.verdict.sentence}], ruling
-        return [*self._pace_lanes(ruling), *self._hold(ruling, state), *self._open(ruling, state)], ruling
+        paced = [*self._pace_lanes(ruling), *self._grow(ruling)]
+        return [*paced, *self._hold(ruling, state), *self._open(ruling, state)], ruling
+
+    def _grow(self, ruling: Ruling) -> list[dict[str, Any]]:
+        """Resume by ramp: a lane a person reopened begins at `PROBE`, twice the pace every `STEP` without an alarm."""
+        actions: list[dict[str, Any]] = []
+        for lane in [*self._resumed]:
+            since, pace = self._resumed[lane]
+            if lane in self._suspended or lane in self._slowed:
+                del self._resumed[lane]  # judged afresh, and stopped or slowed once more
+            elif not pace or (ruling.alarm is None and ruling.blind is None and self.now - since >= STEP):
+                pace = min(2 * pace, 1.0) or PROBE
+                self._resumed[lane] = (self.now, pace)
+                actions.append({"do": "throttle_lane", "lane": lane, "factor": pace})
+                if pace >= 1:
+                    del self._resumed[lane]
+        return actions
 
     def _pace_lanes(self, ruling: Ruling) -> list[dict[str, Any]]:
         actions: list[dict[str, Any]] = []

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sendwave.cli.gates import answers
 
@@ -90,8 +92,9 @@ def test_after_an_override_only_what_is_sent_later_is_judged() -> None:
     halted = [tick(300, gmail=bad, yahoo=bad, orange=bad)]
     override = {"type": "override", "t": 600, "do": "resume_campaign", "by": "ops"}
     good, again = [tick(t) for t in (900, 1200)], tick(1500, gmail=bad, yahoo=bad, orange=bad)
-    assert done(play(*halted, override, *good)) == ["release_wave 1", "halt_campaign"]
-    assert done(play(*halted, override, *good, again)) == ["release_wave 1", "halt_campaign", "halt_campaign"]
+    slow = [f"throttle_lane {lane} 0.25" for lane in ("gmail", "yahoo", "orange")]
+    assert done(play(*halted, override, *good)) == ["release_wave 1", "halt_campaign", *slow]
+    assert done(play(*halted, override, *good, again)) == ["release_wave 1", "halt_campaign", *slow, "halt_campaign"]
 
 
 def test_events_told_twice_and_in_any_order_count_once() -> None:
@@ -203,3 +206,48 @@ def test_simulated_campaigns_end_as_their_world_says(name: str) -> None:
     assert outcome.illegal == 0
     assert (outcome.halted, outcome.suspended) == ((False, {"orange"}) if "orange" in name else (True, set()))
     assert outcome.bad_sent < 0.3 * outcome.bad_planned
+
+
+def test_what_a_person_resumes_grows_from_small_and_is_judged_afresh() -> None:
+    bad = {"hard_bounce": 400}
+    halted = [tick(300, gmail=bad, yahoo=bad, orange=bad)]
+    override = {"type": "override", "t": 600, "do": "resume_campaign", "by": "ops"}
+    good = [tick(t, gmail={"hard_bounce": 10}) for t in range(900, 3_000, 300)]
+    found = [what for what in done(play(*halted, override, *good)) if "orange" in what]
+    assert found == [f"throttle_lane orange {pace}" for pace in (0.25, 0.5, 1.0)]
+    again = [tick(t, orange={"hard_bounce": 600 if t > 900 else 0}) for t in range(900, 2_100, 300)]
+    found = [what for what in done(play(*halted, override, *again)) if "orange" in what]
+    assert found == ["throttle_lane orange 0.25", "suspend_lane orange"], "and slowed no more once it is stopped"
+
+
+def test_a_reopened_lane_grows_alone() -> None:
+    stopped = [tick(t, yahoo={"hard_bounce": 300}) for t in (300, 600)]
+    override = {"type": "override", "t": 900, "do": "resume_lane", "lane": "yahoo", "by": "ops"}
+    found = done(play(*stopped, override, *[tick(t) for t in range(1_200, 3_300, 300)]))
+    assert found == ["release_wave 1", "suspend_lane yahoo", *(f"throttle_lane yahoo {p}" for p in (0.25, 0.5, 1.0))]
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False) | st.text(max_size=4)
+ENTRY = st.dictionaries(st.sampled_from(["wave", "lane", "batch", "t", "n", "type", "msg", "id", "sent_t"]),
+                        LEAVES | st.sampled_from(["gmail", "hard_bounce", "1"]), max_size=6)  # fmt: skip
+LINE = st.fixed_dictionaries(
+    {"type": st.sampled_from(["tick", "override", "hello", "mood", "", "tick"])},
+    optional={
+        "t": LEAVES, "do": st.sampled_from(["resume_lane", "resume_campaign", "release_wave", "x"]), "lane": LEAVES,
+        "wave": LEAVES, "state": LEAVES | ENTRY, "by": LEAVES,
+        **{name: LEAVES | st.lists(ENTRY | LEAVES, max_size=3) for name in
+           ("sent", "delivered", "events", "events_agg")},
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(LINE.map(json.dumps) | st.text(st.characters(exclude_characters="\r\n"), max_size=20), max_size=6))
+def test_whatever_is_written_every_line_is_answered(lines: list[str]) -> None:
+    written = [line for line in lines if line.strip()]
+    found = list(answers(iter([json.dumps(HELLO), *written, json.dumps(tick(900)), json.dumps(END)])))
+    assert len(found) == len(written) + 3
+    assert {answer["type"] for answer in found} <= {"ready", "decision", "error", "bye"}
+    assert found[-1] == {"type": "bye"}
+    legal = {"release_wave", "pause_wave", "resume_wave", "throttle_lane", "suspend_lane", "halt_campaign"}
+    assert all(act["do"] in legal for answer in found for act in answer.get("actions", []))
