@@ -11,7 +11,7 @@ from bases import NOW_TS, newsletter, odd_base, policy, table
 from sqlalchemy import Column, Engine, MetaData, Table, create_engine, insert
 
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.rules import plan, standing
+from sendwave.rules import budgets, fatigue, plan, standing
 from sendwave.rules.columns import DATASETS, BigInteger, Select, String, age_days, literal, select
 
 pytestmark = pytest.mark.postgresql
@@ -58,7 +58,16 @@ def statements(tables: Tables) -> Iterator[tuple[str, Select[Any]]]:
     for wave in (1, 2, 3):
         again = plan.recheck_statement(KIND, "spring", CAMPAIGN, wave, NOW_TS, attributes=["attr_first_name"])
         yield f"re-check wave {wave}", again
+    caps = [
+        {"max": "2 per 7d", "per": "group"},
+        {"max": "3 per 15d", "counts": "all", "calendar": "month Europe/Paris"},
+    ]
+    shared = newsletter(caps=caps)
+    yield "plan for households", plan.plan_statement(policy(), shared, "spring", NOW_TS)
+    yield "re-check of households", plan.recheck_statement(shared, "spring", CAMPAIGN, 1, NOW_TS)
     yield "counts", plan.counts_statement()
+    yield "left out by country", fatigue.left_out_statement("country")
+    yield "spent", budgets.spent_statement("email", CAMPAIGN, NOW_TS - 86_400)
     yield "doubles", plan.doubles_statement()
     yield "contact", plan.contact_statement(KIND, "C-5")
     yield "neighbours", plan.neighbours_statement("C-55")
