@@ -56,9 +56,21 @@ unit: setup  ## the quick tests: no killed processes, no mail servers
 crash: setup  ## kill real processes at every fault point; nobody twice, nobody lost
 	$(BIN)/pytest -n $(WORKERS) -m crash $(ARGS)
 
+RUNS ?= 500
+.PHONY: kills
+kills: setup  ## kill the daemon RUNS times on each kind of store and wire, against a provider that counts
+	SENDWAVE_TEST_KILLS=$(RUNS) $(BIN)/pytest -n $(WORKERS) -p no:cacheprovider tests/crash/test_random_kills.py $(ARGS)
+
 .PHONY: cluster
 cluster: setup  ## three nodes on PostgreSQL: killed, asleep, cut off; ROUNDS=20 does it twenty times
 	@set -e; for n in $$(seq $(ROUNDS)); do echo "round $$n of $(ROUNDS)"; $(BIN)/pytest -q tests/cluster $(ARGS); done
+
+SEEDS ?= 200
+FROM ?= 1
+
+.PHONY: simulation
+simulation: setup  ## the whole daemon on a virtual clock: SEEDS=200 FROM=1; FROM=night draws new seeds, ARGS="--teeth"
+	PYTHONPATH=tests/support $(BIN)/python -m simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
 .PHONY: acceptance
 acceptance: setup  ## whole campaigns against real servers on loopback

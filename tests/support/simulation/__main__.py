@@ -1,4 +1,4 @@
-"""Live through many seeds: python -m simulation [--seeds 1000] [--from N] [--seed N] [--twice]."""
+"""Live through many seeds: python -m simulation [--seeds 1000] [--from N] [--minutes M] [--seed N] [--twice]."""
 
 from __future__ import annotations
 
@@ -6,57 +6,96 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from sendwave import log
-from sendwave.store.database import Database
-from simulation.ground import Ground
+from simulation.ground import Ground, template
 from simulation.history import history, world
 from simulation.shrink import shrunk
-from simulation.world import lived
+from simulation.teeth import BROKEN, caught
+from simulation.world import Life, lived
 
 
 def main() -> None:
     """Exit status 1 when a seed failed; its shortest failing history is printed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200, help="how many")
-    parser.add_argument("--from", dest="first", type=int, default=1)
-    parser.add_argument("--seed", type=int, help="this one alone, with its story")
-    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure, shrink nothing")
-    asked = parser.parse_args()
+    asked = _asked()
     log.configure(level="critical")
     seeds = [asked.seed] if asked.seed is not None else range(asked.first, asked.first + asked.seeds)
     shm = Path("/dev/shm")
-    began, failed, campaigns = time.perf_counter(), [], 0
+    began, spent = time.perf_counter(), time.process_time()
+    failed: list[int] = []
+    lives, campaigns, struck, reasons = 0, 0, Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        ground = Ground(Path(folder), _template(Path(folder)))
+        ground = Ground(Path(folder), template(Path(folder)))
+        if asked.teeth:
+            sys.exit(_bites(ground, seeds))
         for seed in seeds:
-            told, steps = world(seed), history(seed)
-            campaigns += told.campaigns
-            wrong = lived(ground, told, steps)
-            if wrong is None:
-                continue
-            failed.append(seed)
-            print(f"seed {seed}: {wrong.splitlines()[0]}", flush=True)
-            if not asked.keep_going:
-                short = shrunk(ground, told, steps)
-                print(lived(ground, told, short))
-                print(f"history of {len(short)} steps: {short}\n{told}")
+            if asked.minutes and time.perf_counter() - began > 60 * asked.minutes:
                 break
-    seconds = time.perf_counter() - began
-    rate = 60 * campaigns / seconds
-    print(f"{len(seeds)} seeds, {campaigns} campaigns in {seconds:.0f} s: {rate:.0f} a minute; failed: {failed}")
+            life = Life(ground, world(seed))
+            lives, campaigns = lives + 1, campaigns + life.world.campaigns
+            try:
+                mark = life.live(history(seed))
+                if asked.twice:
+                    again = Life(ground, world(seed)).live(history(seed))
+                    assert again == mark, "the same seed, another history"
+            except Exception as wrong:  # noqa: BLE001  # whatever it is, it is a finding
+                failed.append(seed)
+                print(f"seed {seed}: {type(wrong).__name__}: {str(wrong)[:300]}", flush=True)
+                if asked.failures:
+                    with asked.failures.open("a") as file:
+                        file.write(f"{seed} {type(wrong).__name__}: {str(wrong).splitlines()[0][:200]}\n")
+                if asked.seed is not None:
+                    print("\n".join(life.trail))
+                elif not asked.keep_going:
+                    _explain(ground, seed)
+                    break
+            struck.update(life.truth.struck)
+            reasons += life.truth.reasons
+    spent = time.process_time() - spent
+    print(
+        f"{lives} seeds, {campaigns} campaigns in {time.perf_counter() - began:.0f} s, {spent:.0f} s of a core: "
+        f"{60 * campaigns / spent:.0f} campaigns a minute; failed: {failed}"
+    )
+    print("struck:", dict(struck.most_common()))
+    print("fates:", dict(reasons.most_common()))
     sys.exit(1 if failed else 0)
 
 
-def _template(folder: Path) -> Path:
-    path = folder / "empty.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.close()
-    return path
+def _first(text: str) -> int:
+    """The first seed asked for; a million for each day, so that every night has seeds of its own."""
+    return int(time.time() // 86_400) * 1_000_000 if text == "night" else int(text)
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--from", dest="first", type=_first, default=1, help="first seed; `night`: new each day")
+    parser.add_argument("--minutes", type=float, help="stop after so long")
+    parser.add_argument("--seed", type=int, help="this one alone, with its story")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure, shrink nothing")
+    parser.add_argument("--twice", action="store_true", help="live each twice and compare what was written down")
+    parser.add_argument("--teeth", action="store_true", help="take one guard away at a time: do the seeds notice?")
+    parser.add_argument("--failures", type=Path, help="a file to which the seeds that fail are added")
+    return parser.parse_args()
+
+
+def _bites(ground: Ground, seeds: Iterable[int]) -> int:
+    """One line a guard; 1 when one of them can be taken away unnoticed."""
+    unnoticed = 0
+    for name in BROKEN:
+        found = caught(ground, name, seeds)
+        unnoticed += found is None
+        print(f"{name}: {'unnoticed' if found is None else f'noticed by seed {found[0]}: {found[2]}'}", flush=True)
+    return min(unnoticed, 1)
+
+
+def _explain(ground: Ground, seed: int) -> None:
+    short = shrunk(ground, world(seed), history(seed))
+    print(lived(ground, world(seed), short))
+    print(f"history of {len(short)} steps: {short}\n{world(seed)}")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,15 @@ from sendwave.rules.policy import PolicySet
 from sendwave.store import campaigns, policies
 from sendwave.store.database import Database
 from simulation.history import World
+from simulation.trouble import shared
 
 START: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-NAMES: Final = ("spring", "summer")
+NAMES: Final = ("spring", "summer", "autumn", "winter", "sale", "news")
 ZONES: Final = ("Europe/Paris", "America/Montreal", None)
+
+
+PACE: Final = {"pace": "20 per 1m", "burst": 5}
+PER_DAY: Final = 30
 
 
 def policy_of(world: World, edition: int = 0) -> PolicySet:
@@ -28,10 +33,10 @@ def policy_of(world: World, edition: int = 0) -> PolicySet:
     if world.window:
         waves["window"] = "08:00-20:00 local"
     found = sendable.policy_set(
-        caps=[{"max": "1 per 30d", "counts": "all"}] if world.cap else [],
+        caps=[{"max": f"{world.cap} per 30d", "counts": "all"}] if world.cap else [],
         ramp=world.ramp,
         waves=waves,
-        routes={"main": {"pace": "20 per 1m", "burst": 5}} if world.pace else {},
+        routes={"main": (PACE if world.pace else {}) | ({"per_day": PER_DAY} if world.per_day else {})},
     )
     if not edition:
         return found
@@ -52,7 +57,8 @@ class Ground:
     def copy(self, world: World) -> Path:
         """A folder with `s.db` and `lake`, for one history alone."""
         key = (
-            world.people, world.campaigns, world.ramp, world.cap, world.window, world.pace, world.planned_here
+            world.people, world.campaigns, world.ramp, world.cap,
+            world.window, world.pace, world.per_day, world.planned_here,
         )  # fmt: skip
         if key not in self._made:
             self._made[key] = self._make(world, self.folder / f"template-{len(self._made)}")
@@ -64,16 +70,18 @@ class Ground:
     def _make(self, world: World, home: Path) -> Path:
         (home / "lake").mkdir(parents=True)
         shutil.copyfile(self._template, home / "s.db")
-        db, lake = Database(f"sqlite:///{home / 's.db'}"), Lake(home / "lake")
+        db, lake = shared(Database(f"sqlite:///{home / 's.db'}")), Lake(home / "lake")
         sendable.write_base(db, lake, world.people, START - timedelta(days=1), ZONES)
         policy = policy_of(world)
         with db.write() as conn:
             policies.remember(conn, policy, START)
-        for name in NAMES[: world.campaigns]:
-            if world.planned_here:
-                create(db, name)
-            else:
-                sendable.approved(db, self.engine, lake, policy, START, name=name)
+        names = NAMES[: world.campaigns]
+        for name in names:
+            create(db, name)
+        if not world.planned_here:  # all of them planned before any is approved: at release they compete
+            for approving in (False, True):
+                for name in names:
+                    make_plan(db, self.engine, lake, world, name=name, now=START, approving=approving)
         with db.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
@@ -89,7 +97,9 @@ def create(db: Database, name: str) -> None:
         )
 
 
-def make_plan(db: Database, engine: DuckdbEngine, lake: Lake, world: World, *, name: str, now: datetime) -> None:
+def make_plan(
+    db: Database, engine: DuckdbEngine, lake: Lake, world: World, *, name: str, now: datetime, approving: bool = True
+) -> None:
     """Plan and approve, as two people would one after the other; what is done stays done."""
     policy = policy_of(world)
     with db.read() as conn:
@@ -98,5 +108,16 @@ def make_plan(db: Database, engine: DuckdbEngine, lake: Lake, world: World, *, n
         plan(db, engine, lake, policy, campaign, by="ann", now=now)
     with db.write() as conn:
         found = campaigns.get(conn, name)
-        if found.status == "planned":
+        if found.status == "planned" and approving:
             campaigns.transition(conn, found.id, "approve", by="eve", now=now, approved_at=now, approved_by="eve")
+
+
+def template(folder: Path) -> Path:
+    """An empty store of this version's schema, in that folder."""
+    path = folder / "empty.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return path

@@ -8,24 +8,34 @@ from typing import Final
 from simulation.chance import Chance
 from simulation.trouble import KINDS, Trouble
 
-ACTS: Final = {
-    "tick": 60,
-    "wait": 8,  # time passes and nobody looks
+PEOPLE: Final = {
     "pause": 3,
-    "resume": 6,
+    "resume": 5,
     "resume_lane": 3,
-    "release_wave": 1,
+    "release_wave": 2,
     "shorten": 1,
     "cancel": 1,
-    "halt": 2,  # as a gate would, whatever the figures say
-    "suspend": 2,
+    "halt": 4,  # as a gate would, whatever the figures say
+    "suspend": 3,
     "suppress": 4,  # somebody asks to be left alone, by another way than mail
+    "one_click": 3,  # somebody presses the link of a mail they got
     "withdraw": 2,  # a new consent file says no
     "hold_route": 1,
-    "restart": 4,  # a clean stop and a new start
-    "hang": 2,  # a node sleeps longer than its leases last, then goes on where it was
-    "back": 1,  # a node's clock steps back
     "reload": 1,  # a policy file was edited
+}
+"""What people may do, and how often compared with the others."""
+
+STOPS: Final = {"pause": 4, "halt": 3, "cancel": 1, "suspend": 4, "suppress": 4, "withdraw": 3, "hold_route": 2}
+"""What stops something at once."""
+
+ACTS: Final = {
+    "tick": 62,
+    "wait": 9,  # time passes and nobody looks
+    **PEOPLE,
+    "restart": 3,  # a clean stop and a new start
+    "hang": 2,  # a node sleeps longer than its leases last, then goes on where it was
+    "back": 1,  # a node's clock steps back, or runs a little ahead of the other's
+    "intake": 1,  # files are imported while campaigns run
 }
 """What may happen, and how often compared with the others."""
 
@@ -53,9 +63,10 @@ class World:
     campaigns: int
     nodes: int
     ramp: tuple[str, ...]
-    cap: bool  # a cap over both campaigns
+    cap: int  # messages a person may get of all campaigns together; 0: no cap
     window: bool  # sending hours in each person's zone
     pace: bool
+    per_day: bool  # a ceiling for each day
     idempotent: bool  # the ESP knows keys
     recall: bool  # the ESP gives accepted batches back for a while
     mood: str  # how the ESP answers: kind | picky | flaky
@@ -66,16 +77,17 @@ class World:
 def world(seed: int) -> World:
     """The world of a seed."""
     chance = Chance(seed)
-    campaigns = 2 if chance.happens(0.35, "campaigns") else 1
+    campaigns = chance.pick((1, 2, 3, 4, 6, 6), "campaigns")
     return World(
         seed,
-        people=chance.pick((12, 24, 40), "people"),
+        people=12,
         campaigns=campaigns,
         nodes=2 if chance.happens(0.35, "nodes") else 1,
         ramp=chance.pick((("100%",), ("20%", "80%"), ("20%", "30%", "50%")), "ramp"),
-        cap=campaigns == 2 and chance.happens(0.7, "cap"),
-        window=chance.happens(0.25, "window"),
+        cap=max(1, campaigns // 2) if campaigns > 1 and chance.happens(0.5, "cap") else 0,
+        window=chance.happens(0.15, "window"),
         pace=chance.happens(0.3, "pace"),
+        per_day=chance.happens(0.08, "per day"),
         idempotent=chance.happens(0.3, "idempotent"),
         recall=chance.happens(0.3, "recall"),
         mood=chance.pick(("kind", "picky", "flaky", "flaky"), "mood"),
@@ -87,28 +99,29 @@ def world(seed: int) -> World:
 def history(seed: int) -> tuple[Step, ...]:
     """The steps of a seed."""
     chance, told = Chance(seed), world(seed)
-    troubled = chance.pick((0.0, 0.15, 0.35, 0.35), "troubled")
-    return tuple(_step(chance, told, n, troubled) for n in range(25 + chance.below(30, "steps")))
+    troubled = chance.pick((0.0, 0.2, 0.4, 0.4), "troubled")
+    return tuple(_step(chance, told, n, troubled) for n in range(25 + chance.below(25, "steps")))
 
 
 def _step(chance: Chance, told: World, n: int, troubled: float) -> Step:
-    act = _weighed(chance, n)
+    act = weighed(chance, ACTS, n)
     trouble = None
-    if act in ("tick", "restart") and chance.happens(troubled, "trouble", n):
-        kind = chance.pick(tuple(KINDS), "kind", n)
-        trouble = Trouble(kind, int(KINDS[kind] * chance.unit("at", n) ** 2))  # idle ticks have few opportunities
+    if act in ("tick", "restart", "intake") and chance.happens(troubled, "trouble", n):
+        kind = weighed(chance, {kind: often for kind, (_, often) in KINDS.items()}, "kind", n)
+        trouble = Trouble(kind, int(KINDS[kind][0] * chance.unit("at", n)))
     after = chance.pick((1, 2, 5, 20, 60, 300, 1200), "after", n)
     if act == "wait":
-        after = chance.pick((600, 3600, 6 * 3600, 20 * 3600), "wait", n)
+        after = chance.pick((600, 3600, 3600, 6 * 3600, 20 * 3600), "wait", n)
     return Step(
         n, act, chance.below(told.nodes, "node", n), chance.below(told.campaigns, "campaign", n), float(after), trouble
     )
 
 
-def _weighed(chance: Chance, n: int) -> str:
-    left = chance.below(sum(ACTS.values()), "act", n)
-    for act, weight in ACTS.items():
+def weighed(chance: Chance, weights: dict[str, int], *what: object) -> str:
+    """One of the words, as often as its weight says."""
+    left = chance.below(sum(weights.values()), "weighed", *what)
+    for word, weight in weights.items():
         left -= weight
         if left < 0:
-            return act
+            return word
     raise AssertionError("weights")

@@ -74,7 +74,7 @@ class Provider:
     chance: Chance
     now: Callable[[], datetime]  # true time, whatever a node's clock says
     look: Callable[[Submission], None]  # what must hold at a hand-over
-    interrupt: Callable[[str], bool]  # a chance for troubles; True: the caller is dead from here on
+    interrupt: Callable[[], None]  # a chance for troubles
     arrivals: list[Arrival] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     receipts: dict[str, tuple[datetime, Receipt]] = field(default_factory=dict)  # by idempotency key
@@ -176,6 +176,11 @@ class Provider:
             batch, _ = token.verify(sendable.KEY, told.arrival.token) or (-1, -1)
             self.told[batch, told.tally].add(told.arrival.address)
 
+    def note(self, signed: str, tally: str, address: str) -> None:
+        """Somebody told us ourselves, by the link of their mail."""
+        batch, _ = token.verify(sendable.KEY, signed) or (-1, -1)
+        self.told[batch, tally].add(address)
+
     def call_back(self, refs: Sequence[str]) -> list[bool]:
         """Whether nobody of each batch will be written to any more."""
         found = []
@@ -217,9 +222,9 @@ class Adapter:
         )
 
     def submit(self, submission: Submission) -> Receipt:
-        self.provider.interrupt("before")
+        self.provider.interrupt()
         receipt = self.provider.take(submission)
-        self.provider.interrupt("after")
+        self.provider.interrupt()
         return receipt
 
     def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:

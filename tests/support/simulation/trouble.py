@@ -1,8 +1,8 @@
-"""Troubles, injected between any two statements, commits, files and calls of a node's step.
+"""Troubles, injected between any two statements, commits, files and calls of whatever a node does.
 
-Every opportunity of a step is counted; a trouble strikes at the n-th of its kind. A crash is a BaseException nobody
-catches, after which the node's store answers nothing any more: what a clean-up handler would still do, a dead process
-does not.
+A trouble is armed by a step and strikes at the n-th opportunity of its kind from then on, in whichever step that comes.
+A crash is a BaseException nobody catches, after which the node's store answers nothing any more: what a clean-up
+handler would still do, a dead process does not.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from sendwave import faults
 from sendwave.engine import datasets
+from sendwave.errors import Busy
 from sendwave.store.database import Connection, Database
 
 
@@ -30,67 +31,95 @@ class Killed(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What goes wrong in a step, at the n-th opportunity (from 0) of that kind."""
+    """What goes wrong, at the n-th opportunity (from 0) of that kind."""
 
     kind: str
     at: int
 
 
 KINDS: Final = {
-    "kill_statement": 60,  # between two statements, most of them inside a transaction that is then lost
-    "kill_commit": 12,  # the commit never reaches the disk
-    "kill_committed": 12,  # the commit is on disk, its caller never learns of it
-    "kill_point": 8,  # at a point named in faults.py
-    "kill_call": 3,  # while the ESP is called: half of the time it has the batch
-    "kill_file": 3,  # while a file of the lake is written
-    "locked": 40,
-    "disk_full": 40,
-    "store_gone": 40,
-    "disk_full_lake": 3,
-    "other_node": 6,  # the other node has its turn in the middle of ours
+    "kill_statement": (60, 3),  # between two statements, most of them inside a transaction that is then lost
+    "kill_commit": (12, 3),  # the commit never reaches the disk
+    "kill_committed": (12, 4),  # the commit is on disk, its caller never learns of it
+    "kill_point": (6, 4),  # at a point named in faults.py
+    "kill_call": (3, 3),  # while the ESP is called: half of the time it has the batch
+    "kill_file": (2, 2),  # while a file of the lake is written
+    "locked": (40, 2),
+    "answer_lost": (12, 4),  # the commit is on disk, and the connection broke before that was said
+    "disk_full": (40, 2),
+    "store_gone": (40, 2),
+    "disk_full_lake": (2, 2),
+    "meanwhile": (12, 10),  # another node, or another thread of this one, has a turn in the middle of ours
+    "person": (12, 6),  # somebody decides something in the middle of it
+    "stopped_in_hand": (3, 18),  # somebody stops just what a node has in its hands, and everybody else has a turn
 }
-"""Kinds, and how many opportunities a busy step has, about."""
+"""Kind -> (opportunities a busy step has, about; how often it is drawn compared with the others)."""
+
+
+IN_HAND: Final = ("after_claim", "after_handed", "after_call", "release_file_written", "feedback_file_written")
+"""Fault points between a look and the act that rests on it."""
 
 
 @dataclass
 class Troubles:
-    """The opportunities of the node whose turn it is. One at a time: nested turns push and pop."""
+    """What is armed. `meanwhile`, `person`, `stop` give others a turn; `die` silences the current node's store."""
 
-    elsewhere: Callable[[], None] = lambda: None  # gives the other node a turn
-    told: Trouble | None = None
-    seen: Counter[str] = field(default_factory=Counter)
-    struck: bool = False
+    meanwhile: Callable[[], None] = lambda: None
+    person: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: True  # False: nothing is in hand
+    die: Callable[[], None] = lambda: None
+    armed: list[tuple[Trouble, int]] = field(default_factory=list)  # with the opportunities that still pass
+    told: list[str] = field(default_factory=list)  # what struck since somebody looked
+    writing: int = 0  # transactions open that write: nobody else has a turn in the middle of one
+    others: int = 0  # turns others had
+    dying: bool = False  # a node is being killed: what it would still clean up, it does not
+
+    def arm(self, trouble: Trouble | None) -> None:
+        if trouble is not None:
+            self.armed.append((trouble, trouble.at))
 
     def due(self, kind: str) -> bool:
-        """Count one opportunity; whether the trouble strikes at it."""
-        n = self.seen[kind]
-        self.seen[kind] += 1
-        if self.told is None or self.struck or self.told.kind != kind or self.told.at != n:
-            return False
-        self.struck = True
-        return True
+        """Count one opportunity; whether a trouble strikes at it."""
+        for n, (trouble, left) in enumerate(self.armed):
+            if trouble.kind == kind:
+                if left:
+                    self.armed[n] = (trouble, left - 1)
+                    return False
+                del self.armed[n]
+                self.told.append(kind)
+                return True
+        return False
 
-    @contextmanager
-    def turn(self, told: Trouble | None) -> Iterator[None]:
-        """A step of a node, with this trouble."""
-        before = (self.told, self.seen, self.struck)
-        self.told, self.seen, self.struck = told, Counter(), False
-        try:
-            yield
-        finally:
-            self.told, self.seen, self.struck = before
+    def between(self) -> None:
+        """Nothing of ours is half done in the store: others may have their turn."""
+        if self.writing:
+            return
+        for kind, act in (("meanwhile", self.meanwhile), ("person", self.person)):
+            if self.due(kind):
+                self.others += 1
+                act()
 
-    def point(self, _name: str) -> None:
+    def kill(self) -> NoReturn:
+        """The process whose turn it is dies here."""
+        self.die()
+        self.dying = True
+        raise Killed
+
+    def point(self, name: str) -> None:
         """Stands in for `faults.point`."""
         if self.due("kill_point"):
-            raise Killed
-        if self.due("other_node"):
-            self.elsewhere()
+            self.kill()
+        if name in IN_HAND and not self.writing and self.due("stopped_in_hand"):
+            self.others += 1
+            if not self.stop():
+                self.told.remove("stopped_in_hand")
+                self.armed.append((Trouble("stopped_in_hand", 0), 0))  # at the next opportunity
+        self.between()
 
     def file(self) -> None:
         """A file of the lake is about to be made durable."""
         if self.due("kill_file"):
-            raise Killed
+            self.kill()
         if self.due("disk_full_lake"):
             raise OSError(errno.ENOSPC, "no space left on device")
 
@@ -114,8 +143,10 @@ class Store(Database):
         super().__init__(url)
         self.engine = self.engine.execution_options(compiled_cache=_COMPILED)
         self.is_sqlite = alone
+        self._writing = self.engine.execution_options(sendwave_write=True)
         self.dead = False
         self.troubles = troubles
+        self.others_at_commit = 0  # turns others had had when this node committed last
         event.listen(self.engine, "before_cursor_execute", self._before)
         event.listen(self.engine, "commit", self._commit)
 
@@ -124,11 +155,22 @@ class Store(Database):
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
+        self.troubles.between()
         with super().write() as connection:
-            yield connection
+            self.troubles.writing += 1
+            try:
+                yield connection
+            finally:
+                self.troubles.writing -= 1
+        self.others_at_commit = self.troubles.others
         self._may_die("kill_committed")
+        if not self.is_sqlite and self.troubles.due("answer_lost"):
+            raise Busy("the store cannot be used right now (server closed the connection unexpectedly)")
+        self.troubles.between()
 
     def _before(self, _conn: Any, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if not (self.troubles.armed or self.dead):
+            return
         self._may_die("kill_statement")
         for kind, words in _ERRORS.items():
             if self.troubles.due(kind):
@@ -138,23 +180,36 @@ class Store(Database):
         self._may_die("kill_commit")
 
     def _may_die(self, kind: str) -> None:
-        if self.dead or self.troubles.due(kind):
-            self.dead = True
+        if self.dead:
+            raise Killed
+        if self.troubles.due(kind):
+            self.dead = self.troubles.dying = True
             raise Killed
 
 
 @contextmanager
 def injected(troubles: Troubles) -> Iterator[None]:
     """Let troubles strike fault points and files of the lake while the block runs."""
-    point, sync = faults.point, os.fsync
+    point, sync, unlink = faults.point, os.fsync, Path.unlink
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        if not troubles.dying:
+            unlink(path, missing_ok)
 
     def synced(_descriptor: int) -> None:
         troubles.file()  # and nothing else: what a simulation writes need not outlive the machine
 
     faults.point = troubles.point
+    Path.unlink = removed  # type: ignore[method-assign]
     datasets.os.fsync = synced  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        faults.point = point
+        faults.point, Path.unlink = point, unlink  # type: ignore[method-assign]
         os.fsync = sync
+
+
+def shared(database: Database) -> Database:
+    """That database, with the statements compiled for all histories."""
+    database.engine = database.engine.execution_options(compiled_cache=_COMPILED)
+    return database

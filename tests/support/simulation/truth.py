@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import sendable
 from sqlalchemy import select
@@ -19,11 +21,32 @@ from sendwave.flow.audit import audit
 from sendwave.rules import lifecycle
 from sendwave.store import tables
 from sendwave.store.database import Database
+from simulation.ground import PER_DAY
 from simulation.history import World
 from simulation.provider import Provider
 
-_AT_HAND_OVER = ("fail", "deferral")
+_AT_HAND_OVER: Final = ("fail", "deferral")
 """Tallies of what the ESP answers at once: where the answer is lost, so are they."""
+
+_PER_SECOND, _BURST = 20 / 60, 5
+"""Of `ground.PACE`; a batch larger than the burst may leave alone."""
+
+_KILLS: Final = {"kill_statement", "kill_commit", "kill_committed", "kill_point", "kill_call", "kill_file"}
+
+
+def _reachable() -> dict[str, set[str]]:
+    """The statuses a batch may have some time after each."""
+    steps: dict[str, set[str]] = defaultdict(set)
+    for sources, target in lifecycle.BATCH.values():
+        for source in sources:
+            steps[source].add(target)
+    for _ in steps:
+        for source, found in steps.items():
+            steps[source] = found.union(*(steps.get(one, set()) for one in tuple(found)))
+    return steps
+
+
+_REACHABLE: Final = _reachable()
 
 
 @dataclass
@@ -34,41 +57,67 @@ class Truth:
     engine: DuckdbEngine
     lake: Lake
     world: World
-    withdrawn: dict[str, datetime] = field(default_factory=dict)  # address -> when its consent ended
+    stopped: dict[str, datetime] = field(default_factory=dict)  # address -> when they asked to be left alone
+    cut: set[str] = field(default_factory=set)  # campaigns somebody shortened or cancelled
+    struck: set[str] = field(default_factory=set)  # troubles that came
     seen: int = 0  # journal rows looked at
     statuses: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    batches: dict[int, str] = field(default_factory=dict)
+    left: list[tuple[datetime, int]] = field(default_factory=list)  # decided at, people: first calls
+    keys: set[str] = field(default_factory=set)
+    wrong: AssertionError | None = None  # what did not hold at a hand-over
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def stop(self, address: str, at: datetime) -> None:
+        """They asked to be left alone."""
+        self.stopped.setdefault(address, at)
 
     # ── at each hand-over ─────────────────────────────────────────────────────────────────────────────────────────
-    def handed(self, submission: Submission, now: datetime) -> None:
-        """The ESP looks up what the store said when this batch was marked as handed over."""
+    def handed(self, submission: Submission, now: datetime, *, skew: timedelta, alone: bool) -> None:
+        """What the store says when the ESP is called. `alone`: nobody else had a turn since the hand-over's commit."""
+        again = submission.key in self.keys
         with self.db.read() as conn:
             batch = (
                 conn.execute(select(tables.batches).where(tables.batches.c.id == submission.batch_id)).mappings().one()
             )
-            assert batch["status"] in ("handed", "unknown"), (
-                f"called for batch {submission.batch_id}: {batch['status']}"
+            assert batch["status"] in ("handed", "unknown") or not alone, (
+                f"called for a batch that is {batch['status']}"
             )
-            at = submission.now  # the instant at which it was decided that it may leave
+            at = submission.now - skew  # the instant at which it was decided that it may leave
             self._nothing_held(conn, submission, batch, at)
+            if alone and not again:
+                self._sends(conn, submission)
             self._left_alone(conn, submission, at)
-        self._in_hours(submission, batch, at)
-        assert now - at < timedelta(days=2), "it was decided days ago"
+        self._in_hours(batch, submission.now)
+        assert now - at < timedelta(hours=1), "it was decided long ago"
+        if not again:
+            self.keys.add(submission.key)
+            self._paced(submission.now, len(submission.recipients.addresses))
+
+    def _sends(self, conn: Any, submission: Submission) -> None:
+        """Campaign, wave and lane are on their way at this very moment."""
+        c, w, lane = tables.campaigns.c, tables.waves.c, tables.lanes.c
+        status = conn.execute(select(c.status).where(c.id == submission.campaign_id)).scalar()
+        assert status == "sending", f"left while its campaign is {status}"
+        mine = (w.campaign_id == submission.campaign_id, w.number == submission.wave)
+        status = conn.execute(select(w.status).where(*mine)).scalar()
+        assert status in ("released", "sending", "soaking", "cleared"), f"left while its wave is {status}"
+        mine = (lane.campaign_id == submission.campaign_id, lane.provider == submission.provider)
+        status = conn.execute(select(lane.status).where(*mine)).scalar()
+        assert status == "open", f"left while its lane is {status}"
 
     def _nothing_held(self, conn: Any, submission: Submission, batch: Any, at: datetime) -> None:
         holds = tables.holds.c
-        rows = conn.execute(select(tables.holds).where(holds.since < at)).mappings()
-        for hold in rows:
-            if hold["lifted_at"] is not None and hold["lifted_at"] <= at:
-                continue
-            if hold["until"] is not None and hold["until"] <= at:
-                continue
+        for hold in conn.execute(select(tables.holds).where(holds.since < at)).mappings():
+            over = [end for end in (hold["lifted_at"], hold["until"]) if end is not None]
             covers = (
                 hold["campaign_id"] in (None, submission.campaign_id)
                 and hold["wave"] in (None, submission.wave)
                 and hold["provider"] in (None, submission.provider)
                 and hold["route"] in (None, batch["route"])
             )
-            assert not covers, f"batch {submission.batch_id} left under the hold {hold['reason']} ({hold['kind']})"
+            held = covers and not any(end <= at + timedelta(seconds=30) for end in over)
+            assert not held, f"left under a hold: {hold['reason']} ({hold['kind']}), batch {submission.batch_id}"
 
     def _left_alone(self, conn: Any, submission: Submission, at: datetime) -> None:
         table = tables.suppressions
@@ -78,28 +127,41 @@ class Truth:
         ).scalars()
         left = [hashes[row] for row in rows]
         assert not left, f"written to although suppressed: {left}"
-        gone = [a for a in submission.recipients.addresses if self.withdrawn.get(a, at) < at]
-        assert not gone, f"written to although their consent is withdrawn: {gone}"
+        gone = [a for a in submission.recipients.addresses if self.stopped.get(a, at) < at]
+        assert not gone, f"written to although they asked to be left alone: {gone}"
 
-    def _in_hours(self, submission: Submission, batch: Any, at: datetime) -> None:
-        if not self.world.window:
-            return
-        from zoneinfo import ZoneInfo
+    def _in_hours(self, batch: Any, at: datetime) -> None:
+        if self.world.window:
+            local = at.astimezone(ZoneInfo(batch["zone"] or "Europe/Paris"))
+            assert 8 <= local.hour < 20, f"left out of hours: at {local:%H:%M} in {batch['zone'] or 'the default zone'}"
 
-        local = at.astimezone(ZoneInfo(batch["zone"] or "Europe/Paris"))
-        assert 8 <= local.hour < 20, f"left at {local:%H:%M} in {batch['zone'] or 'the default zone'}"
+    def _paced(self, at: datetime, people: int) -> None:
+        """Over every stretch of time up to now: no more than the burst and what the pace lets through in it."""
+        self.left.append((at, people))
+        if self.world.pace:
+            total = 0
+            for start, n in sorted(self.left, reverse=True):
+                total += n
+                allowed = _BURST + _PER_SECOND * max(0.0, (at - start).total_seconds())
+                assert start > at or total <= allowed + 1e-6, f"faster than its pace: {total} since {start:%d %H:%M:%S}"
+        if self.world.per_day:
+            today = sum(n for start, n in self.left if start.date() == at.date())
+            assert today <= PER_DAY, f"more than the day allows: {today} on {at:%d}"
 
     # ── after each step ───────────────────────────────────────────────────────────────────────────────────────────
-    def between(self, provider: Provider, _now: datetime) -> None:
+    def between(self, provider: Provider) -> None:
         """Nobody twice; nobody over the cap; every status came by an allowed way that is in the journal."""
+        if self.wrong is not None:
+            raise self.wrong
         got = Counter((one.campaign, one.address) for one in provider.arrivals)
         twice = [who for who, n in got.items() if n > 1]
         assert not twice, f"written to twice: {twice}"
         if self.world.cap:
             both = Counter(one.address for one in provider.arrivals)
-            over = [address for address, n in both.items() if n > 1]
-            assert not over, f"over the cap of one message: {over}"
+            over = [address for address, n in both.items() if n > self.world.cap]
+            assert not over, f"over the cap of {self.world.cap}: {over}"
         self._journal()
+        self._batches()
 
     def _journal(self) -> None:
         """Fold the journal over the lifecycle tables, and compare with the rows."""
@@ -116,15 +178,30 @@ class Truth:
             if kind not in ("campaign", "wave", "lane") or "from" not in told or event not in lifecycle.TABLES[kind]:
                 continue
             sources, target = lifecycle.TABLES[kind][event]
-            assert told["from"] in sources, f"{row['action']} from {told['from']} is not allowed"
+            assert told["from"] in sources, f"not allowed: {row['action']} from {told['from']}"
             assert told["to"] == target
             which = {"campaign": None, "wave": row["wave"], "lane": row["provider"]}[kind]
             key = (kind, row["campaign_id"], which)
             before = self.statuses.get(key)
-            assert before in (None, told["from"]), f"{key} was {before}, the journal says {told['from']}"
+            assert before in (None, told["from"]), f"no such journal: {key} was {before}, it says {told['from']}"
             self.statuses[key] = target
         for key, status in self.statuses.items():
-            assert current.get(key, status) == status, f"{key} is {current[key]}, its journal says {status}"
+            assert current.get(key, status) == status, f"no journal: {key} is {current[key]}, its journal says {status}"
+
+    def _batches(self) -> None:
+        """A batch's status is one it can have come to, and whom it settled are all of its people."""
+        of = tables.batches.c
+        columns = (of.id, of.status, of.size, of.accepted, of.refused, of.unknown, of.dropped, of.moved)
+        with self.db.read() as conn:
+            rows = conn.execute(select(*columns)).all()
+        for row in rows:
+            was = self.batches.get(row.id, row.status)
+            ways = _REACHABLE.get(was, set())
+            assert row.status == was or row.status in ways, f"batch {row.id}: {was}, then {row.status}"
+            if row.status in ("accepted", "refused") and was != row.status:
+                people = row.accepted + row.refused + row.unknown + row.dropped + row.moved
+                assert people == row.size, f"of {row.size} people of a batch {people} are settled: {row}"
+            self.batches[row.id] = row.status
 
     # ── the audit ─────────────────────────────────────────────────────────────────────────────────────────────────
     def accounted(self, provider: Provider, names: Sequence[str], *, over: bool = False) -> None:
@@ -139,24 +216,38 @@ class Truth:
             arrived = {one.address for one in provider.arrivals if one.campaign == number}
             rows = {row[0]: row for row in found.rows()}
             assert len(rows) == found.total == self.world.people, (
-                f"{name}: {len(rows)} of {self.world.people} accounted for"
+                f"lost from the audit of {name}: {len(rows)} of {self.world.people}"
             )
             for contact, row in rows.items():
-                address = sendable.address(int(contact.removeprefix("C")))
-                if row[1] == "sent":
-                    assert address in arrived, f"{name}: {address} is said to be sent and never arrived ({row})"
-                elif row[1] == "not_sent":
-                    assert address not in arrived, f"{name}: {address} is said not to be sent and arrived ({row})"
+                self._fate(name, sendable.address(int(contact.removeprefix("C"))), row, arrived, over=over)
+
+    def _fate(self, name: str, address: str, row: Sequence[Any], arrived: set[str], *, over: bool) -> None:
+        state, reason = row[1], row[2]
+        if over:
+            self.reasons[f"{state} {reason}"] += 1
+        if state == "sent":
+            assert address in arrived, f"said to be sent and never arrived: {address} ({row})"
+        elif state == "not_sent":
+            assert address not in arrived, f"said not to be sent and arrived: {address} ({row})"
             if over:
-                waiting = [row for row in rows.values() if row[2] in ("waiting", "ready", "claimed", "in_flight")]
-                assert not waiting, f"{name} is over and these still wait: {waiting[:3]}"
+                assert reason not in ("waiting", "ready", "claimed", "in_flight"), (
+                    f"over and still waits: {name}, {row}"
+                )
 
     def counted(self, provider: Provider) -> None:
         """Counters equal the truth: each person once per batch and tally, however often and late it was told."""
-        want: dict[tuple[int, str], set[str]] = defaultdict(set)
-        for key, people in provider.told.items():
-            want[key] |= people
+        want: Mapping[tuple[int, str], int] = {key: len(people) for key, people in provider.told.items() if people}
         with self.db.read() as conn:
             rows = conn.execute(select(tables.tallies).where(tables.tallies.c.tally.not_in(_AT_HAND_OVER)))
             found = {(r.batch_id, r.tally): r.n for r in rows if r.n}
-        assert found == {key: len(people) for key, people in want.items() if people}
+        assert found == want, f"miscounted: {sorted(set(found.items()) ^ set(want.items()))}"
+
+
+def fingerprint(db: Database) -> str:
+    """Of the whole journal and of what became of each batch: equal for two lives of one history."""
+    columns = [c for c in tables.journal.c if c.name != "id"]
+    of = tables.batches.c
+    with db.read() as conn:
+        told = conn.execute(select(*columns).order_by(tables.journal.c.id)).all()
+        ends = conn.execute(select(of.id, of.status, of.accepted, of.settled_at).order_by(of.id)).all()
+    return hashlib.blake2b(repr((told, ends)).encode(), digest_size=8).hexdigest()

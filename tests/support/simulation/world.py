@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-import campaigns_made
 import sendable
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from sendwave.clock import VirtualClock
@@ -20,17 +21,16 @@ from sendwave.errors import SendwaveError
 from sendwave.flow import steer
 from sendwave.rules.lifecycle import FINAL
 from sendwave.settings import Settings
-from sendwave.store import campaigns, holds, suppressions
-from sendwave.store.campaigns import Campaign
+from sendwave.store import campaigns, payloads, tables
 from sendwave.store.database import Database
-from sendwave.store.suppressions import Suppression
 from sendwave.workspace import Workspace
 from simulation.chance import Chance
 from simulation.ground import NAMES, START, Ground, make_plan, policy_of
-from simulation.history import STAGES, Step, World
+from simulation.history import PEOPLE, STAGES, STOPS, Step, World, weighed
+from simulation.people import People
 from simulation.provider import Adapter, Provider
-from simulation.trouble import Killed, Store, Trouble, Troubles, injected
-from simulation.truth import Truth
+from simulation.trouble import Killed, Store, Trouble, Troubles, injected, shared
+from simulation.truth import Truth, fingerprint
 
 HANG: Final = timedelta(minutes=20)
 """Longer than the lease of a claimed batch."""
@@ -65,76 +65,111 @@ class Life:
         self.url = f"sqlite:///{self.home / 's.db'}"
         self.lake = Lake(self.home / "lake")
         self.clock = VirtualClock(START)
-        self.troubles = Troubles()
-        self.observer = Database(self.url)
+        self.troubles = Troubles(self._meanwhile, self._person, self._stop, self._die)
+        self.observer = shared(Database(self.url))
+        self.names = NAMES[: self.world.campaigns]
         self.truth = Truth(self.observer, self.ground.engine, self.lake, self.world)
         self.provider = Provider(self.world, self.chance, self.clock.now, self._look, self._interrupt)
+        self.people = People(self)
         self.births: Counter[int] = Counter()
         self.nodes: dict[int, Node] = {}
-        self.turns: list[int] = []  # nodes in the middle of a turn, innermost last
+        self.turns: list[tuple[int, str]] = []  # (node, stage) in the middle of a turn, innermost last
         self.edition = 0
+        self.aim: tuple[str, int] | None = None  # lane and contact somebody has in mind
+        self.n = 0  # of the step that is being lived
 
-    def live(self, steps: tuple[Step, ...], *, finish: bool = True) -> None:
-        """Live through the steps, look at everything after each, then let it all come to its end."""
+    def live(self, steps: Sequence[Step]) -> str:
+        """Live through the steps, look at everything after each, then let it all come to its end.
+
+        Returns a fingerprint of all that was written down: the same for the same seed, always.
+        """
         with injected(self.troubles):
             try:
                 for step in steps:
                     self.take(step)
-                    self.truth.between(self.provider, self.clock.now())
-                self.truth.accounted(self.provider, NAMES[: self.world.campaigns])
-                if finish:
-                    self.finish()
+                    self.truth.between(self.provider)
+                self.truth.accounted(self.provider, self.names)
+                self.finish()
+                return fingerprint(self.observer)
             finally:
                 for node in self.nodes.values():
                     node.close()
                 self.observer.close()
+                shutil.rmtree(self.home, ignore_errors=True)
 
     # ── one step ──────────────────────────────────────────────────────────────────────────────────────────────────
     def take(self, step: Step) -> None:
         self.clock.sleep(step.after)
+        self.n = step.n
+        self.troubles.arm(step.trouble)
         self.trail.append(f"{step.n:3} {self.clock.now():%d %H:%M:%S} {step.act} node {step.node} {step.trouble or ''}")
         if step.act == "tick":
-            self.turn(step.node, step.n, step.trouble)
-        elif step.act == "wait":
-            return
+            self.turn(step.node, self._stages(step.n))
         elif step.act in ("restart", "hang", "back"):
             getattr(self, step.act)(step)
-        else:
-            name = NAMES[step.campaign]
-            with contextlib.suppress(SendwaveError):  # a person is told why not, and nothing has changed
-                getattr(self, step.act)(name, step)
+        elif step.act == "intake":
+            name = self.names[step.campaign]
+            self.turn(step.node, ("intake",), lambda: self.people.act("intake", name, step))
+        elif step.act != "wait":
+            self._decide(step.act, step)
 
-    def turn(self, number: int, n: int, trouble: Trouble | None) -> None:
-        """One round of a node's stages, in an order of its own; it goes on after a fault, a kill ends it."""
-        if number in self.turns:
-            return
-        stages = sorted(STAGES, key=lambda stage: self.chance.unit("order", n, stage))
-        self.turns.append(number)
+    def _decide(self, act: str, step: Step) -> None:
         try:
-            with self.troubles.turn(trouble):
-                self.troubles.elsewhere = lambda: self._elsewhere(number, n)
-                for stage in stages:
-                    self._stage(number, stage)
-                if self.world.planned_here:
-                    for name in NAMES[: self.world.campaigns]:
-                        self._guarded(lambda name=name: self._plan(number, name))
-                if self.troubles.struck:
-                    self.trail.append(f"      struck: {trouble}")
-        except Killed:
-            self.trail.append(f"      killed: {trouble}")
-            self.bury(number)
-        finally:
-            self.turns.pop()
+            self.people.act(act, self.names[step.campaign], step)
+        except SendwaveError as fault:  # a person is told why not, and nothing has changed
+            self.trail.append(f"      told: {fault}"[:160])
 
-    def _stage(self, number: int, stage: str) -> None:
+    def _stages(self, n: int) -> tuple[str, ...]:
+        """The stages of a tick, in an order of its own: each has a timer of its own, so often only some are due."""
+        order = sorted(STAGES, key=lambda stage: self.chance.unit("order", n, stage))
+        return tuple(order[: self.chance.pick((1, 2, 4, 4), "stages", n)])
+
+    def turn(self, number: int, stages: Sequence[str], act: Callable[[], None] | None = None) -> None:
+        """Stages of a node, or `act`; it goes on after a fault, a kill ends it."""
+        if any(number == busy and (self.world.nodes > 1 or act) for busy, _ in self.turns):
+            return
+        writing, self.troubles.writing = self.troubles.writing, 0
+        try:
+            for stage in stages:
+                self.turns.append((number, stage))
+                try:
+                    self._guarded(act or self._stage(number, stage))
+                finally:
+                    self.turns.pop()
+            if self.world.planned_here and not self.turns:
+                for name in self.names:
+                    self._guarded(self._planning(number, name))
+        except Killed:
+            self.troubles.dying = False
+            self.trail.append(f"      killed: node {number}")
+            self.bury(number)
+            if self.turns and self.turns[-1][0] == number:
+                raise  # a thread that dies by a kill takes its process along
+        finally:
+            self.troubles.writing = writing
+            if self.troubles.told:
+                self.trail.append(f"      struck: {', '.join(self.troubles.told)}")
+                self.truth.struck |= set(self.troubles.told)
+                self.troubles.told.clear()
+
+    def _stage(self, number: int, stage: str) -> Callable[[], None]:
         def act() -> None:
             node = self.node(number)
             getattr(node.daemon, stage)(self.clock.now() + node.skew)
 
-        self._guarded(act)
+        return act
 
-    def _plan(self, number: int, name: str) -> None:
-        make_plan(self.node(number).db, self.ground.engine, self.lake, self.world, name=name, now=self.clock.now())
+    def _planning(self, number: int, name: str) -> Callable[[], None]:
+        def act() -> None:
+            self.turns.append((number, "plan"))
+            try:
+                make_plan(
+                    self.node(number).db, self.ground.engine, self.lake, self.world, name=name, now=self.clock.now()
+                )
+            finally:
+                self.turns.pop()
+
+        return act
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """As the daemon does it: a stage that fails is told, the others and the next tick go on."""
@@ -143,18 +178,62 @@ class Life:
         except (SendwaveError, OperationalError) as fault:
             self.trail.append(f"      told: {type(fault).__name__}: {fault}"[:160])
 
-    def _elsewhere(self, number: int, n: int) -> None:
-        if self.world.nodes > 1 and len(self.turns) == 1:
-            self.clock.sleep(1)
-            self.turn(1 - number, n + 1000, None)
+    # ── in the middle of a stage ──────────────────────────────────────────────────────────────────────────────────
+    def _meanwhile(self) -> None:
+        """Another node has a turn; where there is none, another thread of this one, with another stage."""
+        number, stage = self.turns[-1] if self.turns else (0, "")
+        if len(self.turns) > 1:
+            return
+        self.clock.sleep(1)
+        if self.world.nodes > 1:
+            self.turn(1 - number, self._stages(self.n + 1000))
+        elif stage in STAGES:
+            others = [other for other in STAGES if other != stage]
+            self.turn(number, (self.chance.pick(others, "thread", self.n, self.troubles.others),))
 
-    def _interrupt(self, when: str) -> bool:
+    def _person(self) -> None:
+        """Somebody decides something between two lines of ours."""
+        act = weighed(self.chance, PEOPLE, "person", self.n, self.troubles.others)
+        step = Step(self.n + 5000, act, 0, self.chance.below(self.world.campaigns, "whose", self.n), 0)
+        self.trail.append(f"      person: {act} {self.names[step.campaign]} in the middle of {self.turns[-1:]}")
+        self.clock.sleep(1)
+        self._decide(act, step)
+
+    def _stop(self) -> bool:
+        """Somebody stops just what is in hand: its campaign, its lane, one of its people. False: nothing is."""
+        of = tables.batches.c
+        with self.observer.read() as conn:
+            rows = conn.execute(select(of.campaign_id, of.provider, of.payload).where(of.status == "claimed")).all()
+        if rows:
+            row = self.chance.pick(rows, "in hand", self.n)
+            who = payloads.decode(row.payload)["contact"].to_pylist()
+            self.aim = (row.provider, self.chance.pick(who, "in hand, who", self.n))
+            act = weighed(self.chance, STOPS, "stop", self.n)
+            self.trail.append(f"      stopped in hand: {act} {row.campaign_id}, {self.aim}")
+            self.clock.sleep(1)
+            self._decide(act, Step(self.n + 6000, act, 0, row.campaign_id - 1, 0))
+            self.aim = None
+            if self.world.nodes > 1 and self.chance.happens(0.5, "in hand, others", self.n):
+                self._meanwhile()
+        return bool(rows)
+
+    def _die(self) -> None:
+        if self.turns and self.turns[-1][0] in self.nodes:
+            self.nodes[self.turns[-1][0]].db.die()
+
+    def _interrupt(self) -> None:
         if self.troubles.due("kill_call"):
-            self.nodes[self.turns[-1]].db.die()
-            raise Killed
-        if self.troubles.due("other_node"):
-            self._elsewhere(self.turns[-1], 2000)
-        return when == "after"
+            self.troubles.kill()
+        self.troubles.between()
+
+    def _look(self, submission: Any) -> None:
+        node = self.nodes[self.turns[-1][0]]
+        alone = node.db.others_at_commit == self.troubles.others
+        try:
+            self.truth.handed(submission, self.clock.now(), skew=node.skew, alone=alone)
+        except AssertionError as wrong:
+            self.truth.wrong = self.truth.wrong or wrong  # dispatch takes it for a fault of the ESP's
+            raise
 
     # ── nodes ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def node(self, number: int) -> Node:
@@ -174,7 +253,7 @@ class Life:
             token_key=sendable.KEY, policy=policy_of(self.world),
         )  # fmt: skip
         daemon = Daemon(workspace, self.clock)
-        daemon.holder = daemon.dispatcher._holder = name
+        daemon.holder = daemon.dispatcher._holder = daemon.dispatcher._back.holder = name
         daemon.dispatcher._pacer.holder = name
         return Node(name, db, daemon)
 
@@ -190,142 +269,88 @@ class Life:
             node = self.nodes.pop(step.node)
             node.daemon.dispatcher.stop()
             node.close()
-        self.turn(step.node, step.n, step.trouble)
+        self.turn(step.node, self._stages(step.n))
 
     def hang(self, step: Step) -> None:
         """In the middle of its turn a node stops for longer than its leases last; the other takes over; it goes on."""
-        if self.world.nodes == 1:
-            self.clock.sleep(HANG.total_seconds())
-            return
+        self.truth.struck.add("hang")
 
         def late() -> None:
             self.clock.sleep(HANG.total_seconds())
-            for again in range(3):
+            for again in range(3 if self.world.nodes > 1 else 0):
                 self.clock.sleep(40)
-                self.turn(1 - step.node, step.n + 3000 + again, None)
+                self.turn(1 - step.node, sorted(STAGES, key=lambda stage: self.chance.unit(step.n, again, stage)))
 
-        point = self.chance.below(6, "hang", step.n)
-        self.troubles.elsewhere = late
-        stages = sorted(STAGES, key=lambda stage: self.chance.unit("order", step.n, stage))
-        self.turns.append(step.node)
+        before, self.troubles.meanwhile = self.troubles.meanwhile, late
+        armed, self.troubles.armed = self.troubles.armed, []
+        self.troubles.arm(Trouble("meanwhile", self.chance.below(16, "hang", step.n)))
         try:
-            with self.troubles.turn(Trouble("other_node", point)):
-                self.troubles.elsewhere = late
-                for stage in stages:
-                    self._stage(step.node, stage)
+            self.turn(step.node, ("release", "dispatch", "feedback", "judge"))
         finally:
-            self.turns.pop()
+            self.troubles.meanwhile, self.troubles.armed = before, armed
 
     def back(self, step: Step) -> None:
-        if step.node in self.nodes and self.world.nodes == 1:
-            self.nodes[step.node].skew = -timedelta(seconds=self.chance.below(30, "back", step.n))
-
-    # ── people ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _campaign(self, name: str) -> Campaign:
-        with self.observer.read() as conn:
-            return campaigns.get(conn, name)
-
-    def pause(self, name: str, _step: Step) -> None:
-        steer.pause(self.observer, name, by="ann", now=self.clock.now())
-
-    def resume(self, name: str, _step: Step) -> None:
-        steer.resume(self.observer, name, reason="looked into it", by="eve", now=self.clock.now())
-
-    def resume_lane(self, name: str, step: Step) -> None:
-        provider = self.chance.pick(sendable.PROVIDERS, "lane", step.n)
-        steer.resume(self.observer, name, provider=provider, reason="looked into it", by="eve", now=self.clock.now())
-
-    def release_wave(self, name: str, _step: Step) -> None:
-        steer.release_wave(self.observer, name, reason="I know better", by="eve", now=self.clock.now())
-
-    def shorten(self, name: str, step: Step) -> None:
-        wave = 1 + self.chance.below(len(self.world.ramp), "shorten", step.n)
-        steer.shorten(self.observer, name, wave, by="ann", now=self.clock.now())
-
-    def cancel(self, name: str, _step: Step) -> None:
-        steer.cancel(self.observer, name, by="ann", now=self.clock.now())
-
-    def halt(self, name: str, _step: Step) -> None:
-        with self.observer.write() as conn:
-            campaigns_made.halt(conn, campaigns.get(conn, name), self.clock.now())
-
-    def suspend(self, name: str, step: Step) -> None:
-        with self.observer.write() as conn:
-            provider = self.chance.pick(sendable.PROVIDERS, "lane", step.n)
-            campaigns_made.suspend(conn, campaigns.get(conn, name), provider, self.clock.now())
-
-    def suppress(self, _name: str, step: Step) -> None:
-        contact = 1 + self.chance.below(self.world.people, "contact", step.n)
-        row = Suppression(sendable.address_hash(contact), "email", "all", "unsubscribe", self.clock.now())
-        with self.observer.write() as conn:
-            suppressions.add(conn, [row], source="a letter", now=self.clock.now())
-
-    def withdraw(self, _name: str, step: Step) -> None:
-        contact = 1 + self.chance.below(self.world.people, "contact", step.n)
-        sendable.consent(self.observer, self.lake, [contact], "withdrawn", self.clock.now())
-        self.truth.withdrawn.setdefault(sendable.address(contact), self.clock.now())
-
-    def hold_route(self, _name: str, _step: Step) -> None:
-        until = self.clock.now() + timedelta(minutes=10)
-        with self.observer.write() as conn:
-            holds.place(
-                conn, kind="hold", reason="maintenance", by="ann", now=self.clock.now(), route="main", until=until
-            )
-
-    def reload(self, _name: str, _step: Step) -> None:
-        self.edition += 1
-        for node in self.nodes.values():
-            node.daemon._policy = policy_of(self.world, self.edition)
+        if step.node in self.nodes:
+            apart = 30 if self.world.nodes == 1 else 3
+            self.nodes[step.node].skew = -timedelta(seconds=self.chance.below(apart, "back", step.n))
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
     def finish(self) -> None:
         """No trouble any more: people resume what stopped, every report comes, everybody is accounted for."""
         self.trail.append("    finish")
+        self.troubles.armed.clear()
         for node in self.nodes.values():
             node.skew = timedelta(0)
-        for round_ in range(400):
-            for name in NAMES[: self.world.campaigns]:
+        wait, state = 45.0, ""
+        for round_ in range(300):
+            for name in self.names:
                 self._go_on(name)
-            for number in range(self.world.nodes):
-                self.turn(number, 10_000 + round_, None)
+            self.turn(round_ % self.world.nodes, ("feedback", "judge", "release", "dispatch"))
+            self.truth.between(self.provider)
             if self._over():
                 break
-            self.clock.sleep(45 if round_ < 40 else 1800)
+            now = self._state()
+            wait = 45.0 if now != state else min(wait * 2, 4 * 3600)
+            state = now
+            self.clock.sleep(wait)
         assert self._over(), "it never ends"
         self.clock.sleep(timedelta(days=3).total_seconds())
-        node = self.node(0)
-        for _ in range(3):
-            node.daemon.feedback(self.clock.now())
+        for _ in range(2):
+            self.turn(0, ("feedback", "release"))
             self.clock.sleep(1200)
-            self.turn(0, 20_000, None)
-        self.truth.accounted(self.provider, NAMES[: self.world.campaigns], over=True)
+        self.truth.accounted(self.provider, self.names, over=True)
         self.truth.counted(self.provider)
 
-    def _go_on(self, name: str) -> None:
-        found = self._campaign(name)
-        now: dict[str, Any] = {"by": "eve", "now": self.clock.now()}
-        if found.status in ("paused", "halted"):
-            with contextlib.suppress(SendwaveError):
-                steer.resume(self.observer, name, reason="goes on", **now)
+    def _state(self) -> str:
+        """What moves while something is being sent."""
         with self.observer.read() as conn:
+            rows = conn.execute(select(tables.batches.c.id, tables.batches.c.status)).all()
+            return repr((rows, conn.execute(select(tables.waves.c.number, tables.waves.c.status)).all()))
+
+    def _go_on(self, name: str) -> None:
+        with self.observer.read() as conn:
+            found = campaigns.get(conn, name)
             lanes = [lane.provider for lane in campaigns.lanes(conn, found.id) if lane.status == "suspended"]
             held = any(wave.status == "held" for wave in campaigns.waves(conn, found.id))
+        now: dict[str, Any] = {"by": "eve", "now": self.clock.now(), "reason": "goes on"}
+        if found.status in FINAL:
+            return
+        with contextlib.suppress(SendwaveError):
+            if found.status in ("paused", "halted"):
+                steer.resume(self.observer, name, **now)
         for provider in lanes:
             with contextlib.suppress(SendwaveError):
-                steer.resume(self.observer, name, provider=provider, reason="goes on", **now)
+                steer.resume(self.observer, name, provider=provider, **now)
         if held:
             with contextlib.suppress(SendwaveError):
-                steer.release_wave(self.observer, name, reason="goes on", **now)
+                steer.release_wave(self.observer, name, **now)
 
     def _over(self) -> bool:
         with self.observer.read() as conn:
             return all(one.status in FINAL for one in campaigns.listing(conn))
 
-    def _look(self, submission: Any) -> None:
-        self.truth.handed(submission, self.clock.now())
 
-
-def lived(ground: Ground, world: World, steps: tuple[Step, ...]) -> str | None:
+def lived(ground: Ground, world: World, steps: Sequence[Step]) -> str | None:
     """Live a history; returns what did not hold and the story, None when all was well."""
     life = Life(ground, world)
     try:
