@@ -1,15 +1,17 @@
 """Lives of nodes: each does its job until nothing is left to do, or until a fault point kills it.
 
-`send` releases and dispatches, `listen` takes in the reports of a folder. Reads one life per line (JSON: job, url,
-folder, now, holder, fault), each in a process of its own, forked from this
-one before it opens anything: that spares a second of imports per life. Answers `start PID`, later `end PID STATUS`.
-The ESP is a file: a line per recipient, on disk before the adapter returns.
+`send` releases and dispatches, `listen` takes in the reports of a folder, `run` is the daemon of the workspace in
+`folder`, web side and all, until nothing is left to do, and `stay` the same until `now`. Reads one life per line
+(JSON: job, url, folder, now, holder, fault), each in a process of its own, forked from this one before it opens
+anything: that spares a second of imports per life. Answers `start PID`, later `end PID STATUS`. For the first two the
+ESP is a file: a line per recipient, on disk before the adapter returns.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -19,7 +21,8 @@ from pathlib import Path
 
 import sendable
 
-from sendwave import faults
+from sendwave import faults, log
+from sendwave.daemon import Daemon
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import NotAllowed
@@ -31,6 +34,7 @@ from sendwave.rules.events import CONTENT_TYPE
 from sendwave.rules.lifecycle import Wave
 from sendwave.store import campaigns
 from sendwave.store.database import Database
+from sendwave.workspace import Workspace
 
 
 def _on_disk(path: Path, submission: Submission) -> Receipt:
@@ -96,10 +100,23 @@ def listen(url: str, folder: Path, now: datetime, holder: str) -> None:  # nobod
     db.close()
 
 
+def run(_url: str, folder: Path, _now: datetime, _holder: str) -> None:
+    """The daemon, until it is idle."""
+    log.configure(level="warning")
+    Daemon(Workspace.open(folder), threads=2).run(until_idle=True)
+
+
+def stay(_url: str, folder: Path, now: datetime, _holder: str) -> None:
+    """The daemon, until `now` has come."""
+    log.configure(level="warning")
+    Daemon(Workspace.open(folder), threads=2).run(until=now)
+
+
 def _born(*, url: str, folder: str, now: str, holder: str, fault: str, job: str) -> None:
     faults._target, _, count = fault.partition(":")
     faults._left = int(count or 1)
     status = 1
+    os.dup2(2, 1)  # what it has to say must not look like an answer of ours
     try:
         JOBS[job](url, Path(folder), datetime.fromisoformat(now), holder)
         status = 0
@@ -109,22 +126,27 @@ def _born(*, url: str, folder: str, now: str, holder: str, fault: str, job: str)
         os._exit(status)
 
 
-JOBS = {"send": send, "listen": listen}
+JOBS = {"send": send, "listen": listen, "run": run, "stay": stay}
 
 
 def main() -> None:
     """Serve lives until the input ends; `wait` on a line of its own waits for one of them."""
+    living: set[int] = set()
     for line in sys.stdin:
         if line.strip() == "wait":
             pid, status = os.wait()
+            living.discard(pid)
             sys.stdout.write(f"end {pid} {os.waitstatus_to_exitcode(status)}\n")
             sys.stdout.flush()
             continue
         pid = os.fork()
         if pid == 0:
             _born(**json.loads(line))
+        living.add(pid)
         sys.stdout.write(f"start {pid}\n")
         sys.stdout.flush()
+    for pid in living:  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import lives
 import pytest
 import sendable
+from lives import Nodes
 from sqlalchemy import select
 
 from sendwave.engine.datasets import Lake
@@ -26,8 +23,6 @@ from sendwave.store import batches, campaigns, files, suppressions, tallies
 from sendwave.store.database import Database
 from sendwave.store.tables import batches as batch_rows
 
-DRIVE = Path(__file__).with_name("drive.py")
-SUPPORT = Path(__file__).parent.parent / "support"
 KILLS = (
     "release_file_written",
     "release_registered",
@@ -52,42 +47,10 @@ LISTENING = (
 pytestmark = pytest.mark.crash
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Starts nodes in processes of their own, see drive.py."""
-
-    server: subprocess.Popen[str]
-
-    def live(
-        self, url: str, folder: Path, now: datetime, *, fault: str = "", holder: str = "node", job: str = "send"
-    ) -> None:
-        """Start a life."""
-        asked = {
-            "job": job, "url": url, "folder": str(folder), "now": now.isoformat(), "holder": holder, "fault": fault
-        }  # fmt: skip
-        assert self._ask(json.dumps(asked)).startswith("start")
-
-    def end(self) -> int:
-        """How the next life to end ended: 0, or minus the signal that killed it."""
-        return int(self._ask("wait").split()[2])
-
-    def _ask(self, line: str) -> str:
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        self.server.stdin.write(line + "\n")
-        self.server.stdin.flush()
-        return self.server.stdout.readline()
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
-    with subprocess.Popen(
-        [sys.executable, str(DRIVE)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        yield Nodes(server)
-        assert server.stdin is not None
-        server.stdin.close()
+    with lives.nodes() as started:
+        yield started
 
 
 def _arrived(folder: Path) -> Counter[tuple[str, str]]:
