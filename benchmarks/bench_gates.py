@@ -1,7 +1,7 @@
 """Simulated campaigns, good and bad, judged by `sendwave gates replay` and by eight published rule forms.
 
     python benchmarks/bench_gates.py [--out FILE] [--rounds 20] [--seed 1] [--only WORD …] [--rules WORD …]
-    python benchmarks/bench_gates.py --report FILE
+    python benchmarks/bench_gates.py --report FILE [--plot SVG]
 
 Every world is a campaign of five waves over six mailbox providers, sent in 100 minutes and looked at every two, told in
 the words of the line protocol: duplicates and disorder included, sums instead of single events at 30M. Published forms
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gates import report, runs, speed
+from gates import plot, report, runs, speed
 
 HOME = Path(__file__).parent.parent
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=HOME / "build" / "bench-gates.jsonl", help="one line per campaign")
     parser.add_argument("--report", type=Path, help="only print what this file says")
+    parser.add_argument("--plot", type=Path, help="draw the report as this SVG")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="worlds whose name contains one of these")
@@ -60,11 +61,13 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.report is None:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
-        runs.go_on(asked.out, asked.seed, asked.rounds, only=asked.only, rules=asked.rules)
+        runs.go_on(asked.out, asked.seed, asked.rounds, only=asked.only, forms=asked.rules)
     elif not asked.report.exists():
         parser.error(f"{asked.report} is not there: make it with --out")
     for line in told(asked.report or asked.out):
         print(line)
+    if asked.plot is not None:
+        asked.plot.write_text(plot.draw(runs.read(asked.report or asked.out)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ SENDING: Final = 100.0
 RIVAL: Final = "rate x 1.5, from 1,000"
 """The published form that is as quiet on the limit."""
 
+LEAST: Final = 5
+"""Campaigns of a world from which a mean is believed."""
+
 UNPILOTED: Final = "complaints 3 x in the last wave"
 """Left out of the totals: it is there to show what a pilot is worth."""
 
@@ -53,11 +56,11 @@ def share(hits: int, runs: int) -> Estimate:
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """The mean and twice its standard error; a single value says nothing of its error."""
+    """The mean and its 95 % interval (Student's t, five values at least); fewer say nothing of their error."""
     if not values:
         return Estimate(0.0, -inf, inf)
-    found = float(np.mean(values))
-    wide = 1.96 * float(np.std(values, ddof=1)) / sqrt(len(values)) if len(values) > 1 else inf
+    found, n = float(np.mean(values)), len(values)
+    wide = (2.8 if n < 10 else 2.3 if n < 30 else 2.0) * float(np.std(values, ddof=1)) / sqrt(n) if n >= LEAST else inf
     return Estimate(found, found - wide, found + wide)
 
 
@@ -193,7 +196,9 @@ def targets(rows: Sequence[Row], quickest: float | None = None) -> Iterator[str]
     names = sorted(name for name in both if name != UNPILOTED and "30M" not in name and _is_bad(rows, name))
     if names and (mine := past(rows, OURS, names)):
         theirs = past(rows, RIVAL, names)
-        verdict = "met" if theirs / mine >= FEWER else "not met"
+        few = min(sum(r["rule"] == rule and r["world"] == n for r in rows) for rule in (OURS, RIVAL) for n in names)
+        seldom = "" if few >= LEAST else f"not shown yet, {few} campaigns of some worlds, so far: "
+        verdict = seldom + ("met" if theirs / mine >= FEWER else "not met")
         yield (
             f"  {'mails past a limit, fewer than ' + RIVAL:54} >=   4.5: {theirs / mine:.1f} "
             f"({theirs:,.0f} to {mine:,.0f}) {verdict} ({len(names)} worlds up to a million)"

@@ -17,6 +17,7 @@ import numpy as np
 from gates.campaign import Campaign
 from gates.rules import OURS, RULES
 from gates.worlds import LANES, World, worlds
+from sendwave import rules
 
 SOURCES: Final = ("board", "cells", "culprits", "evidence", "gates", "maturity", "replay", "rulings", "silence", "told")
 """Modules of sendwave.rules that decide in a replay."""
@@ -46,7 +47,7 @@ def state() -> str:
     """A short hash of the rules' source."""
     found = hashlib.sha256()
     for name in SOURCES:
-        found.update(Path(__import__(f"sendwave.rules.{name}", fromlist=["_"]).__file__).read_bytes())
+        found.update((Path(rules.__path__[0]) / f"{name}.py").read_bytes())
     return found.hexdigest()[:10]
 
 
@@ -94,7 +95,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, rules: list[str] | None = None) -> None:
+def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, forms: list[str] | None = None) -> None:
     """Make the runs that are missing, a line each."""
     now, done = state(), set()
     for told in read(path):
@@ -104,9 +105,7 @@ def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, 
         if out.tell():
             out.write("\n")  # ends a line that was cut short
         for run in schedule(seed, rounds):
-            wanted = (not only or any(w in run.world for w in only)) and (
-                not rules or any(w in run.rule for w in rules)
-            )
+            wanted = _has(run.world, only) and _has(run.rule, forms)
             if wanted and run.key not in done:
                 out.write(json.dumps({"state": now, **play(run)}) + "\n")
                 out.flush()

@@ -27,8 +27,8 @@ routes:
 """
 
 EVERYBODY: Final = f"""\
-# For once the newsletter goes to everybody, those who have not opened anything for a year included: limits for cold
-# addresses, and the head of each colder tier first.
+# For once the newsletter goes to everybody, those who have not opened anything for a year included. The head of each
+# colder tier goes alone, as a wave of its own: a bad tier shows before the rest of it leaves.
 type: {TYPE}
 label: Newsletter
 purpose: marketing
@@ -45,8 +45,8 @@ caps:
   - {{max: 1 per 1d, counts: channel}}
   - {{max: 12 per 30d, counts: all}}
 control: 5%
-waves: {{ramp: [2%, 8%, 20%, 30%, 40%], pilot: 3%, soak: 4h, window: "08:00-20:00 local"}}
-gates: {{use: strict}}
+waves: {{ramp: [5%, 25%, 70%], pilot: 3%, soak: 4h, window: "08:00-20:00 local"}}
+gates: {{use: default}}
 """
 """The type of the scenario `bad-tail`: the shipped newsletter leaves the coldest tiers alone, and would go well."""
 

@@ -85,7 +85,7 @@ def test_without_the_worst_is_the_least_evidence_left_without_any_one_slot(mail:
         rest = [one for one in mail if _slot(one) != slot]
         counts = Book(rest, NOW, waves=(1, 2, 3), mute=()).counts(signal, curve, JUDGED[0].tempo).sum(axis=1)
         onward = evidence.onward(counts)
-        each.append(exp(min(evidence.log_against(onward[1], onward[2], limit, weight), 690)))
+        each.append(exp(float(evidence.log_against(onward[1], onward[2], limit, weight))))
     assert isclose(left, min(each), rel_tol=1e-6)
 
 
