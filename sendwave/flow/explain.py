@@ -163,7 +163,8 @@ class _About:
             who = b.kind.audience.resolved(b.policy.audiences)
             told = affinity.contact_statement(who, b.policy.tiers, b.now_ts, contact)
             clauses = session.read(told).to_pylist()[0] if who else {}
-        return Person(b.policy, b.kind, facts, past, b.now_ts, b.rivals, clauses)
+        names = dict(zip(named["campaign"].to_pylist(), named["name"].to_pylist(), strict=True))
+        return Person(b.policy, b.kind, facts, past, b.now_ts, b.rivals, names, clauses)
 
     def _suppressed(self, digest: str | None) -> pa.Table:
         """The suppressions of the address, without those recorded after the plan was made."""

@@ -37,6 +37,7 @@ class Person:
     past: Sequence[Mapping[str, Any]]
     now_ts: int
     rivals: Sequence[Rival] = ()  # campaigns that go first
+    campaigns: Mapping[int, str] = field(default_factory=dict)  # names by store id, of those sent from here
     clauses: Mapping[str, Any] = field(default_factory=dict)  # the row of `affinity.contact_statement`
 
     @property
@@ -106,7 +107,7 @@ def _audience(person: Person, _reason: str) -> _Words:
     truths = {n: person.clauses.get(f"holds_{n}") for n, _ in enumerate(who.leaves())}
     seen = [affinity.seen(leaf, person.clauses.get(f"seen_{n}")) for n, leaf in enumerate(who.leaves())]
     told = [f"{_TRUTHS[truths[n]]} {words}" for n, words in enumerate(seen)]
-    missing = [line.text for line, holds in headcount.truth_of(who, truths) if not line.depth and not holds]
+    missing = [line.whole for line, holds in headcount.truth_of(who, truths) if not line.depth and not holds]
     return "; ".join(told), f"the audience: {'; '.join(missing)}"
 
 
@@ -154,18 +155,25 @@ def _cap(person: Person, reason: str) -> _Words:
 def _counted(person: Person, limit: pressure.Limit) -> _Words:
     window, mine = limit.window, limit.window.per is pressure.Per.CONTACT
     rows = [row for row in person.past if row[window.counts] and (row["own"] or not mine)]
-    times = [row["sent_ts"] for row in rows if row["sent_ts"] > window.since_ts(person.now_ts)]
+    inside = [row for row in rows if row["sent_ts"] > window.since_ts(person.now_ts)]
+    times, told = [row["sent_ts"] for row in inside], [_sent(person, row) for row in inside[:_SHOWN]]
     what = _what(person, window.counts) + ("" if mine else " to the group")
     span = f"in the last {format_duration(limit.cap.window)}"
     span += f", by {window.calendar.period} since {_at(window.since_ts(person.now_ts) + 1)}" if window.calendar else ""
     words = f"{len(times)} of {limit.cap.count} messages {what} {span}"
-    words += f": {', '.join(map(_at, times[:_SHOWN]))}{' …' if len(times) > _SHOWN else ''}" if times else ""
+    words += f": {', '.join(told)}{' …' if len(times) > _SHOWN else ''}" if times else ""
     if len(times) < limit.cap.count:
         return words, ""
     if not limit.cap.count:
         return words, "a cap above 0"
     free = window.free_ts(times[limit.cap.count - 1])  # the newest send that must leave the window first
     return f"{words}; free again on {_at(free)}", f"waiting until {_at(free)}, or a higher cap"
+
+
+def _sent(person: Person, row: Mapping[str, Any]) -> str:
+    """When a message took a slot, and of which campaign; imported history has no names."""
+    name = person.campaigns.get(row["campaign"])
+    return _at(row["sent_ts"]) + (f" ({name})" if name else "")
 
 
 def _what(person: Person, counts: pressure.Counts) -> str:
@@ -202,7 +210,9 @@ def _gap(person: Person, _reason: str) -> _Words:
     if last is None:
         return f"nothing sent by {person.kind.channel} in the last {format_duration(gap)}", ""
     free = last + int(gap.total_seconds())
-    words = f"last message by {person.kind.channel} on {_at(last)}, {format_duration(gap)} of rest until {_at(free)}"
+    sent = next((row for row in person.past if row["own"] and row["sent_ts"] == last), {"sent_ts": last, "campaign": 0})
+    words = f"last message by {person.kind.channel} on {_sent(person, sent)}, {format_duration(gap)} of rest"
+    words += f" until {_at(free)}"
     return words, f"waiting until {_at(free)}, or a shorter min_gap"
 
 

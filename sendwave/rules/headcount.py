@@ -42,6 +42,7 @@ class Line:
     text: str
     index: int
     first: bool  # of its group
+    whole: str  # the clauses of a group in one line
 
 
 def lines(who: Who) -> tuple[Line, ...]:
@@ -58,7 +59,7 @@ def _walked(who: Who) -> list[tuple[Line, Condition, Condition]]:
         words = condition.text or {"all": "all of", "any": "any of", "not": "not"}.get(
             getattr(condition, "how", ""), ""
         )
-        found.append((Line(depth, how, words, len(found), not before), condition, group))
+        found.append((Line(depth, how, words, len(found), not before, _whole(condition)), condition, group))
         if isinstance(condition, Group) and not (condition.text and condition.how == "not"):
             told: list[Condition] = []
             for part in condition.parts:
@@ -107,6 +108,13 @@ def documents_statement(kinds: Sequence[str], name: str | None = None) -> Select
     i = INTERACTIONS.c
     asked = select(i.attributes).where(i.kind.in_([literal(kind, String) for kind in kinds]), i.attributes.is_not(None))
     return asked.limit(2_000) if name is None else asked.where(attribute(i.attributes, name).is_not(None)).limit(1)
+
+
+def _whole(condition: Condition) -> str:
+    if condition.text or isinstance(condition, Leaf):
+        return condition.text
+    joined = (" or " if condition.how == "any" else " and ").join(map(_whole, condition.parts))
+    return f"not ({joined})" if condition.how == "not" else joined
 
 
 def truth_of(who: Who, truths: Mapping[int, bool | None]) -> list[tuple[Line, bool | None]]:

@@ -261,13 +261,13 @@ def chain_statement(
 
 
 def past_statement(kind: CampaignType, contact: int, since_ts: int) -> Select[Any]:
-    """The live sends of one contact later than `since_ts`, newest first: sent_ts, own, and which `Counts` count it.
+    """The live sends of one contact later than `since_ts`, newest first: sent_ts, campaign, own, which `Counts` count.
 
     `own` is false for those of others in their group; they are told only where a cap counts groups.
     """
     hits = [pressure.counted(c, kind.type, kind.channel).label(c.value) for c in pressure.Counts]
     own = (SENDS.c.contact == contact).label("own")
-    live = pressure.live_sends((SENDS.c.sent_ts, own, *hits), since_ts)
+    live = pressure.live_sends((SENDS.c.sent_ts, SENDS.c.campaign, own, *hits), since_ts)
     if pressure.is_shared(kind.tiers, kind.caps):
         groups = select(pressure.group()).where(CONTACTS.c.contact == contact)
         live = live.where(SENDS.c.contact.in_(select(CONTACTS.c.contact).where(pressure.group().in_(groups))))

@@ -265,3 +265,28 @@ def test_explain_never_disagrees_with_the_plan(landed: Landed, seed: int) -> Non
             assert row["excluded_by"].startswith(failed[0])
         else:
             assert failed == []
+
+
+def test_the_campaigns_that_took_the_slots_are_named(landed: Landed) -> None:
+    landed.land(bases.ready(1, sends=[bases.send(1, 2 * DAY, campaign=1), bases.send(1, 3 * DAY)]))
+    landed.campaign("valentine")
+    landed.campaign()
+    document = told(landed, "C-1")
+    assert link(document, "cap_tier")["detail"] == (
+        "2 of 3 messages of type newsletter in the last 7d: 2026-02-28 09:00 (valentine), 2026-02-27 09:00"
+    )
+
+
+def test_the_audience_is_told_clause_by_clause(landed: Landed) -> None:
+    contacts = [bases.person(1, country="FR", attr_vip="yes"), bases.person(2, country="BE"), bases.person(3)]
+    acts = [{"contact": 2, "kind": "purchase", "ts": NOW_TS - DAY, "value": 20.0}]
+    landed.land({**bases.ready(1, 2, 3, contacts=contacts), "interactions": bases.table("interactions", acts)})
+    landed.campaign(audience=["country in FR, BE", {"any": ["vip exists", "bought within 30d"]}, "not bought"])
+    landed.plan(POLICY)
+    one, two, three = (told(landed, f"C-{n}") for n in (1, 2, 3))
+    assert (one["decision"], two["decision"], three["decision"]) == ("planned", "not_in_audience", "not_in_audience")
+    assert link(two, "not_in_audience")["detail"] == (
+        "✓ country in FR, BE (is BE); ✗ vip exists (not known); ✓ bought within 30d (1 times); ✓ bought (1 times)"
+    )
+    assert two["would_change"] == ["the audience: not bought"]
+    assert three["would_change"] == ["the audience: country in FR, BE; vip exists or bought within 30d"]
