@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sendwave.errors import Busy, FullDisk
 from sendwave.store.database import Connection, Database
 
 T = TypeVar("T")
@@ -61,8 +62,9 @@ class Together:
                 for wish in wishes:
                     wish.answer = wish.action(conn)
         except BaseException as fault:  # noqa: BLE001  # each gets its own, once it is known whose it is
-            if len(wishes) == 1:
-                wishes[0].fault = fault
+            if len(wishes) == 1 or isinstance(fault, (Busy, FullDisk)):  # the store's: it may be committed all the same
+                for wish in wishes:
+                    wish.fault = fault
             else:
                 for wish in wishes:
                     self._alone(wish)

@@ -72,6 +72,7 @@ class Keeper:
         """The store failed while this batch was marked as handed over; its ESP was not called."""
         with self._lock:
             self._unsure.add(batch_id)
+            self._owing = True  # its thread may outlast the step that failed
 
     def give_back(self) -> None:
         """After a failed step, let go of everything that was not handed over.
