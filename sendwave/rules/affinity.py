@@ -225,8 +225,14 @@ def _source(acted: Any, now_ts: int, among: Among | None) -> Subquery:
         told = [c[k.name] for k in INTERACTIONS.c if k.name in asked]
         where = [c.kind.in_([literal(kind, String) for kind in kinds]), c.ts <= now_ts]
         where += [] if None in windows else [younger(c.ts, max(w for w in windows if w is not None), now_ts)]
+        where.append(or_(*(_due(clause, c.kind, c.ts, now_ts) for clause in clauses)))  # spares the grouping most acts
         parts.append(select(*told).where(*where, *([] if among is None else [among(c.contact)])))
     return (union_all(*parts) if len(parts) > 1 else parts[0]).subquery("asked_acts")
+
+
+def _due(clause: Acted, kind: ColumnElement[Any], ts: ColumnElement[Any], now_ts: int) -> ColumnElement[bool]:
+    asked = kind.in_([literal(one, String) for one in clause.kinds])
+    return asked if clause.seconds is None else and_(asked, younger(ts, clause.seconds, now_ts))
 
 
 def _fits(clause: Acted, acts: FromClause, now_ts: int) -> ColumnElement[Any]:
