@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
-from sendwave.engine.base import Engine, Written
+from sendwave.engine.base import Engine, Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed
 from sendwave.rules import affinity, lifecycle
@@ -136,7 +136,6 @@ def plan(
     statement = rules.plan_statement(policy, kind, campaign.name, int(now.timestamp()), inputs.ahead.rivals)
     with engine.session(lake.paths(inputs.all_files), inputs.tables) as session:
         written = session.write(statement, lake.new("plan", campaign.name))
-    kept = False
     try:
         summary = _summary(
             policy, kind, campaign, _counted(engine, written), curves=_curves(db, campaign, now), dry_run=dry_run
@@ -146,10 +145,11 @@ def plan(
                 file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
                 file["details"] = {"rivals": inputs.ahead.documents()}
                 _store(conn, policy, campaign, summary, pins=inputs.pins, file=file, by=by, now=now)
-            kept = True
-    finally:
-        if not kept:  # a dry run, or a plan that could not be stored
-            written.path.unlink(missing_ok=True)
+    except BaseException as fault:
+        withdraw(fault, [written])
+        raise
+    if dry_run:
+        written.path.unlink(missing_ok=True)
     return summary
 
 
