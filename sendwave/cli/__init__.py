@@ -24,7 +24,10 @@ _COMMANDS: Final = {
     "audience": ("sendwave.cli.audience", "count whom a campaign is for, as you write its conditions"),
     "campaign": ("sendwave.cli.campaign", "create, plan, approve, pause, resume, audit a campaign"),
     "explain": ("sendwave.cli.campaign", "why a contact is, or is not, written to"),
-    "pressure": ("sendwave.cli.pressure", "whom pressure leaves out, who wins whom, what a policy would have done, money"),
+    "pressure": (
+        "sendwave.cli.pressure",
+        "whom pressure leaves out, who wins whom, what a policy would have done, money",
+    ),
     "simulate": ("sendwave.cli.simulate", "a planned campaign through simulated worlds: would it halt, when, what if"),
     "report": ("sendwave.cli.report", "what campaigns brought, by tier: figures, lift, cut-off, coverage"),
     "route": ("sendwave.cli.routes", "the ESP routes: what holds them; pause or free one for every campaign"),

@@ -22,7 +22,9 @@ _NOBODYS: Final = "-" * LENGTH
 
 _DIGITS: Final = np.full(128, 255, dtype=np.uint8)
 """Value of each ASCII character as a hexadecimal digit, 255 for the others."""
-_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = _DIGITS[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = range(16)
+_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = _DIGITS[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = range(
+    16
+)
 
 
 def _keyed(key: bytes) -> hashlib.blake2b:
