@@ -33,8 +33,8 @@ REQUEST.json --setting KEY=VALUE` shows what sendwave makes of a recorded webhoo
 - **batch**: people handed over in one call. **one by one**: whether the answer says what became of each.
 - **key**: how long an idempotency key lives; within it a batch without an answer may be repeated.
 - **delivered**: whether deliveries are reported so surely that their absence means something.
-- **answers**: the HTTP statuses our webhook gives when events are stored; when the store is down; when it is no report; when
-  the very same signed request came before. Each is what makes that ESP repeat what it must, and nothing else.
+- **answers**: the HTTP statuses our webhook gives when events are stored; when the store is down; when it is no report;
+  when the very same signed request came before. Each is what makes that ESP repeat what it must, and nothing else.
 """
 WORDS: Final[dict[Any, str]] = {
     timedelta: "duration", SecretStr: "secret", str: "text", int: "whole number", float: "number", Path: "path",

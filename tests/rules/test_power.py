@@ -54,9 +54,9 @@ def test_the_plan_says_which_wave_carries_no_gate_and_what_would_do() -> None:
     found = powers({1: {"orange": 3_000}, 2: {"orange": 90_000}}, told, PLAN, mute=())
     assert warnings(found, told, PLAN) == [
         (
-            "wave 1 cannot carry a complaint gate: of 3,000 people who could show it, only 10 times the 0.1% limit would "
-            "stop it before the next wave opens; held on absolute counts only (69,400 people would do; a `pilot` keeps the "
-            "damage small)"
+            "wave 1 cannot carry a complaint gate: of 3,000 people who could show it, only 10 times the 0.1% limit "
+            "would stop it before the next wave opens; held on absolute counts only (69,400 people would do; "
+            "a `pilot` keeps the damage small)"
         )
     ]
 

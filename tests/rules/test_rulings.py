@@ -231,6 +231,6 @@ def test_what_was_refused_at_hand_over_counts_as_handed_over() -> None:
 
 @pytest.mark.parametrize("status", ["waiting", "released"])
 def test_a_campaign_of_which_nothing_left_yet_stops_nothing_and_stops_no_judge(status: str) -> None:
-    """Found by simulation: the judge failed at every tick from a campaign's start to its first mail, for all of them."""
+    """Found by simulation: the judge failed at every tick from a campaign's start to its first mail, for all."""
     ruling = rule([], status)
     assert (ruling.halt, ruling.suspensions, ruling.verdicts) == (None, {}, [])
