@@ -62,8 +62,8 @@ Drawn from the models by `python tools/policy_reference.py`; do not edit.
 Policy files are YAML 1.2 in the workspace's `policies/` folder, layered over the defaults that come with sendwave:
 `tiers.yaml`, `score.yaml`, `alerts.yaml` and `report.yaml` replace the shipped one whole, `types/*.yaml` type by type,
 `audiences/*.yaml` audience by audience, `gates.yaml` set by set; `lanes.yaml` is laid over provider by provider and
-key by key. A shipped campaign type that speaks of tiers your `tiers.yaml` does not have is left out. `sendwave check` shows every mistake of all files at once, each with its
-line and column.
+key by key. A shipped campaign type that speaks of tiers your `tiers.yaml` does not have is left out.
+`sendwave check` shows every mistake of all files at once, each with its line and column.
 
 Numbers carry their unit, and a bare one is refused:
 
