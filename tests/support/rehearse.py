@@ -56,7 +56,11 @@ tiers:
 caps: [{max: 1 per 1d, counts: channel}]
 control: 5%
 waves: {ramp: [5%, 25%, 20%, 25%, 25%], soak: 8s, soak_max: 1h}
-gates: {use: default}
+gates:
+  use: default
+  signals:                # people take hours to complain or to leave; this rehearsal waits seconds
+    complaint:   {hold: 0.1%, halt: 0.3%, mode: observe}
+    unsubscribe: {hold: 1%, mode: observe}
 """
 
 CAMPAIGN = """\
