@@ -109,7 +109,7 @@ def test_a_bad_tail_is_halted_and_exactly_the_rest_is_sent_after_resume(shop: Sh
     document, before = shop.audit("before.csv")
     assert document["unknown"] == 0
     waiting = {contact for contact, person in before.items() if person["reason"] == "halted"}
-    assert len(waiting) > 0.25 * planned["planned"], "the tail was spared"
+    assert len(waiting) >= shown["waves"][4]["planned"] > 0.2 * planned["planned"], "the tail was spared"
     assert set(shop.internet.arrived.values()) == {1}
 
     shop.internet.repaired = True  # the relay's directory is mended; an approver lets the rest go

@@ -55,7 +55,7 @@ tiers:
   cold:    {share: 100%, cap: 1 per 7d}
 caps: [{max: 1 per 1d, counts: channel}]
 control: 5%
-waves: {ramp: [5%, 25%, 20%, 25%, 25%], soak: 8s, soak_max: 1h}
+waves: {ramp: [5%, 25%, 20%, 25%, 25%], soak: 8s, soak_max: 20s, on_inconclusive: release}
 gates:
   use: default
   signals:                # people take hours to complain or to leave; this rehearsal waits seconds
