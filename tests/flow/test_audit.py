@@ -474,7 +474,7 @@ def test_show_tells_where_a_campaign_stands(ledger: Ledger, now: datetime) -> No
         "excluded": {"no_consent": 7, "suppressed": 1},
     }  # fmt: skip
     assert document["waves"][0] == {
-        "number": 1, "status": "waiting", "planned": 4,
+        "number": 1, "status": "waiting", "planned": 4, "pilot": None,
         "released": 4, "accepted": 3, "refused": 1, "unknown": 0, "not_sent": 0,
     }  # fmt: skip
     assert document["waves"][1]["not_sent"] == 1

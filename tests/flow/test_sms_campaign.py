@@ -60,6 +60,7 @@ class House:
             "phone": numbers, "phone_hash": [hashlib.sha256(n.encode()).hexdigest()[:32] for n in numbers],
             "phone_status": ["valid"] * PEOPLE, "provider": ["other"] * PEOPLE, "language": ["fr"] * PEOPLE,
             "timezone": pa.nulls(PEOPLE, pa.string()), "attr_first_name": [f"Zoé {n}" for n in every],
+            "seed": [False] * PEOPLE,
         }  # fmt: skip
         sendable.land(db, lake, "contacts", contacts, now)
         agreed = [(n, channel) for n in every if n != 12 for channel in ("sms", "push")]
