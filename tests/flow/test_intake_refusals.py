@@ -165,10 +165,10 @@ def test_a_disk_that_fills_at_the_last_file_leaves_nothing_behind(desk: Desk, mo
 
 def test_a_store_that_fails_at_the_commit_leaves_nothing_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise Busy("another process is writing")
+        raise FullDisk("the disk that holds the store is full")
 
     monkeypatch.setattr(intake.journal, "write", fail)
-    with pytest.raises(Busy):
+    with pytest.raises(FullDisk):
         desk.take("contacts", people(3))
     monkeypatch.undo()
     assert untouched(desk)

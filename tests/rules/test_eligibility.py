@@ -115,8 +115,10 @@ def test_consent_for_another_channel_or_purpose_is_none(engine: DuckdbEngine) ->
     assert {row["excluded_by"] for row in rows} == {"no_consent"}
 
 
-@pytest.mark.parametrize(("channel", "reason"), [("sms", "no_address"), ("push", "no_address")])
-def test_a_channel_without_an_address_reaches_nobody(engine: DuckdbEngine, channel: str, reason: str) -> None:
+@pytest.mark.parametrize(("channel", "reason"), [("sms", "no_address"), ("push", None)])
+def test_text_messages_need_a_phone_and_notifications_only_our_own_id(
+    engine: DuckdbEngine, channel: str, reason: str | None
+) -> None:
     tables = ready(1, consents=[consent(1, channel=channel)])
     rows = read(engine, plan_statement(policy(), newsletter(channel=channel), "spring", 0), tables)
     assert [row["excluded_by"] for row in rows] == [reason]
