@@ -166,7 +166,7 @@ def against(events: ArrayLike, exposures: ArrayLike, limit: float, *, waves: int
 def below(events: int, exposure: float, limit: float) -> float:
     """How much likelier the counts are below `limit` than at it; 1/β is reached at the limit with a chance of β."""
     if limit >= 1:
-        return inf
+        return _value(MOST)  # nothing is above it
     found = log_mean(np.array([float(events)]), np.array([allowance(limit, exposure)]), DOWN)
     return _value(found[0])
 

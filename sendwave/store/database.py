@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +37,9 @@ STUCK_SECONDS: Final = 10
 
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """libpq's words, in seconds: a network that swallows packets is noticed, not waited for."""
+
+_json: Final = partial(json.dumps, allow_nan=False)
+"""Infinity and NaN are no JSON: PostgreSQL refuses to keep them, SQLite to read them back."""
 
 _PASSING: Final = ("08", "40", "53", "55P03", "57P", "25P03")
 """Starts of SQLSTATE (PostgreSQL manual, appendix A) of what passes: connection lost, serialization failure or
@@ -118,13 +123,14 @@ class Database:
 def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
     """Connections to the store; PostgreSQL ends a session stuck in a transaction for so long, 0 waits for ever."""
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url)
+        engine = create_engine(url, json_serializer=_json)
         _prepare_sqlite(engine)
         return engine
     told = {**_REACH, **{name: value for name, value in url.query.items() if name in _REACH}}
     asked = f"-c idle_in_transaction_session_timeout={int(stuck_seconds * 1000)}" if stuck_seconds else ""
     options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
-    return create_engine(url, pool_pre_ping=True, connect_args={**told, **({"options": options} if options else {})})
+    arguments = {**told, **({"options": options} if options else {})}
+    return create_engine(url, pool_pre_ping=True, connect_args=arguments, json_serializer=_json)
 
 
 def _passes(fault: DBAPIError) -> bool:

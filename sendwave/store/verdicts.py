@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from math import isinf
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -133,7 +134,7 @@ def evidence(verdict: Verdict) -> dict[str, Any]:
         "above": verdict.above,
         "alarm": verdict.alarm,
         "below": verdict.below,
-        "bar": verdict.bar,
+        "bar": None if verdict.bar is None or isinf(verdict.bar) else verdict.bar,  # no evidence ever halts: no bar
         "clear": verdict.clear,
         "waves": verdict.cell.waves,
         "tested": verdict.cell.tested,

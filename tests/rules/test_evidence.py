@@ -47,7 +47,7 @@ def test_the_odds_are_those_of_the_formula() -> None:
 @pytest.mark.parametrize(("limit", "events", "above"), [(0.0, 0, False), (0.0, 1, True), (1.0, 9, False)])
 def test_limits_at_the_ends_of_the_scale(limit: float, events: int, above: bool) -> None:
     assert (evidence.against([events], [9.0], limit).value > 1e9) is above
-    assert evidence.below(events, 9.0, 1.0) == float("inf")
+    assert 1e9 < evidence.below(events, 9.0, 1.0) < float("inf"), "a number every store can keep"
     assert evidence.below(0, 9.0, 0.0) == pytest.approx(1)
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import campaigns_made
 import pytest
 
-from sendwave.rules.gates import Cell, Cohort, Decision, Mode, Rule, Verdict
+from sendwave.rules.gates import Cell, Cohort, Decision, Gate, Mode, Rule, Verdict, judge
+from sendwave.rules.maturity import CURVES
 from sendwave.store import journal, verdicts
 from sendwave.store.database import Database
 
@@ -86,3 +89,21 @@ def test_the_limit_shown_is_the_one_that_was_or_would_be_crossed_first(
     numbers = verdicts.evidence(told)
     reading = verdicts.Reading("hard_bounce", 2, "orange", told.decision, now, **numbers)
     assert reading.limit == shown
+
+
+@pytest.mark.parametrize("limit", [Decimal(0), Decimal("0.02"), Decimal(1)])
+@pytest.mark.parametrize("confidence", [Decimal("0.99"), Decimal(1)])
+@pytest.mark.parametrize("events", [0, 40])
+def test_gates_at_the_ends_of_their_scale_can_be_kept(
+    database: Database, now: datetime, limit: Decimal, confidence: Decimal, events: int
+) -> None:
+    gate = Gate(halt=limit, confidence=confidence)
+    cell = Cell("hard_bounce", 1, "orange", (Cohort(now - timedelta(days=1), 40, events),))
+    found = judge(cell, gate, now, curve=CURVES["bounce"])
+    with database.write() as conn:
+        made = campaigns_made.planned(conn, now)
+        verdicts.upsert(conn, made.id, [found], now)
+        [reading] = verdicts.latest(conn, made.id)
+        numbers = verdicts.numbers(conn, made.id)
+    assert numbers[("hard_bounce", 1, "orange")][:3] == (found.decision, 40, events)
+    json.dumps(reading.document(), allow_nan=False)
