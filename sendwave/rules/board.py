@@ -90,7 +90,7 @@ class Board:
         held = alarm if (hold == halt).all() else evidence.log_against(seen, onward[MIDDLE], hold, weight)
         scale = -np.log1p(-np.clip(hold, 0.0, 1 - 1e-12))
         below = evidence.log_mean(seen[..., 0], onward[SLOWLY][..., 0] * scale, evidence.DOWN)
-        below = np.where(hold >= 1, np.inf, np.minimum(below, evidence.MOST))
+        below = np.where(hold >= 1, evidence.MOST, np.minimum(below, evidence.MOST))
         return Weighed(onward, over, alarm, held, below, np.broadcast_to(weight, (counts.shape[3], counts.shape[4])))
 
     def cells(self) -> list[tuple[str, int, str]]:
@@ -149,7 +149,7 @@ class Board:
         )
         held = alarm if hold == halt else self._against(weighed, weighed.hold[spot], (*spot, MIDDLE), hold, first)
         owed = float(weighed.onward[(SLOWLY, *spot, 0)])
-        below = float(np.exp(min(weighed.below[spot], 700.0))) if hold < 1 else np.inf
+        below = float(np.exp(weighed.below[spot]))
         return Balance(over, alarm, held, below=below, allowed=evidence.allowance(hold, owed))
 
     def _against(

@@ -127,6 +127,17 @@ def test_a_wave_is_cleared_after_its_soak_and_the_last_one_completes(database: D
     assert stand.judge() == []
 
 
+def test_a_gate_at_100_percent_is_judged_again_and_again_and_stops_nothing(database: Database, now: datetime) -> None:
+    stand = _stand(database, now, policy(hard_bounce={"halt": "100%"}))
+    for lane in LANES:
+        stand.batch(lane, delivered=1_000, hard_bounce=900)
+    for later in range(3):
+        assert {verdict.decision for verdict in stand.judge(now + minutes(later))} == {Decision.PASS}
+    with stand.db.read() as conn:
+        assert 1.0 in {told.halt_limit for told in verdicts.latest(conn, stand.campaign.id)}
+    assert (stand.status, stand.holds) == ("sending", [])
+
+
 def test_a_bad_list_halts_the_campaign_and_all_its_waves(database: Database, now: datetime) -> None:
     stand = _stand(database, now, policy())
     for lane in LANES:

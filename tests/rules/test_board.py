@@ -17,6 +17,7 @@ from sendwave.rules.maturity import CURVES, Tempo
 from sendwave.rules.signals import SIGNALS
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+MOST = {"hard_bounce": 900, "complaint": 40, "block": 30_000, "soft_bounce": 2}
 LANES = ("gmail", "orange", "yahoo")
 MAIL = st.lists(
     st.builds(
@@ -26,7 +27,7 @@ MAIL = st.lists(
         sent_at=st.integers(0, 3_000).map(lambda minutes: NOW - timedelta(minutes=minutes)),
         accepted=st.integers(0, 30_000),
         refused=st.just(0),
-        tallies=st.fixed_dictionaries({"hard_bounce": st.integers(0, 900), "complaint": st.integers(0, 40)}),
+        tallies=st.fixed_dictionaries({name: st.integers(0, most) for name, most in MOST.items()}),
         stage=st.integers(0, 3),
     ),
     min_size=1,
@@ -35,6 +36,8 @@ MAIL = st.lists(
 JUDGED = [
     Judged("hard_bounce", Gate.model_validate({"hold": "2%", "halt": "5%"}), CURVES["bounce"], Tempo(0.7, 1.0, 1.4)),
     Judged("complaint", Gate.model_validate({"halt": "0.1%"}), CURVES["complaint"]),
+    Judged("block", Gate.model_validate({"halt": "100%"}), CURVES["bounce"]),
+    Judged("soft_bounce", Gate.model_validate({"halt": "0%"}), CURVES["bounce"]),
 ]
 
 
