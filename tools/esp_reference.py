@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sendwave import esp
+from sendwave.esp.hooks import WebhookSettings
 from sendwave.rules.units import format_duration
 
 FILE: Final = Path(__file__).parent.parent / "docs" / "reference" / "esp.md"
@@ -35,6 +36,8 @@ REQUEST.json --setting KEY=VALUE` shows what sendwave makes of a recorded webhoo
 - **delivered**: whether deliveries are reported so surely that their absence means something.
 - **answers**: the HTTP statuses our webhook gives when events are stored; when the store is down; when it is no report;
   when the very same signed request came before. Each is what makes that ESP repeat what it must, and nothing else.
+
+Where the ESP or a habit calls a secret otherwise, that name is taken too:
 """
 WORDS: Final[dict[Any, str]] = {
     timedelta: "duration", SecretStr: "secret", str: "text", int: "whole number", float: "number", Path: "path",
@@ -49,7 +52,8 @@ def document() -> str:
         name: esp.make({"esp": name}, route=name, home=Path(), token_key=bytes(32)).capabilities for name in adapters
     }
     lines = [
-        INTRODUCTION,
+        f"{INTRODUCTION}{_other_names()}.",
+        "",
         "| esp | batch | one by one | key | events by | delivered | answers |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -63,6 +67,12 @@ def document() -> str:
     for name, kind in adapters.items():
         lines += ["", f"## {name}", "", *_settings(kind)]
     return "\n".join(lines) + "\n"
+
+
+def _other_names() -> str:
+    """What a setting may also be called, in one sentence."""
+    called = WebhookSettings.also_called.items()
+    return "; ".join(f"`{name}` as {', '.join(f'`{other}`' for other in others)}" for name, others in called)
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from sendwave.cli.output import emit_json, home_option
 
 if TYPE_CHECKING:
-    from sendwave.esp.base import WebRequest
+    from sendwave.esp.base import Refusal, WebRequest
     from sendwave.rules.events import Event
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -27,7 +26,7 @@ _always_json: Final = click.option(
 @click.command()
 @click.argument("esp")
 @click.argument("request_file", metavar="REQUEST.json", type=_FILE)
-@click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the route; repeatable.")
+@click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="Of the route; repeatable.")
 @click.option("--at", metavar="INSTANT", help="Judge it as if it came then: signatures that are too old are refused.")
 @_always_json
 def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str | None) -> int:
@@ -35,35 +34,59 @@ def normalise(esp: str, request_file: Path, settings: tuple[str, ...], at: str |
 
     REQUEST.json holds {method, path, query, content_type, headers, body}. Give the webhook's secret as a setting
     (docs/reference/esp.md). Without any, the request is read and `verified` is false, with the reason in `note`: the
-    running daemon would refuse it. With some but not all that is needed, it is refused. The age of a signature is
-    judged with --at only: recorded requests are old. Exit code 1 when it is refused.
+    running daemon would refuse it. With some but not all that is needed, it is refused. Recorded requests are old:
+    how old a signature is only counts with --at, or with the setting webhook_tolerance. Exit code 1 when refused.
     """
     from sendwave import clock
     from sendwave import esp as adapters
+    from sendwave.cli import recorded
     from sendwave.errors import BadInput
     from sendwave.esp.base import RawReport
     from sendwave.rules.token import LENGTH
 
     given = dict(_pair(written) for written in settings)
-    adapter: Any = adapters.make({"esp": esp, **given}, route=esp, home=Path.cwd(), token_key=b"\0" * LENGTH)
-    request = _request(request_file)
-    now = _instant(at) if at else None
-    refusal = adapter.verify(request, now) if hasattr(adapter, "verify") else None
+    name = esp.lower().replace("-", "_")
+    adapter: Any = adapters.make({"esp": name, **given}, route=name, home=Path.cwd(), token_key=b"\0" * LENGTH)
+    requests = recorded.read(request_file)
+    now = _instant(at) if at else clock.SystemClock().now()
+    tells_age = at is not None or bool({"webhook_tolerance", "tolerance"} & given.keys())
+    request, refusal, note = _believed(adapter, requests, now, tells_age=tells_age)
     reason, events = None, []
-    asked = any(key.startswith("webhook_") and key != "webhook_tolerance" for key in given)
-    if refusal is not None and (asked or not refusal.unset):
+    if refusal is not None and not (refusal.unset and not _is_asked(adapter)):
         reason = refusal.reason
     else:
         try:
             report = RawReport(request.body, {"content-type": request.content_type, **request.headers})
-            events = list(adapter.normalise(report, now or clock.SystemClock().now()))
+            events = list(adapter.normalise(report, now))
         except BadInput as wrong:
             reason = str(wrong)
     verified = refusal is None and hasattr(adapter, "verify")
-    note = refusal.reason if refusal is not None and reason is None else None
+    note = note or (refusal.reason if refusal is not None and reason is None else None)
     answer = {"accepted": reason is None, "refusal": reason, "verified": verified, "note": note}
     emit_json(answer | {"events": _shown(events)})
     return 0 if reason is None else 1
+
+
+def _believed(
+    adapter: Any, requests: Sequence[WebRequest], now: datetime, *, tells_age: bool
+) -> tuple[WebRequest, Refusal | None, str | None]:
+    """The first of these that the adapter believes, else the first: (it, why not, what to remark)."""
+    if not hasattr(adapter, "verify"):
+        return requests[0], None, None
+    judged = []
+    for request in requests:
+        refusal, note = adapter.verify(request, now), None
+        if refusal is not None and refusal.old and not tells_age:
+            note = f"{refusal.reason} The daemon would refuse it; give --at to judge it as of then."
+            refusal = adapter.verify(request, None)
+        judged.append((request, refusal, note))
+    return next((one for one in judged if one[1] is None), judged[0])
+
+
+def _is_asked(adapter: Any) -> bool:
+    """Whether a secret, or anything else to believe requests by, was given."""
+    given = adapter._settings.model_fields_set  # noqa: SLF001  # what the user typed, by its own names
+    return any(name.startswith("webhook_") and name != "webhook_tolerance" for name in given)
 
 
 @click.command()
@@ -117,7 +140,9 @@ def _classified(mail: bytes, key: bytes | None, received_at: datetime) -> tuple[
 def _pair(written: str) -> tuple[str, str]:
     key, equals, value = written.partition("=")
     if not equals or not key:
-        raise click.BadParameter(f"{written!r}: write KEY=VALUE", param_hint="--setting")
+        raise click.BadParameter(f"{written!r}: write KEY=VALUE, or KEY=@FILE", param_hint="--setting")
+    if value.startswith("@") and Path(value[1:]).is_file():
+        value = Path(value[1:]).read_text("utf-8").strip()
     return key.strip(), value
 
 
@@ -128,30 +153,6 @@ def _instant(written: str) -> datetime:
     if found is None:
         raise click.BadParameter(f"{written!r} is no instant: write 2026-03-02T09:00:00Z", param_hint="--at")
     return found
-
-
-def _request(path: Path) -> WebRequest:
-    """The request in the file. Raises BadInput."""
-    from sendwave.errors import BadInput
-    from sendwave.esp.base import WebRequest
-
-    try:
-        told = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as wrong:
-        raise BadInput(f"{path} is no JSON: {wrong}") from None
-    if not isinstance(told, dict) or "body" not in told or not isinstance(told.get("headers") or {}, dict):
-        raise BadInput(f"{path}: a request is an object with method, path, query, content_type, headers and body")
-    body = told["body"] if isinstance(told["body"], str) else json.dumps(told["body"])
-    headers = {str(name).lower(): str(value) for name, value in (told.get("headers") or {}).items()}
-    kind = str(told.get("content_type") or headers.get("content-type", ""))
-    return WebRequest(
-        body.encode("utf-8", "surrogateescape"),
-        headers,
-        str(told.get("method") or "POST"),
-        str(told.get("path") or "/"),
-        str(told.get("query") or "").removeprefix("?"),
-        kind,
-    )
 
 
 def _shown(events: Iterable[Event]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from sendwave.errors import Held
 from sendwave.rules.events import Event
@@ -19,6 +19,22 @@ class AdapterSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     esp: str
+
+    also_called: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """What people and the ESPs' own pages call a setting, by its name here; taken for it where there is no other."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_our_names(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        ours = {
+            other: name
+            for name, others in cls.also_called.items()
+            for other in others
+            if name in cls.model_fields and other not in cls.model_fields and name not in given
+        }
+        return {ours.get(key, key): value for key, value in given.items()}
 
 
 class Recall(StrEnum):
@@ -198,6 +214,7 @@ class Refusal:
     reason: str
     status: int = 401
     unset: bool = False  # it cannot be judged: no secret is set, or a certificate cannot be fetched
+    old: bool = False  # everything else about it is right: it is only signed too long ago
 
 
 @dataclass(frozen=True, slots=True)

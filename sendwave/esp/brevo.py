@@ -31,6 +31,7 @@ _KEY_LIFE: Final = timedelta(minutes=15)  # their changelog; their guide says 30
 _BY_A_PERSON: Final = Word(EventType.OPEN, machine=False)  # proxies' opens have a word of their own
 _BY_A_PROXY: Final = Word(EventType.OPEN, machine=True)
 
+_TIMES: Final = ("ts_epoch", "ts_event", "ts", "date_event", "date")  # the later ones in the account's time zone
 _WORDS: Final = {
     "request": words.ACCEPTED,
     "sent": words.ACCEPTED,
@@ -143,13 +144,13 @@ class Adapter(WebAdapter):
         yield words.event(
             words.look_up(_WORDS, plain),
             received_at,
-            at=_first(told, "ts_epoch", "ts_event", "ts"),  # the later ones are in the account's time zone
+            at=_first(told, *_TIMES),
             said=said,
             token=hooks.text(told, _CUSTOM),
             recipient=hooks.text(told, "email"),
             message_id=hooks.text(told, "message-id"),
             reply=hooks.text(told, "reason"),
-            url=hooks.text(told, "link"),
+            url=hooks.text(told, "link", "URL"),  # the second in webhooks of their campaigns
         )
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import email
 import hashlib
 import hmac
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from email.message import Message
+from email.utils import parseaddr
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import Field, SecretStr
@@ -28,11 +32,27 @@ from sendwave.rules.units import Duration, parse_duration
 
 _BLOCKS: Final = frozenset({Cause.BLOCKED_REPUTATION, Cause.CONTENT, Cause.POLICY, Cause.THROTTLED})
 _LONGEST: Final = 2_000  # characters of a text that are kept; PostgreSQL indexes up to 2,704 bytes
+_SECRETS: Final = (
+    "signing_key", "webhook_signing_key", "webhook_key", "signing_secret", "webhook_signing_secret", "secret",
+)  # fmt: skip
+_FIELDS: Final = 1_000  # of a form that are read
 _MILLISECONDS: Final = 1e11  # epoch numbers beyond it are milliseconds: as seconds it would be the year 5138
 
 
 class WebhookSettings(AdapterSettings):
     """An ESP over HTTP that reports by webhook."""
+
+    also_called: ClassVar[Mapping[str, Sequence[str]]] = {
+        "webhook_secret": _SECRETS,
+        "webhook_public_key": ("public_key", "verification_key", "webhook_verification_key", *_SECRETS),
+        "webhook_user": ("webhook_username", "username", "basic_auth_user", "user"),
+        "webhook_password": ("basic_auth_password", "password"),
+        "webhook_token": ("bearer_token", "webhook_bearer_token", "token"),
+        "webhook_topic": ("topic_arn", "webhook_topic_arn", "sns_topic_arn", "topic"),
+        "webhook_url": ("url", "public_url"),
+        "webhook_certificate": ("signing_certificate", "signing_cert", "certificate"),
+        "webhook_tolerance": ("tolerance",),
+    }
 
     api_key: SecretStr | None = Field(
         None, description="Key of the API; write `${NAME}` and set it in the environment."
@@ -102,8 +122,16 @@ def check_age(stamp: Any, now: datetime | None, tolerance: timedelta) -> Refusal
     told = number(stamp)
     if told is None:
         return Refusal("the signature has no instant")
-    if now is not None and abs(now.timestamp() - told) > tolerance.total_seconds():
-        return Refusal("the signature is too old, or from the future: an old request sent again?")
+    return judge_age(told, now, tolerance)
+
+
+def judge_age(told: float, now: datetime | None, tolerance: timedelta) -> Refusal | None:
+    """As `check_age`, of epoch seconds."""
+    late = now.timestamp() - told if now is not None else 0.0
+    if late > tolerance.total_seconds():
+        return Refusal("it was signed too long ago: an old request sent again?", old=True)
+    if -late > tolerance.total_seconds():
+        return Refusal("it was signed in the future")
     return None
 
 
@@ -118,6 +146,26 @@ def read_json(body: bytes, *, of: str) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as wrong:
         raise BadInput(f"this is no report of {of}: {type(wrong).__name__}: {wrong}") from None
+
+
+def form_fields(body: bytes) -> dict[str, str]:
+    """The fields of a form, urlencoded or multipart, files left out; {} for what is none."""
+    if body.lstrip()[:2] == b"--":
+        boundary = body.lstrip().split(b"\n", 1)[0].strip()[2:]
+        head = b'Content-Type: multipart/form-data; boundary="' + boundary + b'"\n\n'
+        parts = email.message_from_bytes(head + body).get_payload()
+        told = [one for one in parts[:_FIELDS] if isinstance(one, Message)] if isinstance(parts, list) else []
+        named = [(one.get_param("name", header="content-disposition"), one) for one in told]
+        return {name: _field(one) for name, one in named if isinstance(name, str) and one.get_filename() is None}
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _field(part: Message) -> str:
+    found = part.get_payload(decode=True)
+    return found.decode("utf-8", "replace").removesuffix("\r\n") if isinstance(found, bytes) else ""
 
 
 def objects(document: Any, *, of: str) -> list[dict[str, Any]]:
@@ -168,6 +216,12 @@ def storable(value: str) -> str:
     if "\0" in value:
         value = value.replace("\0", "")
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def address(written: str | None) -> str | None:
+    """The address of `Name <address>` or of itself."""
+    found = parseaddr(written or "")[1]
+    return storable(found if "@" in found else written or "") or None
 
 
 def number(value: Any) -> float | None:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
-from urllib.parse import parse_qsl
 
 from pydantic import Field, SecretStr
 
@@ -115,7 +114,7 @@ class Adapter(WebAdapter):
         return [event for told in found for event in self._events(told, received_at)]
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
-        data = hooks.part(told, "event-data")
+        data = hooks.part(told, "event-data") or (told if "event" in told else {})
         status, client = hooks.part(data, "delivery-status"), hooks.part(data, "client-info")
         bot = client.get("bot")
         said = data.get("event")
@@ -142,10 +141,7 @@ def _read(body: bytes) -> Any:
     """The document of a request. Raises BadInput."""
     if body.lstrip()[:1] in {b"{", b"["}:
         return hooks.read_json(body, of="Mailgun")
-    try:
-        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
-    except ValueError:
-        fields = {}
+    fields = hooks.form_fields(body)
     if "event" not in fields:
         raise BadInput("this is no report of Mailgun: neither JSON nor a form with an event")
     return _of_form(fields)

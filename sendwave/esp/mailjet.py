@@ -47,6 +47,7 @@ _ERRORS: Final = {  # of bounce and blocked
     "protocol issue": Cause.OTHER,
     "duplicate in campaign": Cause.POLICY,
 }
+_PERMANENCES: Final = {True: Permanence.HARD, False: Permanence.SOFT, None: Permanence.UNKNOWN}  # by hard_bounce
 _OWN_LIST: Final = frozenset({"preblocked", "blacklisted", "spam reporter", ""})
 
 
@@ -140,12 +141,20 @@ def _meaning(word: Word, told: dict[str, Any]) -> Word:
         return word if error in _OWN_LIST else Word(EventType.REJECT, cause=cause, sure=True)
     if word is not words.UNCLEAR:
         return word
-    hard = told.get("hard_bounce") is True
+    hard = _flag(told.get("hard_bounce"))
     if error == "greylisted" and not hard:
         return Word(EventType.DEFERRED, Permanence.SOFT, cause)
-    if told.get("blocked") is True and error in _OWN_LIST - {""}:
+    if _flag(told.get("blocked")) and error in _OWN_LIST - {""}:
         return words.SUPPRESSED
-    return Word(EventType.BOUNCE, Permanence.HARD if hard else Permanence.SOFT, cause, sure=cause is not Cause.OTHER)
+    permanence = _PERMANENCES[hard]
+    return Word(EventType.BOUNCE, permanence, cause, sure=cause is not Cause.OTHER)
+
+
+def _flag(value: Any) -> bool | None:
+    """A boolean, which older webhooks write as a number or text; None where nothing is said."""
+    if value is None or value == "":
+        return None
+    return value is True or str(value).lower() in {"1", "true", "yes"}
 
 
 def _message(piece: Piece) -> dict[str, Any]:

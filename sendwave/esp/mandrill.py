@@ -11,7 +11,6 @@ import hmac
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
-from urllib.parse import parse_qsl
 
 from pydantic import Field, SecretStr
 
@@ -35,6 +34,7 @@ from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
 _FIELD: Final = "mandrill_events"
+_SIGNATURE: Final = "x-mandrill-signature"
 _WORDS: Final = {
     "send": words.ACCEPTED,
     "delivered": words.DELIVERED,
@@ -149,13 +149,9 @@ class Adapter(WebAdapter):
             return hooks.check_login(self._settings, request)
         if not url:
             return Refusal("webhook_url is not set, and Mandrill signs it too", unset=True)
-        try:
-            fields = parse_qsl(request.body.decode(), keep_blank_values=True)
-        except ValueError:
-            return Refusal("the body is no form", status=400)
-        signed = url + "".join(name + value for name, value in sorted(fields))
-        expected = base64.b64encode(hmac.new(key.encode(), signed.encode(), hashlib.sha1).digest()).decode()
-        if not hooks.same(request.headers.get("x-mandrill-signature", ""), expected):
+        fields = sorted(hooks.form_fields(request.body).items())
+        signed, given = "".join(name + value for name, value in fields), request.headers.get(_SIGNATURE, "")
+        if not any(hooks.same(given, _signature(key, f"{one}{signed}")) for one in _urls(url, request)):
             return Refusal("the signature is missing or wrong", status=403)
         return hooks.check_login(self._settings, request, signed=True)
 
@@ -163,11 +159,16 @@ class Adapter(WebAdapter):
         """A form with one field, a JSON list."""
         body = report.body
         if body.lstrip()[:1] not in {b"[", b"{"}:
-            try:
-                body = dict(parse_qsl(body.decode(), keep_blank_values=True))[_FIELD].encode()
-            except (ValueError, KeyError):
-                raise BadInput(f"this is no report of Mandrill: no form with {_FIELD}") from None
-        found = hooks.objects(hooks.read_json(body, of="Mandrill"), of="Mandrill")
+            written = hooks.form_fields(body).get(_FIELD)
+            if written is None:
+                raise BadInput(f"this is no report of Mandrill: no form with {_FIELD}")
+            body = written.encode("utf-8", "surrogatepass")
+        document = hooks.read_json(body, of="Mandrill")
+        if isinstance(document, dict) and _FIELD in document:  # the form as somebody's recorder read it
+            document = document[_FIELD]
+            if isinstance(document, str):
+                document = hooks.read_json(document.encode("utf-8", "surrogatepass"), of="Mandrill")
+        found = hooks.objects(document, of="Mandrill")
         return [event for told in found for event in self._events(told, received_at)]
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
@@ -176,7 +177,8 @@ class Adapter(WebAdapter):
         described = hooks.text(message, "bounce_description")
         if word in {words.HARD, words.SOFT} and described in _BOUNCES:
             word = Word(word.kind, word.permanence, _BOUNCES[described])
-        reject = hooks.text(hooks.part(message, "reject"), "reason")
+        listed = hooks.part(told, "reject") or hooks.part(told, "entry")  # a sync event: of their list, not of a mail
+        reject = hooks.text(hooks.part(message, "reject") or listed, "reason")
         if word is words.SUPPRESSED and reject is not None and reject not in _OWN_LIST:
             word = words.REJECTED
         yield words.event(
@@ -185,12 +187,33 @@ class Adapter(WebAdapter):
             at=told.get("ts"),
             said=said,
             token=hooks.text(hooks.part(message, "metadata"), TOKEN),
-            recipient=hooks.text(message, "email"),
+            recipient=hooks.text(message, "email") or hooks.text(listed, "email"),
             message_id=hooks.text(message, "_id") or hooks.text(told, "_id"),
-            reply=hooks.text(message, "diag"),
+            reply=hooks.text(message, "diag")
+            or next(map(_diagnosis, reversed(hooks.rows(message, "smtp_events"))), None),
             about=reject or described,
             url=hooks.text(told, "url"),
         )
+
+
+def _signature(key: str, signed: str) -> str:
+    return base64.b64encode(hmac.new(key.encode(), signed.encode("utf-8", "replace"), hashlib.sha1).digest()).decode()
+
+
+def _diagnosis(attempt: dict[str, Any]) -> str | None:
+    return hooks.text(attempt, "diag")
+
+
+def _urls(url: str, request: WebRequest) -> list[str]:
+    """The webhook's URL, also with the user and password it was called by: Mandrill signs what was typed in there."""
+    scheme, _, rest = url.partition("://")
+    kind, _, login = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic" or "@" in rest.partition("/")[0]:
+        return [url]
+    try:
+        return [url, f"{scheme}://{base64.b64decode(login.strip(), validate=True).decode()}@{rest}"]
+    except ValueError:
+        return [url]
 
 
 def _refuse(answer: Answer, now: datetime) -> None:

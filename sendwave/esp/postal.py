@@ -124,13 +124,13 @@ class Adapter(WebAdapter):
 
 def _meaning(said: Any, payload: dict[str, Any]) -> Word:
     """By the event's name, or from older servers that send none by the payload."""
+    if "bounce" in payload:  # a mail came back, whatever the event is called: older servers say MessageDelayed
+        return words.UNCLEAR
     word = words.look_up(_WORDS, said)
     if word is words.UNCLEAR and "status" in payload:
         return words.look_up(_STATUSES, payload["status"])
     if said is None and (told := words.look_up(_STATUSES, payload.get("status"))) is not words.UNHEARD:
         return told
-    if said is None and "bounce" in payload:
-        return words.UNCLEAR
     return words.CLICK if said is None and "url" in payload else word
 
 

@@ -35,6 +35,9 @@ _RECORDS: Final = {
     "Click": words.CLICK,
     "SubscriptionChange": words.UNSUBSCRIBE,
 }
+_UNNAMED: Final = {  # webhooks from before 2018 have no RecordType: by what only they have
+    "BouncedAt": "Bounce", "DeliveredAt": "Delivery", "OriginalLink": "Click", "FirstOpen": "Open",
+}  # fmt: skip
 _TYPES: Final = {  # of Bounce
     "HardBounce": words.HARD,
     "SoftBounce": words.SOFT,
@@ -124,7 +127,7 @@ class Adapter(WebAdapter):
         return message
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
-        record = told.get("RecordType")
+        record = told.get("RecordType") or next((kind for key, kind in _UNNAMED.items() if key in told), None)
         if told.get("Type") == "AutoResponder":
             return  # a reply of a person on holiday is no event of delivery
         word, said = words.look_up(_RECORDS, record), record
@@ -135,7 +138,7 @@ class Adapter(WebAdapter):
             word = _CHANGES.get(hooks.text(told, "SuppressionReason") or "", word)
             word = word if told.get("SuppressSending") is not False else words.RESUBSCRIBE
         when = hooks.text(told, "BouncedAt", "DeliveredAt", "ReceivedAt", "ChangedAt")
-        bounce = hooks.text(told, "RecordType") in {"Bounce", "SpamComplaint"}
+        bounce = record in {"Bounce", "SpamComplaint"} if isinstance(record, str) else False
         yield words.event(
             word,
             received_at,

@@ -123,9 +123,9 @@ class Adapter(WebAdapter):
         bounce = hooks.part(data, "bounce")
         to = data.get("to")
         people = (
-            [hooks.storable(one) for one in to if isinstance(one, str)]
+            [hooks.address(one) for one in to if isinstance(one, str)]
             if isinstance(to, list)
-            else [hooks.text(data, "to")]
+            else [hooks.address(hooks.text(data, "to"))]
         )
         for recipient in people or [None]:
             yield words.event(
@@ -179,6 +179,9 @@ def _diagnosis(bounce: dict[str, Any]) -> str | None:
 def _meaning(word: Word, bounce: dict[str, Any]) -> Word:
     if word is not words.UNCLEAR:
         return word
-    if hooks.text(bounce, "subType") in _OWN_LIST:
+    text = (hooks.text(bounce, "message") or "").lower()
+    if hooks.text(bounce, "subType") in _OWN_LIST or "suppression list" in text:
         return words.SUPPRESSED
+    if "type" not in bounce and "hard bounce" in text:  # until 2025 there was only a text
+        return words.HARD
     return _BOUNCES.get(hooks.text(bounce, "type") or "", word)

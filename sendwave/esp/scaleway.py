@@ -55,6 +55,7 @@ class ScalewaySettings(hooks.WebhookSettings):
     project_id: str | None = None
     batch_size: int = Field(50, ge=1, le=1000, description="People a batch; each is a call of its own.")
     webhook_topic: str | None = Field(None, description="ARN of the topic the events come from.")
+    webhook_certificate: str | None = Field(None, description=sns.GIVEN)
     webhook_tolerance: Duration = Field(parse_duration("1h"), description="Age of a message.")
 
 
@@ -68,7 +69,7 @@ class Adapter(WebAdapter):
 
     def __init__(self, settings: ScalewaySettings, *, home: Path, token_key: bytes) -> None:
         super().__init__(settings, home=home, token_key=token_key)
-        self.certificates = sns.Certificates(_CERTIFICATES)
+        self.certificates = sns.Certificates(_CERTIFICATES, given=settings.webhook_certificate)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -120,11 +121,7 @@ class Adapter(WebAdapter):
 
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
         """As an SNS message, by a certificate of theirs and our topic; else user and password."""
-        settings = self._settings
-        if settings.webhook_topic is None and (settings.webhook_user or settings.webhook_token):
-            return hooks.check_login(settings, request)
-        tolerance, topic = settings.webhook_tolerance, settings.webhook_topic
-        return sns.verify(request, now, certificates=self.certificates, topic=topic, tolerance=tolerance)
+        return sns.believe(request, now, self._settings, self.certificates)
 
     def nonce(self, request: WebRequest) -> str | None:
         """See WebhookAdapter: the id of the message."""

@@ -89,6 +89,7 @@ class SesSettings(hooks.WebhookSettings):
     batch_size: int = Field(50, ge=1, le=50)
     queue_url: str | None = Field(None, description="SQS queue the topic delivers to; then events are polled.")
     webhook_topic: str | None = Field(None, description="ARN of the topic that posts events to the webhook.")
+    webhook_certificate: str | None = Field(None, description=sns.GIVEN)
     webhook_tolerance: Duration = Field(parse_duration("2h"), description="Age of a message; retries last an hour.")
 
 
@@ -102,7 +103,7 @@ class Adapter(WebAdapter):
 
     def __init__(self, settings: SesSettings, *, home: Path, token_key: bytes) -> None:
         super().__init__(settings, home=home, token_key=token_key)
-        self.certificates = sns.Certificates(_CERTIFICATES)
+        self.certificates = sns.Certificates(_CERTIFICATES, given=settings.webhook_certificate)
         self._given: dict[str, RawReport] = {}
         self._lock = threading.Lock()
         self._queue: Any = None
@@ -183,9 +184,8 @@ class Adapter(WebAdapter):
 
     # ── being told ───────────────────────────────────────────────────────────────────────────────────────────────
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:
-        """As an SNS message, by a certificate of Amazon's and our topic."""
-        tolerance, topic = self._settings.webhook_tolerance, self._settings.webhook_topic
-        return sns.verify(request, now, certificates=self.certificates, topic=topic, tolerance=tolerance)
+        """As an SNS message, by a certificate of Amazon's and our topic; else user and password in the URL."""
+        return sns.believe(request, now, self._settings, self.certificates)
 
     def nonce(self, request: WebRequest) -> str | None:
         """See WebhookAdapter: the id of the message."""
@@ -236,6 +236,8 @@ class Adapter(WebAdapter):
             document = sns.open_envelope(document, of="Amazon SES")
         if isinstance(document, dict) and document.get("notificationType") == "AmazonSnsSubscriptionSucceeded":
             return []
+        if isinstance(document, dict) and document.get("source") == "aws.ses":  # by EventBridge
+            event_id, document = hooks.text(document, "id"), document.get("detail")
         if isinstance(document, dict) and not isinstance(document.get("mail"), dict):
             raise BadInput("this is no report of Amazon SES: it is about no mail")
         found = [e for told in hooks.objects(document, of="Amazon SES") for e in self._events(told, received_at)]

@@ -25,6 +25,8 @@ _SIGNED: Final = {
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
 _TIMEOUT: Final = 10.0  # seconds
+GIVEN: Final = "PEM of the certificate messages are signed by, where it cannot be fetched: then no other is believed."
+"""What the setting webhook_certificate is for."""
 
 
 def is_envelope(document: Any) -> bool:
@@ -61,9 +63,13 @@ def open_envelope(document: Any, *, of: str) -> Any:
 class Certificates:
     """Certificates by URL, fetched once. Safe for several threads."""
 
-    def __init__(self, allowed: str, fetch: Callable[[str], bytes] | None = None) -> None:
-        """`allowed` is a pattern of whole URLs: anybody can put up a certificate elsewhere."""
+    def __init__(self, allowed: str, fetch: Callable[[str], bytes] | None = None, given: str | None = None) -> None:
+        """`allowed` is a pattern of whole URLs: anybody can put up a certificate elsewhere. With `given`, the PEM of
+        the certificate, none is fetched.
+        """
         self._allowed, self._fetch = re.compile(allowed), fetch or _fetch
+        if given:
+            self._fetch = lambda url: given.encode()  # noqa: ARG005  # whatever its name, it is this one
         self._known: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
@@ -82,6 +88,16 @@ def _fetch(url: str) -> bytes:
     return reply.raise_for_status().content
 
 
+def believe(request: WebRequest, now: datetime | None, settings: Any, certificates: Certificates) -> Refusal | None:
+    """By what is set: the topic and its signature, user and password, or both."""
+    topic, login = settings.webhook_topic, bool(settings.webhook_user or settings.webhook_password)
+    if topic is None and (login or settings.webhook_token):
+        return hooks.check_login(settings, request)
+    return verify(
+        request, now, certificates=certificates, topic=topic, tolerance=settings.webhook_tolerance
+    ) or hooks.check_login(settings, request, signed=True)
+
+
 def verify(
     request: WebRequest,
     now: datetime | None,
@@ -95,6 +111,8 @@ def verify(
         told = json.loads(request.body)
     except (ValueError, RecursionError):
         told = None
+    if topic is None and (bare := _unsigned(told)):
+        return Refusal(bare, unset=True)
     if not is_envelope(told):
         return Refusal("this is no signed SNS message", status=400)
     url = told.get("SigningCertURL")
@@ -113,10 +131,22 @@ def verify(
     return _ours(told, now, topic, tolerance)
 
 
+def _unsigned(told: Any) -> str | None:
+    """What to say of a message that claims no signature; None of any other. With a topic set it is a forgery."""
+    if not isinstance(told, dict):
+        return None
+    if not is_envelope(told):
+        return "webhook_topic is not set, and a message without its envelope (raw delivery) is not signed"
+    signed = "SigningCertURL" in told or "Signature" in told
+    return None if signed else "webhook_topic is not set, and this message has no signature"
+
+
 def _ours(told: dict[str, Any], now: datetime | None, topic: str | None, tolerance: timedelta) -> Refusal | None:
     when = hooks.read_instant(told.get("Timestamp"))
-    if now is not None and (when is None or abs(now - when) > tolerance):
-        return Refusal("the message is too old, or from the future: an old one sent again?")
+    if now is not None and when is None:
+        return Refusal("the message has no instant")
+    if when is not None and (wrong := hooks.judge_age(when.timestamp(), now, tolerance)):
+        return wrong
     if topic is None:
         return Refusal("webhook_topic is not set, and anybody's topic is signed as well as ours", unset=True)
     if not hooks.same(str(told.get("TopicArn")), topic):

@@ -111,7 +111,8 @@ def test_an_old_request_is_refused_and_one_from_the_future(scheme: Scheme, age: 
     adapter, request = scheme(BODY, NOW - age)
     refusal = adapter.verify(request, NOW)
     assert refusal is not None
-    assert "old" in refusal.reason
+    assert refusal.old is (age > timedelta())
+    assert ("long ago" if refusal.old else "in the future") in refusal.reason
     assert adapter.verify(request, None) is None  # its age is judged only when it is asked for
 
 
@@ -202,3 +203,30 @@ def test_a_certificate_out_of_reach_is_no_verdict() -> None:
     refusal = adapter.verify(WebRequest(json.dumps(notification()).encode()), NOW)
     assert refusal is not None
     assert (refusal.status, refusal.unset) == (503, True)
+
+
+def test_a_message_that_claims_no_signature_is_no_verdict_until_a_topic_is_set() -> None:
+    bare = WebRequest(b'{"eventType": "Delivery", "mail": {}}')
+    trimmed = WebRequest(json.dumps({"Type": "Notification", "Message": "{}"}).encode())
+    for request in (bare, trimmed):
+        refusal = made("ses").verify(request, NOW)
+        assert refusal is not None
+        assert refusal.unset
+        refusal = made("ses", webhook_topic="arn").verify(request, NOW)
+        assert refusal is not None
+        assert not refusal.unset
+
+
+def test_a_certificate_that_is_given_is_the_only_one() -> None:
+    pem = certificate().decode()
+    adapter = made("scaleway", webhook_topic=TOPIC, signing_cert=pem)
+    genuine = notification()
+    assert adapter.verify(WebRequest(json.dumps(genuine).encode()), NOW) is None
+    assert adapter.verify(WebRequest(json.dumps(genuine | {"Message": "{ }"}).encode()), NOW) is not None
+
+
+def test_a_topic_may_also_be_known_by_user_and_password() -> None:
+    login = {"authorization": "Basic " + b64encode(b"u:p").decode()}
+    adapter = made("ses", webhook_user="u", webhook_password="p")
+    assert adapter.verify(WebRequest(b"{}", login), NOW) is None
+    assert adapter.verify(WebRequest(b"{}"), NOW) is not None
