@@ -33,7 +33,8 @@ HOOK = "https://mail.maisonlune.example/hooks/main"
 TROUBLE: dict[str, Any] = {
     "script": [],
     "like": "bad-list",
-    "everybody": {"complaint": "5%", "unsubscribe": "5%", "blocked": "5%", "refused": "4%", "deferred": "10%"},
+    # tokens are new each time, and so are the draws: with less, a run in fifty has no complaint at all among 90 people
+    "everybody": {"complaint": "30%", "unsubscribe": "5%", "blocked": "20%", "refused": "4%", "deferred": "10%"},
     "webhooks": {
         "duplicates": "30%",
         "disorder": "40%",
