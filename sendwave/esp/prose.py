@@ -64,6 +64,8 @@ _FAILURE: Final = re.compile(
     r"non.?(?:remis|distribu|d[ée]livr|deliver|recapit|entreg)|unzustellbar|nicht zugestellt|zustellung|"
     r"(?:no|n[ãa]o) (?:se )?(?:pudo|puede|pode|p[ôo]de).{0,30}(?:entreg|enviad)|mancat[ao] (?:recapito|consegna)|"
     r"[ée]chec|无法.{0,12}[送投发]|メール.{0,2}エラー|配信|届け|送信でき|不达|退信|"
+    r"n[ãa]o (?:foi poss[íi]vel )?entreg|niet (?:worden )?(?:afgeleverd|bezorgd)|(?:kunne|kunde) (?:ikke|inte) levere|"
+    r"nie (?:został\w* )?dostarczon|nedoručen|nelze doručit|iletilemedi|nem (?:sikerült )?kézbesít|"
     r"не (?:доставлен|может быть)|недоставлен|(?:trouble|error) (?:deliver|send)|"
     r"user unknown|unknown user|no such user|doesn.t have an? \S+ account|mailbox is full|quota exceeded|"
     r"did not reach|delayed|no longer valid|unknown (?:address|recipient)|invalid recipient|could not be delivered",

@@ -26,7 +26,7 @@ from sendwave.esp.hooks import storable
 from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.prose import Prose
 from sendwave.esp.statuses import Status, address, field, words
-from sendwave.rules.bounces import Reply, classify, take_apart
+from sendwave.rules.bounces import Reply, classify, says_why, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.token import verify
 
@@ -230,7 +230,7 @@ def _bounce(status: Status, told: Sequence[prose.Said], about: _About) -> Event:
     kind, reply = status.kind, status.reply
     named = {(one.recipient or "").lower(): one for one in told}
     here = named.get((status.recipient or "").lower()) or (told[0] if len(told) == 1 else None)
-    permanence, cause = _meaning(reply, here.texts if here else ())
+    permanence, cause = _meaning(reply, here.texts if here else (), known=says_why(*reply))
     if kind is EventType.BOUNCE and permanence is Permanence.SOFT and cause is Cause.OTHER:
         later = reply.enhanced is not None and reply.enhanced[0] == "4"
         cause = Cause.EXPIRED if later else cause  # "failed" after 4.x.x: the relay gave up waiting
@@ -256,13 +256,16 @@ def _is_clear(status: Status) -> bool:
     return "@" in (status.recipient or "") and cause is not Cause.OTHER and permanence is not Permanence.UNKNOWN
 
 
-def _meaning(reply: Reply, texts: Sequence[str]) -> tuple[Permanence, Cause]:
-    """Of a reply, and where that leaves something open, of the words said with it, the most particular first."""
+def _meaning(reply: Reply, texts: Sequence[str], *, known: bool = False) -> tuple[Permanence, Cause]:
+    """Of a reply, and where that leaves something open, of the words said with it, the most particular first.
+
+    `known`: the reply says why, though there is no word of ours for it; what else is written is about other things.
+    """
     permanence, cause = classify(*reply)
     told = reply.code is not None or reply.enhanced is not None
     later = (reply.code or 0) // 100 == 4 or (reply.enhanced or "")[:1] == "4"
     for text in texts:
-        if cause is not Cause.OTHER and permanence is not Permanence.UNKNOWN:
+        if (cause is not Cause.OTHER or known) and permanence is not Permanence.UNKNOWN:
             break
         other = take_apart(text)
         agrees = reply.enhanced is None or other.enhanced is None or reply.enhanced[0] == other.enhanced[0]
@@ -326,6 +329,7 @@ def _worded(kind: EventType, one: prose.Said, subject: str, about: _About) -> Ev
     permanence, cause = _meaning(reply, (*one.texts, subject))
     if kind is EventType.DEFERRED:
         permanence = Permanence.SOFT
+        cause = Cause.OTHER if cause is Cause.EXPIRED else cause  # long under way, and they are still trying
     elif cause is Cause.OTHER and (reply.code or 0) // 100 == 4:
         cause = Cause.EXPIRED  # given up, though the last answer was "later"
     description = reply.text or (one.texts[0] if one.texts else subject)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import email
 import re
 from collections.abc import Iterator, Mapping
+from email.header import Header
 from email.message import Message
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sendwave.esp.prose import clean
 from sendwave.rules.bounces import Reply, take_apart
@@ -56,7 +57,10 @@ def read(part: Message) -> Iterator[Status]:
 
 def field(mail: Message | None, name: str) -> str | None:
     """A header field on one line; None where it is missing or empty."""
-    value = mail.get(name) if mail is not None else None
+    value: Any = mail.get(name) if mail is not None else None
+    if isinstance(value, Header) and mail is not None:  # bytes nobody declared: RFC 6532 says they are UTF-8
+        raw = next(str(text) for key, text in mail.raw_items() if key.lower() == name.lower())
+        value = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return " ".join(str(value).split()) or None if value is not None else None
 
 
@@ -84,13 +88,22 @@ def _blocks(part: Message) -> list[Message]:
     payload = part.get_payload()
     blocks = [block for block in payload if isinstance(block, Message)] if isinstance(payload, list) else []
     coded = (field(part, "Content-Transfer-Encoding") or "").lower()
-    if blocks and coded not in {"base64", "quoted-printable"}:
+    encoded = coded in {"base64", "quoted-printable"}
+    if blocks and not encoded and part.get_content_type() == "message/delivery-status":
         return [_mended(block) for block in blocks]
-    flat = Message()  # encoded against RFC 2046 §5.2.1, or no group was recognised: read it as text
-    flat["Content-Transfer-Encoding"] = coded
-    flat.set_payload("\n\n".join(str(block) for block in blocks).strip() if blocks else words(part))
-    text = words(flat).replace("\r\n", "\n").strip()
+    # Encoded against RFC 2046 §5.2.1, of a kind `email` does not take apart (RFC 6533), or nothing recognised: as text.
+    text = "\n\n".join(_written(block) for block in blocks).strip() if blocks else words(part)
+    if encoded:
+        flat = Message()
+        flat["Content-Transfer-Encoding"] = coded
+        flat.set_payload(text)
+        text = words(flat)
+    text = text.replace("\r\n", "\n").strip()
     return [email.message_from_string(group.strip()) for group in re.split(r"\n\s*\n", text)]
+
+
+def _written(block: Message) -> str:
+    return block.as_bytes().decode("utf-8", "replace")
 
 
 def _mended(block: Message) -> Message:

@@ -106,10 +106,14 @@ def classify(code: int | None = None, enhanced: str | None = None, text: str = "
     `code` is the SMTP reply code, `enhanced` the RFC 3463 code, `text` the words. A 4xx or 4.x.x answer is never
     hard: the server itself says that later may do.
     """
+    return _classify(code, enhanced if enhanced and _CODE.fullmatch(enhanced) else None, _plain(text))
+
+
+def _plain(text: str) -> str:
     words = text[:_LONGEST].lower()
     for pattern, name in _PARTICULAR:
         words = pattern.sub(name, words)
-    return _classify(code, enhanced if enhanced and _CODE.fullmatch(enhanced) else None, words)
+    return words
 
 
 @lru_cache(maxsize=4096)
@@ -120,6 +124,14 @@ def _classify(code: int | None, enhanced: str | None, words: str) -> tuple[Perma
     if found is None:
         return (Permanence.SOFT if later else Permanence.UNKNOWN), Cause.OTHER
     return (Permanence.SOFT if later else found.permanence), found.cause
+
+
+def says_why(code: int | None = None, enhanced: str | None = None, text: str = "") -> bool:
+    """Whether a wording or an exact code was understood, be the cause `other`: then nothing else need be asked."""
+    words = _plain(text)
+    later = code // 100 == 4 if code else bool(enhanced and enhanced[0] == "4")
+    exact = enhanced in TABLE.enhanced
+    return exact or any(_worded(part, words, later=later) is not None for part in (0, 1))
 
 
 def _meaning(code: int | None, enhanced: str | None, text: str, *, later: bool) -> Meaning | None:

@@ -123,6 +123,26 @@ WORDED = {
         ),
         [f"bounce hard unknown_user {ANNE}"],
     ),
+    "Portuguese": (
+        f"Não foi possível entregar a mensagem a:\n\n<{ANNE}>\nUsuário inexistente\n",
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
+    "Dutch": (
+        f"Uw bericht kon niet worden afgeleverd bij:\n\n{ANNE}\n  gebruiker onbekend\n",
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
+    "Swedish": (
+        f"Meddelandet kunde inte levereras till:\n\n{ANNE}\n  okänd mottagare\n",
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
+    "Polish": (
+        f"Wiadomość nie została dostarczona do:\n\n{ANNE}\n  skrzynka odbiorcy jest pełna\n",
+        [f"bounce soft mailbox_full {ANNE}"],
+    ),
+    "French, full": (
+        f"Votre message n'a pas pu être distribué ; non distribué à :\n\n{ANNE}\n  boîte aux lettres pleine\n",
+        [f"bounce soft mailbox_full {ANNE}"],
+    ),
     "Yahoo": (
         (f"Message from yahoo.example.\nUnable to deliver message to the following address(es).\n\n<{ANNE}>:\n"
         f"This user doesn't have a yahoo.example account ({ANNE}) [-9]\n\n--- Original message follows.\n\n{COPY}"),

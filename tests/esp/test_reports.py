@@ -149,6 +149,25 @@ def test_a_diagnostic_that_forgot_to_be_indented() -> None:
     assert event.description.endswith("550 5.1.1 end")
 
 
+def test_a_report_about_an_address_beyond_ascii() -> None:
+    two = block(status="5.6.7", diagnostic="smtp; 550 5.6.7 no SMTPUTF8") + "\n" + block(status="5.2.2", diagnostic="")
+    body = dsn(two.replace("anne@shop.example", "élodie@shop.example", 2).replace("rfc822", "utf-8"))
+    events = read(body.replace(b"message/delivery-status", b"message/global-delivery-status"))
+    assert [(e.recipient, e.cause) for e in events] == [
+        ("élodie@shop.example", Cause.UNKNOWN_USER),
+        ("anne@shop.example", Cause.MAILBOX_FULL),
+    ]
+
+
+def test_what_the_mail_system_says_of_itself_explains_no_bounce() -> None:
+    found = block(
+        status="4.4.1", diagnostic="X-Postfix; connect to mx.shop.example[192.0.2.9]:25: Connection timed out"
+    )
+    said = b"This is the mail system at host relay.example. I'm sorry to have to inform you"
+    (event,) = read(dsn(found).replace(b"I'm sorry.", said))
+    assert (event.permanence, event.cause) == (Permanence.SOFT, Cause.EXPIRED)
+
+
 def test_several_recipients_in_one_report() -> None:
     other = block("delayed", "4.2.2").replace("anne", "bruno")
     events = read(dsn(f"{block()}\n{other}"))
