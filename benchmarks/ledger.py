@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from sendwave.store import batches, campaigns, freezes
 from sendwave.store.database import Connection, Database
-from sendwave.store.together import Together
+from sendwave.store.group_commit import Together
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LEASED_AT_ONCE = 16

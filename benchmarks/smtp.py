@@ -109,7 +109,7 @@ def source_rate(port: int, mails: int, size: int, sessions: int) -> float:
 def mail_size(work: Submission, home: Path) -> int:
     """Bytes of one mail as it leaves."""
     from sendwave.esp.content import Content
-    from sendwave.esp.letters import Letters
+    from sendwave.esp.mime import Letters
 
     letters = Letters(
         work.message, Content(home / "content", work.message.subject), wave=1, now=work.now,

@@ -23,9 +23,9 @@ from pydantic.fields import FieldInfo
 
 from sendwave.flow import policies
 from sendwave.rules.conditions import When
+from sendwave.rules.report_policy import Money
 from sendwave.rules.signals import SIGNALS
 from sendwave.rules.units import Frequency, LocalTime, LocalWindow
-from sendwave.rules.worth import Money
 
 TOP: Final = Path(__file__).parent.parent
 WORDS: Final[dict[Any, str]] = {

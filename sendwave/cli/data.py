@@ -85,9 +85,9 @@ def _import_signals(
     as_json: bool,
 ) -> int:
     """Daily counts go to the store."""
-    from sendwave.flow import tellings
+    from sendwave.flow import daily_figures
 
-    document = tellings.import_files(
+    document = daily_figures.import_files(
         house.db,
         files,
         lanes=house.policy.lanes,

@@ -88,13 +88,13 @@ def arbitrate(workspace: Workspace, by: str, as_json: bool) -> None:
 @json_option
 def budget(workspace: Workspace, id: str, as_json: bool) -> None:
     """What campaign ID has spent, what is reserved for frozen people, and what is left."""
-    from sendwave.flow.release import paying
+    from sendwave.flow.release import budgeting
     from sendwave.store import campaigns
 
     with workspace.db.read() as connection:
         found = campaigns.get(connection, id)
     where = (workspace.db, workspace.engine, workspace.lake)
-    document = paying.account(*where, found, workspace.policy.budgets, now=SystemClock().now())
+    document = budgeting.account(*where, found, workspace.policy.budgets, now=SystemClock().now())
     if as_json:
         emit_json(document)
     else:

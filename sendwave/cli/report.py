@@ -14,7 +14,7 @@ from sendwave.clock import SystemClock
 
 if TYPE_CHECKING:
     from sendwave.flow.report import Report
-    from sendwave.rules.worth import Habit
+    from sendwave.rules.report_policy import Habit
     from sendwave.web.phrases import Tongue
     from sendwave.workspace import Workspace
 
@@ -104,7 +104,7 @@ def _write(
 
 
 def _habit(text: str | None) -> Habit | None:
-    from sendwave.rules.worth import Habit
+    from sendwave.rules.report_policy import Habit
 
     if text in {None, "none"}:
         return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sendwave.errors import Permanent, Transient
-from sendwave.esp.letters import Letter
+from sendwave.esp.mime import Letter
 
 _CLOSING: Final = 421
 _START_DATA: Final = 354

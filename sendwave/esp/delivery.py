@@ -13,7 +13,7 @@ from sendwave.errors import BadInput, HandOverError, Permanent
 from sendwave.esp.base import PerRecipient, Receipt, Submission
 from sendwave.esp.content import FieldMissing
 from sendwave.esp.conversation import Answer, Conversation, Lost, NotHanded
-from sendwave.esp.letters import BadAddress, Letter, Letters
+from sendwave.esp.mime import BadAddress, Letter, Letters
 from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 

@@ -33,8 +33,8 @@ from sendwave.esp.base import (
     WebRequest,
 )
 from sendwave.esp.http import Answer, Client
-from sendwave.esp.letters import BadAddress
 from sendwave.esp.mailing import Addressing, Mailing, Piece
+from sendwave.esp.mime import BadAddress
 from sendwave.esp.web import WebAdapter
 from sendwave.rules.addresses import normalise_phone
 from sendwave.rules.events import Cause, Event, EventType, Permanence

@@ -16,8 +16,8 @@ from typing import Any, Final
 from sendwave.errors import BadInput, Permanent
 from sendwave.esp.base import PerRecipient, Submission
 from sendwave.esp.content import OWN_FIELDS, PARTS, Content, FieldMissing, Rendered, one_line, stamp
-from sendwave.esp.letters import BadAddress, envelope_address, named_address
 from sendwave.esp.merging import Merge
+from sendwave.esp.mime import BadAddress, envelope_address, named_address
 from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 

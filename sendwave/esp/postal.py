@@ -16,8 +16,8 @@ from sendwave.errors import Permanent
 from sendwave.esp import hooks, http, signatures, words
 from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Client
-from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.mailing import Mailing, Piece
+from sendwave.esp.mime import TOKEN_HEADER
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence

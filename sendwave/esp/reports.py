@@ -21,10 +21,10 @@ from email.utils import getaddresses, parsedate_to_datetime
 from typing import Final, TypeGuard
 
 from sendwave.errors import BadInput
-from sendwave.esp import prose, statuses, writers
+from sendwave.esp import auto_replies, freeform_bounces, statuses
+from sendwave.esp.freeform_bounces import Prose
 from sendwave.esp.hooks import storable
-from sendwave.esp.letters import TOKEN_HEADER
-from sendwave.esp.prose import Prose
+from sendwave.esp.mime import TOKEN_HEADER
 from sendwave.esp.statuses import Status, address, field, words
 from sendwave.rules.bounces import Reply, classify, says_why, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -98,7 +98,7 @@ def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> It
     returned = _returned(kinds)
     clear = bool(found) and returned is not None and all(map(_is_clear, found))
     texts = () if clear else _texts(parts)  # reading them takes longer than all the rest
-    said = prose.read((words(part), part.get_content_subtype() == "html") for part in texts)
+    said = freeform_bounces.read((words(part), part.get_content_subtype() == "html") for part in texts)
     returned = returned or said.returned
     about = _About(
         token=_token(mail, returned, token_key),
@@ -115,13 +115,13 @@ def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> It
         yield _complaint(_fields(feedback), returned, about)
     elif _is_junk_report(mail, returned):
         yield _event(EventType.COMPLAINT, about, recipient=address(field(returned, "X-HmXmrOriginalRecipient")))
-    elif (asked := _UNSUBSCRIBE.fullmatch(writers.subject(mail).strip()[:200])) is not None:
+    elif (asked := _UNSUBSCRIBE.fullmatch(auto_replies.subject(mail).strip()[:200])) is not None:
         token = _ours(asked[1], token_key) if asked[1] else about.token
         yield _event(EventType.UNSUBSCRIBE, replace(about, token=token), recipient=address(field(mail, "From")))
     elif found:
         told = () if clear else _recipients(mail, said, returned)
         yield from (_bounce(status, told, about) for status in found)
-    elif not writers.is_auto_reply(mail, kinds.get("message/disposition-notification")):
+    elif not auto_replies.is_auto_reply(mail, kinds.get("message/disposition-notification")):
         yield from _free_form(mail, said, returned, about)
 
 
@@ -197,17 +197,17 @@ def _candidates(mail: Message, returned: Message | None) -> Iterator[str]:
             yield from pattern.findall(str(value))
 
 
-def _recipients(mail: Message, said: Prose, returned: Message | None) -> list[prose.Said]:
+def _recipients(mail: Message, said: Prose, returned: Message | None) -> list[freeform_bounces.Said]:
     """Whom the words are about; the returned mail's To where they name nobody."""
     named = [one for one in re.split(r"[\s,;]+", field(mail, "X-Failed-Recipients") or "") if "@" in one]  # Exim, Gmail
     senders = [(mail, name) for name in ("From", "Reply-To", *_ENVELOPE)]
     senders += [(returned, name) for name in ("From", "Sender", "Return-Path", "Reply-To") if returned is not None]
     ours = [one for _, one in getaddresses([field(whose, name) or "" for whose, name in senders])]
-    found = prose.recipients(said, [clean for one in named if (clean := address(one))], ours)
+    found = freeform_bounces.recipients(said, [clean for one in named if (clean := address(one))], ours)
     if not found:
         to = [one for _, one in getaddresses([field(returned, "To") or ""]) if "@" in one]
         guessed = to if len(to) == 1 else _second_opinion(mail)
-        found = prose.recipients(said, guessed, ()) if guessed else []
+        found = freeform_bounces.recipients(said, guessed, ()) if guessed else []
     return found
 
 
@@ -226,7 +226,7 @@ def _second_opinion(mail: Message) -> list[str]:
 
 
 # ── RFC 3464 ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _bounce(status: Status, told: Sequence[prose.Said], about: _About) -> Event:
+def _bounce(status: Status, told: Sequence[freeform_bounces.Said], about: _About) -> Event:
     kind, reply = status.kind, status.reply
     named = {(one.recipient or "").lower(): one for one in told}
     here = named.get((status.recipient or "").lower()) or (told[0] if len(told) == 1 else None)
@@ -309,21 +309,23 @@ def _is_junk_report(mail: Message, returned: Message | None) -> bool:
 # ── everything else ──────────────────────────────────────────────────────────────────────────────────────────────────
 def _free_form(mail: Message, said: Prose, returned: Message | None, about: _About) -> Iterator[Event]:
     """A bounce in nobody's format: one event for each it names, one without a recipient where it names none."""
-    subject = writers.subject(mail)
-    failed = prose.is_failure(said.text) or "X-Failed-Recipients" in mail
-    if not writers.is_server(mail) and (writers.is_answer(mail) or not (prose.is_failure(subject) and failed)):
+    subject = auto_replies.subject(mail)
+    failed = freeform_bounces.is_failure(said.text) or "X-Failed-Recipients" in mail
+    if not auto_replies.is_server(mail) and (
+        auto_replies.is_answer(mail) or not (freeform_bounces.is_failure(subject) and failed)
+    ):
         return  # a person wrote it
     told = _recipients(mail, said, returned)
-    if not (failed or prose.is_failure(subject) or any(take_apart(line).code for line in said.lines)):
+    if not (failed or freeform_bounces.is_failure(subject) or any(take_apart(line).code for line in said.lines)):
         if about.token or told:
             yield _event(EventType.UNKNOWN, about, recipient=told[0].recipient if told else None, description=subject)
         return
-    kind = EventType.DEFERRED if prose.is_delay(subject, said.text) else EventType.BOUNCE
-    for one in told or [prose.nobody(said)]:
+    kind = EventType.DEFERRED if freeform_bounces.is_delay(subject, said.text) else EventType.BOUNCE
+    for one in told or [freeform_bounces.nobody(said)]:
         yield _worded(kind, one, subject, about)
 
 
-def _worded(kind: EventType, one: prose.Said, subject: str, about: _About) -> Event:
+def _worded(kind: EventType, one: freeform_bounces.Said, subject: str, about: _About) -> Event:
     replies = [reply for reply in map(take_apart, one.texts) if reply.code or reply.enhanced]
     reply = replies[0] if replies else Reply(None, None, "")
     permanence, cause = _meaning(reply, (*one.texts, subject))

@@ -27,8 +27,8 @@ from sendwave.esp.base import (
     WebRequest,
 )
 from sendwave.esp.http import Client
-from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.mailing import Mailing, Piece
+from sendwave.esp.mime import TOKEN_HEADER
 from sendwave.esp.web import WebAdapter
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.units import Duration, parse_duration

@@ -27,8 +27,8 @@ from sendwave.esp.base import (
     Refusal,
     WebRequest,
 )
-from sendwave.esp.letters import TOKEN_HEADER
 from sendwave.esp.mailing import TOKEN, Mailing, Piece
+from sendwave.esp.mime import TOKEN_HEADER
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence

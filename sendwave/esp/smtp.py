@@ -21,8 +21,8 @@ from sendwave.esp.base import AdapterSettings, Capabilities, Feed, RawReport, Re
 from sendwave.esp.content import Content, stamp
 from sendwave.esp.conversation import Conversation, Relay
 from sendwave.esp.delivery import Delivery
-from sendwave.esp.letters import Letters
 from sendwave.esp.mailbox import Mailbox, MailboxSettings
+from sendwave.esp.mime import Letters
 from sendwave.rules.events import Event
 from sendwave.rules.units import Duration, parse_duration
 

@@ -10,7 +10,7 @@ from email.message import Message
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sendwave.esp.prose import clean
+from sendwave.esp.freeform_bounces import clean
 from sendwave.rules.bounces import Reply, take_apart
 from sendwave.rules.events import EventType
 

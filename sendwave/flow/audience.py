@@ -14,7 +14,7 @@ from typing import Any, Final
 from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, did_you_mean
-from sendwave.rules import affinity, headcount
+from sendwave.rules import affinity, audience_counts
 from sendwave.rules.audience import Loc, Who, mistakes_in
 from sendwave.rules.clauses import Acted, Slip
 from sendwave.rules.policy import PolicySet
@@ -47,7 +47,7 @@ def count(
     known = affinity.fields(lake_columns(lake, db))
     if by is not None and by not in known:
         raise BadInput(f"no contact has a field {by!r}.{did_you_mean(by, known)}")
-    statement = headcount.counts_statement(asked, policy.tiers, int(now.timestamp()), by, other)
+    statement = audience_counts.counts_statement(asked, policy.tiers, int(now.timestamp()), by, other)
     with engine.session(paths, tables) as session:
         rows = session.read(statement).to_pylist()
     return _document(asked, rows, by, policy, compared=other is not None)
@@ -67,7 +67,7 @@ def check(db: Database, engine: Engine, lake: Lake, policy: PolicySet, who: Who)
     with db.read() as conn:
         paths |= lake.paths(files.live(conn, ("interactions",)))
     with engine.session(paths, tables) as session:
-        there = {row["kind"] for row in session.read(headcount.kinds_statement()).to_pylist()}
+        there = {row["kind"] for row in session.read(audience_counts.kinds_statement()).to_pylist()}
         graded = frozenset() if policy.score is None else policy.score.known_kinds
         found += affinity.unknown_kinds(who, there | graded)
         for loc, clause in acted:
@@ -97,10 +97,10 @@ def _unknown_attributes(session: Session, clause: Acted) -> Iterator[Slip]:
     wanted = clause.when.attributes
     if not wanted:
         return
-    some = session.read(headcount.documents_statement(clause.kinds)).column("attributes").to_pylist()
+    some = session.read(audience_counts.documents_statement(clause.kinds)).column("attributes").to_pylist()
     keys = {str(key) for text in some for key in json.loads(text)}
     for name in sorted(wanted - keys):
-        if not session.read(headcount.documents_statement(clause.kinds, name)).num_rows:
+        if not session.read(audience_counts.documents_statement(clause.kinds, name)).num_rows:
             hint = did_you_mean(name, (*keys, "campaign", "channel", "amount"))
             problem = f"no interaction {' or '.join(clause.kinds)} has a field {name!r}.{hint}"
             yield Slip(problem, dict(clause.places).get(name, 0))
@@ -111,7 +111,7 @@ def _document(
 ) -> dict[str, Any]:
     total, people = (sum(row[name] for row in rows) for name in ("people", "inside"))
     told: dict[str, Any] = {"total": total, "people": people, "share": people / total if total else None}
-    told["clauses"] = [_line(line, rows, total) for line in headcount.lines(who)]
+    told["clauses"] = [_line(line, rows, total) for line in audience_counts.lines(who)]
     if compared:
         told["baseline"] = _compared(rows)
     if by is not None:
@@ -124,7 +124,7 @@ def _document(
     return told
 
 
-def _line(line: headcount.Line, rows: Sequence[Mapping[str, Any]], total: int) -> dict[str, Any]:
+def _line(line: audience_counts.Line, rows: Sequence[Mapping[str, Any]], total: int) -> dict[str, Any]:
     yes, no, run = (sum(row[f"{name}_{line.index}"] for row in rows) for name in ("yes", "no", "run"))
     told = {"clause": line.text, "depth": line.depth, "joined_by": "" if line.first else line.how}
     return {**told, "yes": yes, "no": no, "unknown": total - yes - no, "so_far": run}

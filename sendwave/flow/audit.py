@@ -17,11 +17,11 @@ import pyarrow as pa
 from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
 from sendwave.errors import NotAllowed
-from sendwave.rules import standing
+from sendwave.rules import accounting
+from sendwave.rules.accounting import Asked
 from sendwave.rules.grounds import grounds
 from sendwave.rules.holds import Hold
 from sendwave.rules.lifecycle import Batch
-from sendwave.rules.standing import Asked
 from sendwave.store import aggregates, batches, campaigns, files, freezes, holds
 from sendwave.store import verdicts as kept
 from sendwave.store.campaigns import Campaign
@@ -50,7 +50,7 @@ class Audit:
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """One row per person, in the order of COLUMNS, from the very records the totals were counted from."""
         with self.ledger.session() as session:
-            for part in session.stream(standing.standing_statement(self.ledger.asked)):
+            for part in session.stream(accounting.standing_statement(self.ledger.asked)):
                 yield from zip(*(column.to_pylist() for column in part.columns), strict=True)
 
 
@@ -71,16 +71,16 @@ class Ledger:
 def audit(db: Database, engine: Engine, lake: Lake, name: str) -> Audit:
     """Account for everybody of a campaign's plan. Raises NotFound, and NotAllowed when it has no plan yet."""
     campaign, ledger = _ledger(db, engine, lake, name)
-    states: dict[str, int] = dict.fromkeys((standing.SENT, standing.UNKNOWN), 0)
+    states: dict[str, int] = dict.fromkeys((accounting.SENT, accounting.UNKNOWN), 0)
     reasons: dict[str, int] = {}
     with ledger.session() as session:
-        for row in session.read(standing.totals_statement(ledger.asked)).to_pylist():
-            if row["state"] == standing.NOT_SENT:
+        for row in session.read(accounting.totals_statement(ledger.asked)).to_pylist():
+            if row["state"] == accounting.NOT_SENT:
                 reasons[row["reason"]] = row["contacts"]
             else:
                 states[row["state"]] += row["contacts"]
     total = sum(states.values()) + sum(reasons.values())
-    return Audit(campaign.name, total, states[standing.SENT], states[standing.UNKNOWN], reasons, ledger)
+    return Audit(campaign.name, total, states[accounting.SENT], states[accounting.UNKNOWN], reasons, ledger)
 
 
 def _ledger(db: Database, engine: Engine, lake: Lake, name: str) -> tuple[Campaign, Ledger]:

@@ -27,9 +27,9 @@ from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
 from sendwave.rules.grid import Grid
 from sendwave.rules.policy import CampaignType, Contradiction, GatesFile, PolicySet
+from sendwave.rules.report_policy import Worth
 from sendwave.rules.throttle import Lanes
 from sendwave.rules.tiers import Tiers
-from sendwave.rules.worth import Worth
 
 KINDS: Final[Mapping[str, type[BaseModel]]] = {
     "type": CampaignType,

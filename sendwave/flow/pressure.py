@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, did_you_mean
-from sendwave.rules import fatigue, pressure
-from sendwave.rules.fatigue import Mailing, Sent
+from sendwave.rules import pressure, pressure_replay
 from sendwave.rules.policy import PolicySet
+from sendwave.rules.pressure_replay import Mailing, Sent
 from sendwave.rules.units import format_duration
 from sendwave.store import campaigns, files
 from sendwave.store.campaigns import Campaign
@@ -72,7 +72,7 @@ def preview(db: Database, engine: Engine, lake: Lake, campaign: Campaign, *, seg
         choices = sorted(name.removeprefix("attr_") for name in known - _PRIVATE)
         raise BadInput(f"the contacts have no column {segment!r}.{did_you_mean(segment or '', choices)}")
     with engine.session({**paths, "plan": [lake.root / planned.path]}) as session:
-        rows = session.read(fatigue.left_out_statement(column)).to_pylist()
+        rows = session.read(pressure_replay.left_out_statement(column)).to_pylist()
     rows.sort(key=lambda row: (-row["people"], row["reason"], row["tier"] or "", row["segment"] or ""))
     return Preview(campaign.name, campaign.planned_at, people, segment, rows)
 
@@ -124,17 +124,17 @@ def compare(
     Raises BadInput where no send is known.
     """
     now_ts, start_ts = int(now.timestamp()), int((now - back).timestamp())
-    since = min(start_ts, *(start_ts - (now_ts - fatigue.reach(p.types, now_ts)) for p in policies.values()))
+    since = min(start_ts, *(start_ts - (now_ts - pressure_replay.reach(p.types, now_ts)) for p in policies.values()))
     shared = any(pressure.is_shared(k.tiers, k.caps) for p in policies.values() for k in p.types.values())
     with db.read() as conn:
         paths = lake.paths(files.live(conn, _INPUTS))
     with engine.session(paths) as session:
-        [extent] = session.read(fatigue.extent_statement()).to_pylist()
+        [extent] = session.read(pressure_replay.extent_statement()).to_pylist()
         if extent["first_ts"] is None:
             raise BadInput("no send is known yet: import those of the past (`sendwave import sends FILE`)")
         step = 3_600 if extent["mailings"] > INSTANTS else 1
         first = next(iter(policies.values()))
-        rows = session.read(fatigue.sent_statement(first, since, step=step, shared=shared))
+        rows = session.read(pressure_replay.sent_statement(first, since, step=step, shared=shared))
     sent = _sent(rows, shared=shared)
     every = np.ones(len(sent.contact), bool)
     people = extent["people"]
@@ -142,7 +142,7 @@ def compare(
         since=now - back,
         sent=_played(sent, every, start_ts, people),
         policies={
-            name: _played(sent, fatigue.replay(sent, p.types, start_ts), start_ts, people)
+            name: _played(sent, pressure_replay.replay(sent, p.types, start_ts), start_ts, people)
             for name, p in policies.items()
         },
         remarks=[*_too_short(policies, extent["first_ts"], start_ts, now_ts), *(_HOURS if step > 1 else ())],
@@ -200,7 +200,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray[Any, np.dtype
     return encoded.dictionary.to_pylist(), encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
 
 
-def _played(sent: Sent, kept: fatigue.Mask, start_ts: int, people: int) -> Played:
+def _played(sent: Sent, kept: pressure_replay.Mask, start_ts: int, people: int) -> Played:
     sizes = np.diff(sent.ends, prepend=0)
     inside = np.repeat(np.array([m.sent_ts > start_ts for m in sent.mailings], bool), sizes)
     out = inside & ~kept
@@ -208,5 +208,5 @@ def _played(sent: Sent, kept: fatigue.Mask, start_ts: int, people: int) -> Playe
     for mailing, first, end in zip(sent.mailings, sent.ends - sizes, sent.ends, strict=True):
         if number := int(out[first:end].sum()):
             left_out[mailing.type or ""] = left_out.get(mailing.type or "", 0) + number
-    bars = fatigue.histogram(sent, kept, start_ts, people)
+    bars = pressure_replay.histogram(sent, kept, start_ts, people)
     return Played(bars, int((inside & kept).sum()), left_out, len(np.unique(sent.contact[out])))

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from sendwave.errors import BadInput, NotAllowed, NotFound
 from sendwave.rules.lifecycle import Campaign as Status
-from sendwave.store import campaigns, doubts, journal, payloads, policies
+from sendwave.store import campaigns, journal, payloads, policies, unknowns
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection, Database
-from sendwave.store.doubts import Doubt
+from sendwave.store.unknowns import Doubt
 
 COLUMNS: Final = ("contact_id", "address", "wave", "provider", "batch", "handed_at", "state")
 """Of the list of people; `state` is `seen` (an event came, they are accepted soon) or `silent`."""
@@ -63,15 +63,15 @@ class Settled:
 def settle_due(db: Database, *, by: str, now: datetime) -> int:
     """Accept the people events have told about, in batches whose time is over; returns how many."""
     with db.read() as conn:
-        concerned = doubts.campaign_ids(conn)
+        concerned = unknowns.campaign_ids(conn)
     total = 0
     for campaign_id in concerned:
         with db.write() as conn:
             campaign = campaigns.by_id(conn, campaign_id)
-            due = [one for one in doubts.read(conn, campaign_id) if one.handed_at + _wait(conn, campaign) <= now]
-            seen = doubts.seen(conn, due)
+            due = [one for one in unknowns.read(conn, campaign_id) if one.handed_at + _wait(conn, campaign) <= now]
+            seen = unknowns.seen(conn, due)
             for one in due:
-                if (told := seen[one.id]) and doubts.accept(conn, one, told):
+                if (told := seen[one.id]) and unknowns.accept(conn, one, told):
                     _tell(conn, one, "accept", "events with their tokens came", len(told), by=by, now=now)
                     total += len(told)
     return total
@@ -81,8 +81,8 @@ def unknown(db: Database, name: str, *, now: datetime) -> list[Unknown]:
     """The batches with people nobody knows the fate of, oldest first. Raises NotFound."""
     with db.read() as conn:
         campaign = campaigns.get(conn, name)
-        found = doubts.read(conn, campaign.id)
-        seen, wait = doubts.seen(conn, found), _wait(conn, campaign)
+        found = unknowns.read(conn, campaign.id)
+        seen, wait = unknowns.seen(conn, found), _wait(conn, campaign)
     return [
         Unknown(
             *(one.id, one.wave, one.provider, one.route, one.handed_at),
@@ -98,10 +98,10 @@ def unknown(db: Database, name: str, *, now: datetime) -> list[Unknown]:
 def people(db: Database, name: str) -> Iterator[tuple[Any, ...]]:
     """Those of undecided batches, one by one, as COLUMNS. Raises NotFound."""
     with db.read() as conn:
-        found = [one for one in doubts.read(conn, campaigns.get(conn, name).id) if one.undecided]
-        seen = doubts.seen(conn, found)
+        found = [one for one in unknowns.read(conn, campaigns.get(conn, name).id) if one.undecided]
+        seen = unknowns.seen(conn, found)
         for one in found:
-            kept = doubts.payload(conn, one.id)
+            kept = unknowns.payload(conn, one.id)
             if kept is None:
                 continue
             rows, told = payloads.decode(kept), {*seen[one.id]}
@@ -134,7 +134,7 @@ def decide(
         found = _decidable(conn, campaign, chosen, now)
         if resend:
             _may_send(conn, campaign, reason=reason, by=by, now=now)
-        seen = doubts.seen(conn, found)
+        seen = unknowns.seen(conn, found)
         done = Settled()
         for one in found:
             done = _added(done, _decide(conn, one, seen[one.id], resend=resend, reason=reason, by=by, now=now))
@@ -146,16 +146,16 @@ def _decide(
 ) -> Settled:
     rest = len(one.unknown) - len(seen)
     if not rest:
-        doubts.accept(conn, one, seen)
+        unknowns.accept(conn, one, seen)
         _tell(conn, one, "accept", "events with their tokens came", len(seen), by=by, now=now)
         return Settled(1, len(seen))
     if resend:
-        fresh = doubts.resend(conn, one, seen)
+        fresh = unknowns.resend(conn, one, seen)
         if fresh is None:
             return Settled()
         _tell(conn, one, "resend", reason, rest, by=by, now=now, seen=len(seen), fresh=fresh)
         return Settled(1, len(seen), resent=rest, fresh=[fresh])
-    if not doubts.leave(conn, one, seen):
+    if not unknowns.leave(conn, one, seen):
         return Settled()
     _tell(conn, one, "leave", reason, rest, by=by, now=now, seen=len(seen))
     return Settled(1, len(seen), left=rest)
@@ -172,7 +172,7 @@ def _added(one: Settled, other: Settled) -> Settled:
 
 
 def _decidable(conn: Connection, campaign: Campaign, chosen: Collection[int], now: datetime) -> list[Doubt]:
-    undecided = {one.id: one for one in doubts.read(conn, campaign.id) if one.undecided}
+    undecided = {one.id: one for one in unknowns.read(conn, campaign.id) if one.undecided}
     if strange := sorted(set(chosen) - set(undecided)):
         raise BadInput(
             f"campaign {campaign.name} has nobody to decide about in batch {strange[0]}: "

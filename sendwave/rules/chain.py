@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sendwave.rules import affinity, headcount, plan, pressure, shares
+from sendwave.rules import affinity, audience_counts, plan, pressure, shares
 from sendwave.rules.units import format_duration, format_percent
 
 if TYPE_CHECKING:  # policy composes more than the chain, hence stands above this module
@@ -107,7 +107,7 @@ def _audience(person: Person, _reason: str) -> _Words:
     truths = {n: person.clauses.get(f"holds_{n}") for n, _ in enumerate(who.leaves())}
     seen = [affinity.seen(leaf, person.clauses.get(f"seen_{n}")) for n, leaf in enumerate(who.leaves())]
     told = [f"{_TRUTHS[truths[n]]} {words}" for n, words in enumerate(seen)]
-    missing = [line.whole for line, holds in headcount.truth_of(who, truths) if not line.depth and not holds]
+    missing = [line.whole for line, holds in audience_counts.truth_of(who, truths) if not line.depth and not holds]
     return "; ".join(told), f"the audience: {'; '.join(missing)}"
 
 

@@ -18,12 +18,12 @@ from sendwave.rules.gates import Gate, GateSet
 from sendwave.rules.grid import Grid
 from sendwave.rules.plan import OTHER
 from sendwave.rules.pressure import Bounced, Cap, TierPressure, contacted
+from sendwave.rules.report_policy import Worth
 from sendwave.rules.signals import SIGNALS
 from sendwave.rules.throttle import Lanes, Provider
 from sendwave.rules.tiers import Tiers
 from sendwave.rules.units import Duration, Key, Percent, Policy, parse_duration, parse_percent
 from sendwave.rules.waves import WavePlan
-from sendwave.rules.worth import Worth
 
 SERVICE = "service"
 """The purpose that needs no marketing consent, is never capped nor gated behind others."""

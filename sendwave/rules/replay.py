@@ -15,8 +15,8 @@ from typing import Any, Final
 from sendwave.rules.gates import GateSet, Mode, Rule
 from sendwave.rules.lifecycle import Wave
 from sendwave.rules.maturity import CURVES, Curve, Tempo
+from sendwave.rules.recording import Told
 from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Facts, Ruling, WaveFacts
-from sendwave.rules.told import Told
 from sendwave.rules.waves import WavePlan
 
 START: Final = datetime(2000, 1, 1, tzinfo=UTC)

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Final
 
 from sendwave.rules import cells, gates
+from sendwave.rules.attribution import culprits, share_of
 from sendwave.rules.board import Board, Judged
 from sendwave.rules.cells import Book, Mail, Sheet
-from sendwave.rules.culprits import culprits, share_of
 from sendwave.rules.gates import ALARM, CALM, HALF, Decision, Gate, GateSet, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Wave
 from sendwave.rules.maturity import CURVES, USUAL, Curve, Tempo

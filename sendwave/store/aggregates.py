@@ -9,8 +9,8 @@ from email.utils import parseaddr
 from sqlalchemy import Connection, func, select
 
 from sendwave.rules.campaign import CampaignFile
-from sendwave.rules.daily import DayRate
-from sendwave.rules.tellings import Telling
+from sendwave.rules.daily_figures import Telling
+from sendwave.rules.daily_rates import DayRate
 from sendwave.store.campaigns import Campaign
 from sendwave.store.tables import aggregates, batches, campaigns
 from sendwave.store.upsert import upsert

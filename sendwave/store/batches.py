@@ -8,7 +8,7 @@ claimed it. `outcomes` (JSON) lists exceptions only, by index of the batch's own
     {"refused": [[index, code, text]…], "unknown": [index…], "dropped": [[index, reason]…], "moved": [index…]}
 
 `moved` people went into a follow-up batch, whose `origins` [[batch, position]…] say where each was released.
-What became of people is read back by store/fates.py.
+What became of people is read back by store/batch_outcomes.py.
 """
 
 from __future__ import annotations
@@ -41,7 +41,18 @@ from sqlalchemy import (
 
 from sendwave.errors import StaleTransition
 from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
-from sendwave.store.fates import Cohort, Counts, Outcome, Standing, cohorts, counts, outcomes, owed, returns, standings
+from sendwave.store.batch_outcomes import (
+    Cohort,
+    Counts,
+    Outcome,
+    Standing,
+    cohorts,
+    counts,
+    outcomes,
+    owed,
+    returns,
+    standings,
+)
 from sendwave.store.leases import LIVES, life_name
 from sendwave.store.tables import batches, campaigns, lanes, leases, waves
 
@@ -248,7 +259,7 @@ def settle(
     """Record what became of a batch: `accept`, `refuse` or `lose` is the fate of everybody `found` does not list.
 
     People dropped when it was handed stay dropped. The payload goes, unless somebody is unknown and may have to be
-    written to again (store/doubts.py): from here on the `sends` file is its twin.
+    written to again (store/unknowns.py): from here on the `sends` file is its twin.
     `ref` and `recall_until` say how and until when the ESP may be asked for it back. Raises StaleTransition when
     somebody settled it first.
     """

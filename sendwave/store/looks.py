@@ -18,8 +18,8 @@ from sqlalchemy import Connection, delete, func, select
 
 from sendwave.rules.ledger import Ledger
 from sendwave.rules.lifecycle import Batch
-from sendwave.store import fates
-from sendwave.store.fates import Cohort
+from sendwave.store import batch_outcomes
+from sendwave.store.batch_outcomes import Cohort
 from sendwave.store.tables import batches, counted, tallies
 
 MARGIN: Final = timedelta(minutes=3)
@@ -82,7 +82,7 @@ class Look:
         since = None if self._settled is None else self._settled - MARGIN
         changed: set[int] = set()
         self.changes = 0
-        for row_id, settled_at, parts in fates.settled(conn, self.campaign_id, since):
+        for row_id, settled_at, parts in batch_outcomes.settled(conn, self.campaign_id, since):
             self.changes += 1
             self._settled = settled_at if self._settled is None else max(self._settled, settled_at)
             if parts == self._parts.get(row_id):
@@ -94,7 +94,7 @@ class Look:
         for batch_id in changed:
             told = [p for row in sorted(self._rows[batch_id]) for p in self._parts[row] if p.batch_id == batch_id]
             if told:
-                one = fates.merged(told)
+                one = batch_outcomes.merged(told)
                 numbers = (one.accepted, one.refused, one.unknown)
                 self.ledger.put(batch_id, one.wave, one.provider, one.handed_at, numbers)
         return changed

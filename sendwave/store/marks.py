@@ -14,7 +14,7 @@ from sendwave.store.tables import batches, tallies
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A batch people were released in; follow-ups are not, their people are outcomes of these (store/fates.py)."""
+    """A batch people were released in; follow-ups are not, their people are outcomes of these."""
 
     batch_id: int
     wave: int

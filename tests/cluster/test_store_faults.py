@@ -19,7 +19,7 @@ from sendwave.clock import SystemClock
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import Busy, FullDisk, SendwaveError
-from sendwave.flow.dispatch import Dispatcher, keeping
+from sendwave.flow.dispatch import Dispatcher, store_outage
 from sendwave.flow.release import release
 from sendwave.store import batches, database
 from sendwave.store.database import Connection, Database
@@ -54,8 +54,8 @@ def test_whichever_write_fails_everybody_is_written_to_once(  # noqa: PLR0917  #
     sqlite_database: Database, lake: Lake, engine: DuckdbEngine, now: datetime, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, *, committed: bool, threads: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(keeping, "SOON", 0.0)
-    monkeypatch.setattr(keeping, "LATEST", 0.0)
+    monkeypatch.setattr(store_outage, "SOON", 0.0)
+    monkeypatch.setattr(store_outage, "LATEST", 0.0)
     sendable.write_base(sqlite_database, lake, PEOPLE, now)
     sendable.approved(sqlite_database, engine, lake, sendable.policy_set(ramp=["100%"]), now)
     release(sqlite_database, engine, lake, now=now, batch_sizes={"main": 10})

@@ -11,7 +11,7 @@ from bases import NOW_TS, newsletter, odd_base, policy, table
 from sqlalchemy import Column, Engine, MetaData, Table, create_engine, insert
 
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.rules import budgets, fatigue, plan, standing
+from sendwave.rules import accounting, budgets, plan, pressure_replay
 from sendwave.rules.columns import DATASETS, BigInteger, Select, String, age_days, literal, select
 
 pytestmark = pytest.mark.postgresql
@@ -66,7 +66,7 @@ def statements(tables: Tables) -> Iterator[tuple[str, Select[Any]]]:
     yield "plan for households", plan.plan_statement(policy(), shared, "spring", NOW_TS)
     yield "re-check of households", plan.recheck_statement(shared, "spring", CAMPAIGN, 1, NOW_TS)
     yield "counts", plan.counts_statement()
-    yield "left out by country", fatigue.left_out_statement("country")
+    yield "left out by country", pressure_replay.left_out_statement("country")
     yield "spent", budgets.spent_statement("email", CAMPAIGN, NOW_TS - 86_400)
     yield "doubles", plan.doubles_statement()
     yield "contact", plan.contact_statement(KIND, "C-5")
@@ -76,9 +76,9 @@ def statements(tables: Tables) -> Iterator[tuple[str, Select[Any]]]:
         yield f"past {contact}", plan.past_statement(KIND, contact, 0)
         yield f"place {contact}", plan.place_statement(contact)
         yield f"frozen {contact}", plan.frozen_statement(CAMPAIGN, contact)
-    asked = standing.Asked(CAMPAIGN, "sending", 2, "2026-03-02T09:00:00+00:00")
-    yield "standing", standing.standing_statement(asked)
-    yield "totals", standing.totals_statement(asked)
+    asked = accounting.Asked(CAMPAIGN, "sending", 2, "2026-03-02T09:00:00+00:00")
+    yield "standing", accounting.standing_statement(asked)
+    yield "totals", accounting.totals_statement(asked)
     for then in (NOW_TS, NOW_TS - 86_399, NOW_TS - 86_400, NOW_TS + 1):
         yield f"age {then - NOW_TS}", select(age_days(literal(then, BigInteger), NOW_TS).label("days"))
 

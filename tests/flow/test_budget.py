@@ -12,7 +12,7 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.flow.release import give_back, release
-from sendwave.flow.release.paying import account, purse
+from sendwave.flow.release.budgeting import account, purse
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, files
 from sendwave.store.database import Database

@@ -18,7 +18,7 @@ from sendwave.errors import BadInput, NotAllowed, NotFound
 from sendwave.flow import intake
 from sendwave.flow import report as flow
 from sendwave.flow.report import Breakdown
-from sendwave.rules.worth import Habit, Worth
+from sendwave.rules.report_policy import Habit, Worth
 from sendwave.store import files
 from sendwave.store.database import Database
 

@@ -14,7 +14,7 @@ from sendwave.flow import audit
 from sendwave.flow.dispatch import Dispatcher
 from sendwave.flow.release import give_back, release
 from sendwave.rules.lifecycle import SEEDS
-from sendwave.store import batches, campaigns, fates
+from sendwave.store import batch_outcomes, batches, campaigns
 from sendwave.store.database import Database
 
 OURS = (3, 14)
@@ -35,7 +35,7 @@ def test_every_wave_goes_to_them_and_counts_them_nowhere(sent: tuple[Any, ...]) 
     with database.read() as conn:
         waves = campaigns.waves(conn, campaign.id)
         groups = batches.groups(conn, now)
-        counts = fates.counts(conn, campaign.id)
+        counts = batch_outcomes.counts(conn, campaign.id)
     assert sum(wave.planned for wave in waves) == 58
     assert SEEDS in {group.provider for group in groups}
     assert {provider for _, provider in counts} == set(sendable.PROVIDERS)
@@ -64,7 +64,7 @@ def test_a_wave_released_again_gives_them_no_second_copy(sent: tuple[Any, ...]) 
         mine = (tables.batches.c.campaign_id == campaign.id, tables.batches.c.provider == SEEDS)
         told = {"status": "accepted", "accepted": len(OURS), "handed_at": now, "settled_at": now}
         conn.execute(update(tables.batches).where(*mine).values(**told))
-        assert fates.cohorts(conn, campaign.id) == []
+        assert batch_outcomes.cohorts(conn, campaign.id) == []
         campaigns.transition(conn, campaign.id, "pause", by="ann", now=now)
         campaigns.transition_waves(conn, campaign.id, "halt", by="ann", now=now)
     assert give_back(database, engine, lake, now=now) == 29

@@ -18,7 +18,7 @@ from sqlalchemy import Column, MetaData, Table, create_engine, insert
 
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import NotFound
-from sendwave.rules import headcount
+from sendwave.rules import audience_counts
 from sendwave.rules.affinity import contact_statement, seen, unknown_fields, unknown_kinds
 from sendwave.rules.audience import Condition, Leaf, NamedAudience, Who, mistakes_in
 from sendwave.rules.clauses import Acted, Compared, Named, SignedUp, Slip, parse
@@ -299,7 +299,7 @@ def test_the_plan_lets_in_whom_the_words_let_in_and_nobody_unknown(seed: int, wr
     assert {row["contact"] for row in rows if row["excluded_by"] == "not_in_audience"} == {
         contact for contact, holds in told.items() if holds is not True
     }
-    [counted] = read(ENGINE, headcount.counts_statement(who, policy().tiers, NOW_TS), tables)
+    [counted] = read(ENGINE, audience_counts.counts_statement(who, policy().tiers, NOW_TS), tables)
     assert (counted["people"], counted["inside"]) == (PEOPLE, sum(holds is True for holds in told.values()))
 
 
@@ -311,7 +311,7 @@ def test_explain_sees_what_the_plan_sees(seed: int, contact: int, written: Any) 
     truths = {n: row[f"holds_{n}"] for n, _ in enumerate(who.leaves())}
     [chain] = read(ENGINE, chain_statement(policy(), newsletter(audience=written), "spring", NOW_TS, contact), tables)
     assert chain["passes_not_in_audience"] is (expected(tables, who)[contact] is True)
-    tops = [holds for line, holds in headcount.truth_of(who, truths) if not line.depth]
+    tops = [holds for line, holds in audience_counts.truth_of(who, truths) if not line.depth]
     assert tops
     assert all(seen(leaf, row[f"seen_{n}"]) for n, leaf in enumerate(who.leaves()))
 
@@ -323,9 +323,10 @@ def test_counts_of_clauses_alone_and_so_far() -> None:
     who = Who.parse(["country in FR", {"any": ["vip exists", "bought"]}])
     tables = {**ready(1, 2, 3, 4, contacts=contacts), "interactions": table("interactions", [])}
     habit = Who.parse("vip exists")
-    [row] = read(ENGINE, headcount.counts_statement(who, policy().tiers, NOW_TS, None, habit), tables)
+    [row] = read(ENGINE, audience_counts.counts_statement(who, policy().tiers, NOW_TS, None, habit), tables)
     lines = [
-        (line.text, row[f"yes_{n}"], row[f"no_{n}"], row[f"run_{n}"]) for n, line in enumerate(headcount.lines(who))
+        (line.text, row[f"yes_{n}"], row[f"no_{n}"], row[f"run_{n}"])
+        for n, line in enumerate(audience_counts.lines(who))
     ]
     assert lines == [("country in FR", 2, 1, 2), ("any of", 3, 1, 1), ("vip exists", 3, 1, 3), ("bought", 0, 4, 3)]
     assert (row["inside"], row["base"], row["both"]) == (1, 3, 1)
@@ -349,7 +350,8 @@ def test_postgresql_gives_the_same_counts(postgresql_url: str) -> None:
                 connection.execute(insert(made), rows.to_pylist())
     who, tiers = Who.parse(list(CLAUSES)), policy().tiers
     asked = [
-        headcount.counts_statement(who, tiers, NOW_TS, by, Who.parse("opened")) for by in (None, "tier", "country")
+        audience_counts.counts_statement(who, tiers, NOW_TS, by, Who.parse("opened"))
+        for by in (None, "tier", "country")
     ]
     asked += [contact_statement(who, tiers, NOW_TS, contact) for contact in (1, 2, 3, 5, 8)]
     kind = newsletter(audience={"any": [list(CLAUSES[:4]), {"not": CLAUSES[12]}]})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendwave.rules import gates
-from sendwave.rules.culprits import culprits
+from sendwave.rules.attribution import culprits
 from sendwave.rules.gates import Cell, Cohort, Decision, Gate, GateSet, Mode, Rule, judge
 from sendwave.rules.maturity import CURVES
 from sendwave.rules.silence import judge_feed

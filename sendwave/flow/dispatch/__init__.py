@@ -24,17 +24,17 @@ from sendwave import faults
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import HandOverError, NotAllowed, StaleTransition, Transient, Unknown
+from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import EspAdapter, Receipt, Submission
-from sendwave.esp.lending import Lending
-from sendwave.flow.dispatch import afterwards, pacing, settling
-from sendwave.flow.dispatch.afterwards import CallBack
-from sendwave.flow.dispatch.keeping import AWAY, Keeper
+from sendwave.flow.dispatch import follow_up, pacing, settling
+from sendwave.flow.dispatch.follow_up import CallBack
 from sendwave.flow.dispatch.pacing import Job, Pacer
 from sendwave.flow.dispatch.parcels import Packer, Parcel
 from sendwave.flow.dispatch.settling import Progress, Record
+from sendwave.flow.dispatch.store_outage import AWAY, Keeper
 from sendwave.store import batches, freezes, handed, holds, leases
 from sendwave.store.database import Connection, Database
-from sendwave.store.together import Together
+from sendwave.store.group_commit import Together
 
 __all__ = ["AT_ONCE", "Dispatcher", "Progress", "reconcile"]
 
@@ -88,7 +88,7 @@ class Dispatcher:
             for route, adapter in adapters.items()
         }
         self._together = Together(db)
-        self._lives = afterwards.lives(adapters)
+        self._lives = follow_up.lives(adapters)
         self._back = CallBack(db, self._routes, holder)
         self._pool = ThreadPoolExecutor(threads, "dispatch") if threads else None
         self._stopping = threading.Event()
@@ -217,7 +217,7 @@ class Dispatcher:
 
     def _keep_open(self, conn: Connection, *, batch: batches.Claimed, now: datetime, until: datetime) -> Progress:
         """No answer came, and its key lives on: it stays handed over until it is asked about."""
-        handed.put_off(conn, batch.id, holder=self._holder, again=now + afterwards.ASK_EVERY, until=until)
+        handed.put_off(conn, batch.id, holder=self._holder, again=now + follow_up.ASK_EVERY, until=until)
         return Progress(batches=1)
 
     def _ask_again(self, now: datetime) -> Progress:
@@ -227,7 +227,7 @@ class Dispatcher:
             return done
         with self._db.read() as conn:
             due = handed.due(conn, holder=self._holder, now=now, limit=AT_ONCE)
-            asked = [one for one in due if afterwards.may_ask(conn, one, now)]
+            asked = [one for one in due if follow_up.may_ask(conn, one, now)]
             jobs = self._pacer.jobs(conn, {one.batch.group.campaign_id for one in asked})
         for one in asked:
             parcel = self._packer.pack_again(one.batch, jobs[one.batch.group.campaign_id], one.dropped, now)
@@ -280,7 +280,7 @@ def reconcile(
     there whoever held something is dead, and the right to freeze is free too.
     """
     with db.write() as conn:
-        lives = afterwards.lives(adapters or {})
+        lives = follow_up.lives(adapters or {})
         open_ = handed.take_over(conn, lives, holder=holder, now=now, everybody=db.is_sqlite)
         back, lost = batches.lost(conn, now=now, holder=holder, everybody=db.is_sqlite, keep=open_)
         settling.tell_lost(conn, lost, by=holder, now=now)

@@ -17,7 +17,7 @@ from sendwave.rules import plan, token
 from sendwave.rules.columns import CONTACTS
 from sendwave.store import batches, files, payloads, suppressions
 from sendwave.store.database import Database
-from sendwave.store.news import News
+from sendwave.store.rechecks import News
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from datetime import datetime
 import pyarrow as pa
 
 from sendwave.errors import HandOverError, Held, Permanent, StaleTransition, Transient
+from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import PerRecipient, RawReport, Receipt
-from sendwave.esp.lending import Lending
 from sendwave.flow.dispatch.parcels import Parcel
 from sendwave.rules import throttle
 from sendwave.rules.events import CONTENT_TYPE, encode_events

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sendwave.flow.judge.acting import ALARM, FEED_SILENT
-from sendwave.rules import daily
+from sendwave.rules import daily_rates
 from sendwave.rules.delays import Learnt, learn, tempos
 from sendwave.rules.holds import Hold, Kind
 from sendwave.rules.lifecycle import Lane
@@ -59,7 +59,7 @@ def facts(
     since = {lane.provider: lane.judged_from for lane in lanes if lane.judged_from is not None}
     sheet = ledger.sheet(now, {w.number: w.planned for w in waves}, since=since, lanes=providers)
     days = aggregates.rates(conn, aggregates.of_campaign(conn, campaign, providers, now))
-    sheet, mute = daily.booked(sheet, days, policy.lanes.mute)
+    sheet, mute = daily_rates.booked(sheet, days, policy.lanes.mute)
     known = _learnt(conn, campaign, now, memory)
     late = [
         (late.wave, late.provider, late.tally, late.bin, n) for late, n in delays.of_campaign(conn, campaign.id).items()

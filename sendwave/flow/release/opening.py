@@ -20,9 +20,9 @@ from sendwave import faults
 from sendwave.engine.base import Engine, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
+from sendwave.flow.release.budgeting import COUNTRY, paid, purse
 from sendwave.flow.release.freezing import Freeze, Wave, freeze
 from sendwave.flow.release.leasing import lease_people, register
-from sendwave.flow.release.paying import COUNTRY, paid, purse
 from sendwave.rules import lifecycle, plan, throttle
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.store import (

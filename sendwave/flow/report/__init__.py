@@ -26,7 +26,7 @@ from sendwave.rules.breakeven import Cutoff
 from sendwave.rules.columns import CONTACTS
 from sendwave.rules.outcomes import Group
 from sendwave.rules.policy import PolicySet
-from sendwave.rules.worth import Habit, Worth
+from sendwave.rules.report_policy import Habit, Worth
 from sendwave.store import campaigns, files
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database

@@ -15,7 +15,7 @@ from sendwave.flow.report.figures import Figures
 from sendwave.flow.report.sources import Gathered
 from sendwave.rules.lift import Arm, rate
 from sendwave.rules.outcomes import AT_RANDOM
-from sendwave.rules.worth import Habit, Worth
+from sendwave.rules.report_policy import Habit, Worth
 
 YES: Final = "yes"
 

@@ -26,8 +26,8 @@ from sendwave.rules.lifecycle import Batch
 from sendwave.rules.lift import Amounts, Arm
 from sendwave.rules.outcomes import CONTROL, GIVEN, LEFT_OUT, Group
 from sendwave.rules.policy import PolicySet
+from sendwave.rules.report_policy import Attribution, Returns
 from sendwave.rules.signals import Tally
-from sendwave.rules.worth import Attribution, Returns
 from sendwave.store import batches, campaigns, files, freezes, marks, policies
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection, Database

@@ -11,7 +11,7 @@ from sendwave.flow.report.figures import Figures
 from sendwave.flow.report.sources import Compared, Gathered, Key
 from sendwave.rules.breakeven import Cutoff, Judged, Prices, cut
 from sendwave.rules.lift import Arm, Lift, Strata, rate_lift, revenue_lift
-from sendwave.rules.worth import Worth
+from sendwave.rules.report_policy import Worth
 
 ALL: Final = "all"
 """The arms of an experiment taken together, where it has several."""

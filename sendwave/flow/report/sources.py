@@ -11,7 +11,7 @@ from typing import Any, Final
 from sendwave.flow.report.figures import Figures
 from sendwave.rules.balance import Alike, Ratio
 from sendwave.rules.lift import Arm
-from sendwave.rules.worth import Worth
+from sendwave.rules.report_policy import Worth
 
 MAILING: Final = "mailing"
 """The one arm of a campaign that is written to."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sendwave.errors import Permanent
 from sendwave.esp.base import Message
 from sendwave.esp.content import Content
-from sendwave.esp.letters import BadAddress, Letter, Letters
+from sendwave.esp.mime import BadAddress, Letter, Letters
 
 TOKEN = "01" * 20
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendwave.rules.cells import Book
-from sendwave.rules.daily import DayRate, booked
+from sendwave.rules.daily_figures import Telling, read
+from sendwave.rules.daily_rates import DayRate, booked
 from sendwave.rules.ledger import Ledger
 from sendwave.rules.maturity import CURVES
 from sendwave.rules.signals import SIGNALS
-from sendwave.rules.tellings import Telling, read
 from sendwave.rules.throttle import Lanes
 
 NOW = datetime(2026, 3, 4, 9, 0, tzinfo=UTC)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendwave.rules import pressure
-from sendwave.rules.fatigue import Mailing, Sent, histogram, replay
 from sendwave.rules.policy import CampaignType
 from sendwave.rules.pressure import Counts, Per
+from sendwave.rules.pressure_replay import Mailing, Sent, histogram, replay
 
 TIERS = ("hot", "warm", "cold")
 

@@ -8,7 +8,7 @@ import pytest
 from mail_sent import handed, minutes, wave_status
 
 from sendwave.errors import BadInput
-from sendwave.flow import audit, judge, tellings
+from sendwave.flow import audit, daily_figures, judge
 from sendwave.rules.policy import PolicySet
 from sendwave.store import campaigns, policies
 from sendwave.store.campaigns import Campaign
@@ -39,7 +39,7 @@ def take(db: Database, tmp_path: Path, now: datetime, text: str, **options: obje
     path = tmp_path / "told.csv"
     path.write_text(text, encoding="utf-8")
     given = {"mapping": {}, "constants": {}, "strict": False, **options}
-    return tellings.import_files(
+    return daily_figures.import_files(
         db, [path], lanes=policy().lanes, rejects_dir=tmp_path / "rejects", now=now, by="ann", **given
     ).document()  # type: ignore[arg-type]
 

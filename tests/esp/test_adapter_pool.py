@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import Capabilities, Receipt
-from sendwave.esp.lending import Lending
 
 
 class Fake:

@@ -18,7 +18,7 @@ from sendwave.errors import Busy, FullDisk, StaleTransition
 from sendwave.flow.dispatch.settling import Progress, Record
 from sendwave.store import batches
 from sendwave.store.database import Database
-from sendwave.store.together import Together
+from sendwave.store.group_commit import Together
 
 _LOG: Final = log.get("dispatch")
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, event, func, insert, select
 
 from sendwave.store.database import Database
+from sendwave.store.group_commit import Together
 from sendwave.store.tables import meta
-from sendwave.store.together import Together
 
 
 def note(conn: Connection, key: str) -> str:

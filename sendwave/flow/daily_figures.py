@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sendwave.errors import BadInput
-from sendwave.rules import imports, tellings
-from sendwave.rules.tellings import Telling
+from sendwave.rules import daily_figures, imports
+from sendwave.rules.daily_figures import Telling
 from sendwave.rules.throttle import Lanes
 from sendwave.store import aggregates, journal
 from sendwave.store.database import Database
@@ -77,7 +77,7 @@ def import_files(
         for line, row in rows:
             told = {target: row.get(column, "") for column, target in fills.items()} | dict(constants)
             try:
-                one = tellings.read(told, lanes, now.date())
+                one = daily_figures.read(told, lanes, now.date())
             except ValueError as wrong:
                 bad.append((str(path), line, str(wrong)))
                 continue

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sendwave.errors import HandOverError
+from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import EspAdapter, Recall, RecallingAdapter
-from sendwave.esp.lending import Lending
 from sendwave.store import handed, holds, journal
 from sendwave.store.database import Connection, Database
 from sendwave.store.handed import Open, Waiting
