@@ -17,7 +17,7 @@ from sendwave.errors import Unknown
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Recall, Receipt
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import Mailing, Piece, is_plain
+from sendwave.esp.mailing import MARKUP, Mailing, Piece, is_plain
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Event, EventType
@@ -116,13 +116,14 @@ class Adapter(WebAdapter):
             document["templateId"] = int(mailing.template) if mailing.template.isdigit() else mailing.template
             document["messageVersions"] = [_version(piece) | {"params": piece.fields} for piece in mailing.pieces]
         else:
-            shared, values = mailing.shared(lambda name: f"{{{{params.{name}}}}}", "{{", "{%", "{#")
-            document |= {_PARTS[part]: text for part, text in shared.items()}
-            plain = [is_plain(row) for row in values]
-            bodies = values if all(plain) else mailing.bodies(_PARTS)  # in full: they could escape values once more
+            shared, values = mailing.shared(_mark, "{{", "{%", "{#")
+            marked = {
+                name for row in values if not is_plain(row) for name, value in row.items() if MARKUP.search(value)
+            }
+            document |= {_PARTS[part]: _as_it_is(text, marked) for part, text in shared.items()}
             document["messageVersions"] = [
-                _version(piece) | ({"params": row} if short else body)
-                for piece, row, short, body in zip(mailing.pieces, values, plain, bodies, strict=True)
+                _version(piece) | ({"params": row} if row else {})
+                for piece, row in zip(mailing.pieces, values, strict=True)
             ]
         if at := self._settings.send_at(mailing.submission.now):
             document |= {"scheduledAt": at.isoformat(), "batchId": _batch_id(mailing.submission.key)}
@@ -152,6 +153,17 @@ class Adapter(WebAdapter):
             reply=hooks.text(told, "reason"),
             url=hooks.text(told, "link", "URL"),  # the second in webhooks of their campaigns
         )
+
+
+def _mark(name: str) -> str:
+    return f"{{{{params.{name}}}}}"
+
+
+def _as_it_is(text: str, marked: Iterable[str]) -> str:
+    """They escape values in every part, "Disable auto-escaping …" says how not to: ours are escaped where they must."""
+    if any(_mark(name) in text for name in marked):
+        return f"{{% autoescape off %}}{text}{{% endautoescape %}}"
+    return text
 
 
 def _first(told: dict[str, Any], *names: str) -> Any:

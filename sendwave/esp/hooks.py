@@ -30,7 +30,9 @@ from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Permanence
 from sendwave.rules.units import Duration, parse_duration
 
-_BLOCKS: Final = frozenset({Cause.BLOCKED_REPUTATION, Cause.CONTENT, Cause.POLICY, Cause.THROTTLED})
+_PASSING: Final = frozenset(  # the person still exists, and another day may do
+    {Cause.BLOCKED_REPUTATION, Cause.CONTENT, Cause.POLICY, Cause.THROTTLED, Cause.MAILBOX_FULL}
+)
 _LONGEST: Final = 2_000  # characters of a text that are kept; PostgreSQL indexes up to 2,704 bytes
 _SECRETS: Final = (
     "signing_key", "webhook_signing_key", "webhook_key", "signing_secret", "webhook_signing_secret", "secret",
@@ -224,6 +226,13 @@ def address(written: str | None) -> str | None:
     return storable(found if "@" in found else written or "") or None
 
 
+def flag(value: Any) -> bool | None:
+    """A boolean, also written as a number or text; None where nothing is said."""
+    if value is None or isinstance(value, bool):
+        return value
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(str(value).lower())
+
+
 def number(value: Any) -> float | None:
     """A number, or a text that is one; None for anything else, NaN and infinity included."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -282,8 +291,8 @@ def meaning(
 ) -> tuple[Permanence, Cause, str | None]:
     """How lasting, why, and the RFC 3463 code: the ESP's words, and the reply of the mailbox provider it passes on.
 
-    The ESP's permanence counts where it says one, but a block is never hard: the person still exists. The reply says
-    why; the ESP's cause stands where the reply says nothing, or where it is `sure` of it.
+    The ESP's permanence counts where it says one, but a block or a full mailbox is never hard: the person exists. The
+    reply says why; the ESP's cause stands where the reply says nothing, or where it is `sure` of it.
     """
     told = take_apart(reply or "")
     code = enhanced if enhanced and enhanced[:1] in "245" and enhanced.count(".") == 2 else told.enhanced
@@ -294,7 +303,7 @@ def meaning(
         why = cause
     if permanence is Permanence.UNKNOWN:
         permanence = read
-    elif permanence is Permanence.HARD and why in _BLOCKS:
+    elif permanence is Permanence.HARD and why in _PASSING:
         permanence = Permanence.SOFT
     return permanence, why, code
 

@@ -24,7 +24,8 @@ from sendwave.rules.events import Cause, Event, EventType, Permanence
 TOKEN: Final = "sendwave_token"
 """Name our token travels by in metadata, custom arguments and tags; Postmark allows 20 characters."""
 
-_MARKUP: Final = re.compile(r"[&<>\"'`]")
+MARKUP: Final = re.compile(r"[&<>\"'`]")
+"""What an ESP that escapes values would change in one."""
 
 ONE_CLICK: Final = "List-Unsubscribe=One-Click"
 """Value of List-Unsubscribe-Post (RFC 8058 §3.1)."""
@@ -143,7 +144,7 @@ class Mailing:
 
 def is_plain(values: Mapping[str, str]) -> bool:
     """Whether these values can be filled in by an ESP that may escape them or not: nobody could tell."""
-    return _MARKUP.search("\0".join(values.values())) is None
+    return MARKUP.search("\0".join(values.values())) is None
 
 
 class Desk:

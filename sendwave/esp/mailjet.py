@@ -141,20 +141,13 @@ def _meaning(word: Word, told: dict[str, Any]) -> Word:
         return word if error in _OWN_LIST else Word(EventType.REJECT, cause=cause, sure=True)
     if word is not words.UNCLEAR:
         return word
-    hard = _flag(told.get("hard_bounce"))
+    hard = hooks.flag(told.get("hard_bounce"))
     if error == "greylisted" and not hard:
         return Word(EventType.DEFERRED, Permanence.SOFT, cause)
-    if _flag(told.get("blocked")) and error in _OWN_LIST - {""}:
+    if hooks.flag(told.get("blocked")) and error in _OWN_LIST - {""}:
         return words.SUPPRESSED
     permanence = _PERMANENCES[hard]
     return Word(EventType.BOUNCE, permanence, cause, sure=cause is not Cause.OTHER)
-
-
-def _flag(value: Any) -> bool | None:
-    """A boolean, which older webhooks write as a number or text; None where nothing is said."""
-    if value is None or value == "":
-        return None
-    return value is True or str(value).lower() in {"1", "true", "yes"}
 
 
 def _message(piece: Piece) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class MandrillSettings(hooks.WebhookSettings):
     subaccount: str | None = None
     unsubscribe_header: bool = Field(
         False,
-        description="Give the one-click headers by a merge tag. Look at one mail first: they document none there.",
+        description="Give the one-click headers by a merge tag. Look at one mail first: they document none there. "
+        "With `batch_size: 1` everybody surely gets their own, at the price of a call each.",
     )
     webhook_secret: SecretStr | None = Field(None, description="The webhook's authentication key.")
     webhook_url: str | None = Field(
@@ -125,8 +126,10 @@ class Adapter(WebAdapter):
         if self._settings.subaccount:
             message["subaccount"] = self._settings.subaccount
         headers = {"Reply-To": mailing.reply_to[1]} if mailing.reply_to else {}
-        links = self._settings.unsubscribe_header and bool(pieces[0].link)
-        if links:
+        links = self._settings.unsubscribe_header and bool(pieces[0].link) and len(pieces) > 1
+        if len(pieces) == 1:
+            headers |= pieces[0].list_headers  # headers are the message's, and it is one person's alone
+        elif links:
             headers |= {"List-Unsubscribe": "<*|SWLINK|*>", "List-Unsubscribe-Post": ONE_CLICK}
         if headers:
             message["headers"] = headers

@@ -190,7 +190,7 @@ class Adapter(WebAdapter):
             reason = hooks.described([hooks.text(told, "reason", "response")])
         elif kind is _UNKNOWN:
             reason = hooks.described(["a word nobody told us", word if isinstance(word, str) else None])
-        machine = told.get("sg_machine_open") if kind is _OPEN else None
+        machine = hooks.flag(told.get("sg_machine_open")) if kind is _OPEN else None
         yield Event(
             kind,
             hooks.instant(told.get("timestamp"), received_at),
@@ -200,7 +200,7 @@ class Adapter(WebAdapter):
             hooks.text(told, "email"),
             hooks.text(told, "sg_message_id", "smtp-id"),  # the second is not in opens and clicks
             hooks.text(told, "sg_event_id"),
-            machine if isinstance(machine, bool) else None,
+            machine,
             code,
             reason,
             hooks.text(told, "url"),

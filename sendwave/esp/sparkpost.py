@@ -118,7 +118,6 @@ class Adapter(WebAdapter):
             if word is words.UNCLEAR:
                 number = hooks.number(found.get("bounce_class"))
                 word = _CLASSES.get(int(number), word) if number is not None else word
-            prefetched = found.get("is_prefetched")
             yield words.event(
                 word,
                 received_at,
@@ -128,7 +127,7 @@ class Adapter(WebAdapter):
                 recipient=hooks.text(found, "raw_rcpt_to", "rcpt_to"),
                 message_id=hooks.text(found, "message_id", "transmission_id"),
                 event_id=hooks.text(found, "event_id"),
-                machine=prefetched if isinstance(prefetched, bool) else None,
+                machine=hooks.flag(found.get("is_prefetched")),
                 reply=hooks.text(found, "raw_reason", "reason"),
                 url=hooks.text(found, "target_link_url"),
             )
