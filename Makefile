@@ -81,6 +81,10 @@ conformance-spark: setup  ## the score's statement on Spark too: installs it fir
 	@test -d .venv/spark/pyspark || $(BIN)/pip install --quiet --no-deps --target .venv/spark pyspark==4.3.0 py4j==0.10.9.9
 	PYTHONPATH=.venv/spark $(BIN)/pytest -p no:cacheprovider -W default tests/conformance/score_spark.py $(ARGS)
 
+.PHONY: browser
+browser: setup  ## the pages in a real Chromium
+	$(BIN)/pytest -n 0 -m browser $(ARGS)
+
 .PHONY: explore
 explore: setup  ## property tests with fresh random examples, many more of them
 	SENDWAVE_TEST_PROFILE=explore $(BIN)/pytest -n $(WORKERS) -m "not crash and not acceptance" $(ARGS)

@@ -9,9 +9,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 from sendwave.web.charts import INK, QUIET
 
-WIDTH: Final = 760
+ROOM: Final = 420
 LEFT: Final = 150
 RIGHT: Final = 190
+LETTER: Final = 7.2
+"""How wide a letter is at most, on average, at the size of the labels: what is written at either side must fit."""
 ROW: Final = 34
 TOP: Final = 14
 GOOD: Final = "#2b8a3e"
@@ -31,17 +33,22 @@ class Whisker(NamedTuple):
 def draw(title: str, rows: Sequence[Whisker], written: Callable[[float], str]) -> str:
     """The picture; green where the whole interval lies above zero, red where it lies below."""
     low, high, step = _axis(rows)
-    room = WIDTH - LEFT - RIGHT
+    told = [_told(row, written) for row in rows]
+    left = max(LEFT, 20 + LETTER * max((len(row.label) for row in rows), default=0))
+    right = max(RIGHT, 22 + LETTER * max(map(len, told), default=0))
 
     def x(value: float) -> float:
-        return LEFT + room * (min(max(value, low), high) - low) / (high - low)
+        return left + ROOM * (min(max(value, low), high) - low) / (high - low)
 
     bottom = TOP + ROW * len(rows)
     body = [_tick(x(at), bottom, written(at), zero=at == 0) for at in _ticks(low, high, step)]
     for place, row in enumerate(rows):
-        body.append(_row(row, TOP + ROW * place + ROW / 2, x, written, edges=(low, high)))
+        y = TOP + ROW * place + ROW / 2
+        body.append(_text(left - 12, y, row.label, 'font-size="13" text-anchor="end"'))
+        body.append(_row(row, y, x, edges=(low, high)))
+        body.append(_text(left + ROOM + 14, y, told[place], 'font-size="12"'))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 26}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + ROOM + right:.0f} {bottom + 26}" role="img" '
         f'aria-label={quoteattr(title)} font-family="inherit">' + "".join(body) + "</svg>"
     )
 
@@ -80,13 +87,19 @@ def _tick(x: float, bottom: float, text: str, *, zero: bool) -> str:
     )
 
 
-def _row(
-    row: Whisker, y: float, x: Callable[[float], float], written: Callable[[float], str], *, edges: tuple[float, float]
-) -> str:
-    paint = colour(row.low, row.high)
-    anchor = f'x="{LEFT - 12}" y="{y + 4:.1f}" font-size="13" text-anchor="end" fill="{INK}"'
-    parts = [f"<text {anchor}>{escape(row.label)}</text>"]
-    told = written(row.value)
+def _told(row: Whisker, written: Callable[[float], str]) -> str:
+    """The value, and its interval where it has one."""
+    if row.low is None or row.high is None:
+        return written(row.value)
+    return f"{written(row.value)}  ({written(row.low)} … {written(row.high)})"
+
+
+def _text(x: float, y: float, words: str, how: str) -> str:
+    return f'<text x="{x:.1f}" y="{y + 4:.1f}" {how} fill="{INK}">{escape(words)}</text>'
+
+
+def _row(row: Whisker, y: float, x: Callable[[float], float], *, edges: tuple[float, float]) -> str:
+    paint, parts = colour(row.low, row.high), []
     if row.low is not None and row.high is not None:
         left, right = x(row.low), x(row.high)
         parts.append(
@@ -96,9 +109,7 @@ def _row(
         for end, at, beyond in ((row.low, left, row.low < edges[0]), (row.high, right, row.high > edges[1])):
             mark = f"M{at:.1f} {y - 7:.1f}V{y + 7:.1f}" if not beyond else _arrow(at, y, -1 if end < 0 else 1)
             parts.append(f'<path d="{mark}" stroke="{paint}" stroke-width="1.6" fill="none"/>')
-        told += f"  ({written(row.low)} … {written(row.high)})"
     parts.append(f'<circle cx="{x(row.value):.1f}" cy="{y:.1f}" r="5.5" fill="{paint}"/>')
-    parts.append(f'<text x="{WIDTH - RIGHT + 14}" y="{y + 4:.1f}" font-size="12" fill="{INK}">{escape(told)}</text>')
     return "".join(parts)
 
 
