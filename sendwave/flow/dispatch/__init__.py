@@ -5,7 +5,7 @@
 A crash or a time-out after `handed` leaves `unknown`: nobody is written to twice to be on the safe side.
 
 One stage in several files: `pacing` chooses and claims, `parcels` opens a batch, `settling` records the answer and
-`keeping` holds it while the store is away; here they meet.
+`store_outage` holds it while the store is away; here they meet.
 """
 
 from __future__ import annotations
