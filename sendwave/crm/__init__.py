@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any
 
-from sendwave.errors import NotFound
+from sendwave.plugins import Plugins
+
+_PLUGINS = Plugins(__name__, "no CRM adapter is called")
 
 
 def names() -> list[str]:
-    """Every CRM there is: the modules of this package that hold an `Adapter`."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if _adapter(module.name) is not None)
+    """Every CRM there is."""
+    return _PLUGINS.names()
 
 
 def find(name: str) -> Any:
     """The CRM's class: call it with (settings, home=…). Raises NotFound with those there are."""
-    found = _adapter(name) if name.isidentifier() else None
-    if found is None:
-        raise NotFound(f"no CRM adapter is called {name!r}; there are: {', '.join(names())}")
-    return found
-
-
-def _adapter(name: str) -> Any:
-    try:
-        module = importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as missing:
-        if missing.name == f"{__name__}.{name}":
-            return None
-        raise
-    return getattr(module, "Adapter", None)
+    return _PLUGINS.find(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,19 @@ from pydantic import ValidationError
 
 from sendwave.errors import BadInput, NotFound
 from sendwave.esp.base import EspAdapter
+from sendwave.plugins import Plugins
+
+_PLUGINS = Plugins(__name__, "no ESP adapter is called")
 
 
 def names() -> list[str]:
-    """Every ESP there is: the modules of this package that hold an `Adapter`."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if _adapter(module.name) is not None)
+    """Every ESP there is."""
+    return _PLUGINS.names()
 
 
 def find(name: str) -> Any:
-    """The adapter class of that ESP: call it with (settings, home=…, token_key=…).
-
-    Raises:
-        NotFound: there is none of that name; the message lists those there are.
-
-    """
-    found = _adapter(name) if name.isidentifier() else None
-    if found is None:
-        raise NotFound(f"no ESP adapter is called {name!r}; there are: {', '.join(names())}")
-    return found
+    """The class of that ESP: call it with (settings, home=…, token_key=…). Raises NotFound with those there are."""
+    return _PLUGINS.find(name)
 
 
 def make(settings: Mapping[str, Any], *, route: str, home: Path, token_key: bytes) -> EspAdapter:
@@ -54,13 +47,3 @@ def make(settings: Mapping[str, Any], *, route: str, home: Path, token_key: byte
         raise BadInput(f"route {route!r} cannot be used: {'; '.join(findings)}", findings) from None
     adapter: EspAdapter = kind(checked, home=home, token_key=token_key)
     return adapter
-
-
-def _adapter(name: str) -> Any:
-    try:
-        module = importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as missing:
-        if missing.name == f"{__name__}.{name}":
-            return None
-        raise
-    return getattr(module, "Adapter", None)
