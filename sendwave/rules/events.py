@@ -85,6 +85,7 @@ class Event:
 _NAMES: Final = tuple(field.name for field in fields(Event))
 _TYPES: Final = {word.value: word for word in EventType}
 _PERMANENCES: Final = {word.value: word for word in Permanence}
+_UNKNOWN: Final = Permanence.UNKNOWN
 _CAUSES: Final = {word.value: word for word in Cause}
 
 
@@ -111,12 +112,18 @@ def _event(document: dict[str, Any]) -> Event:
     if event_at.tzinfo is None:
         raise ValueError("event_at has no time zone")
     told = document.get
-    cause = told("cause")
+    permanence, cause = told("permanence"), told("cause")
     return Event(
         _TYPES[document["type"]],
         event_at,
-        _PERMANENCES[told("permanence", "unknown")],
+        _UNKNOWN if permanence is None else _PERMANENCES[permanence],
         None if cause is None else _CAUSES[cause],
-        *(told("token"), told("recipient"), told("message_id"), told("event_id"), told("machine_open")),
-        *(told("enhanced_code"), told("description", ""), told("url")),
+        told("token"),
+        told("recipient"),
+        told("message_id"),
+        told("event_id"),
+        told("machine_open"),
+        told("enhanced_code"),
+        told("description", ""),
+        told("url"),
     )

@@ -21,7 +21,7 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import SendwaveError, StaleTransition
 from sendwave.esp.base import EspAdapter, RawReport
 from sendwave.flow.feedback.counting import LEASE, Digest, Digestion
-from sendwave.flow.feedback.reading import read
+from sendwave.flow.feedback.reading import read, uncollected
 from sendwave.flow.feedback.reprocessing import Reprocessed, Reprocessing
 from sendwave.flow.feedback.unsubscribing import Subscriber, unsubscribe, whose
 from sendwave.store import inbox, leases
@@ -125,6 +125,7 @@ def digest(
     if not reports:
         return Digest()
     try:
-        return Digestion(db, engine, lake, now, read(reports, adapters)).run(token_key)
+        with uncollected():
+            return Digestion(db, engine, lake, now, read(reports, adapters)).run(token_key)
     except StaleTransition:
         return Digest()  # another worker took the same reports: they are counted, or will be by the next call
