@@ -14,9 +14,6 @@ from gates.worlds import worlds
 from sendwave.rules import bounds
 
 Row = dict[str, Any]
-SENDING: Final = 100.0
-"""Minutes it takes to send a campaign that nothing delays."""
-
 RIVAL: Final = "rate x 1.5, from 1,000"
 """The published form that is as quiet on the limit."""
 
@@ -110,7 +107,7 @@ def _line(rule: str, rows: Sequence[Row]) -> str:
         found = share(sum(told), len(told))
         return f"{sum(told)}/{len(told)} [{found.low:.0%}-{found.high:.0%}]"
 
-    leak, late = mean(leaks(rows)), median([row["minutes"] - SENDING for row in rows])
+    leak, late = mean(leaks(rows)), median([row["added"] for row in rows])
     said = _spread(leak, "{:.1%}") if leaks(rows) else "-"
     added = _spread(late, "{:.0f}") if 2 * sum(row["through"] for row in rows) > len(rows) else "held"
     return (
@@ -154,7 +151,7 @@ def _leak(rows: Sequence[Row]) -> Estimate:
 
 
 def _late(rows: Sequence[Row]) -> Estimate:
-    return median([row["minutes"] - SENDING for row in rows])
+    return median([row["added"] for row in rows])
 
 
 TARGETS: Final = (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gates.campaign import Rule
-from gates.worlds import LANES, LIMITS
+from gates.worlds import LIMITS
 from sendwave.rules import bounds
 from sendwave.rules.replay import Replay
 
@@ -27,6 +27,9 @@ class Ours:
         acts, self.ruling = self.replay.decide(tick["state"])
         return acts
 
+    def overrule(self, told: dict[str, Any]) -> None:
+        self.replay.overrule(told)
+
 
 class Published:
     """A published form over all lanes and each lane by itself: a count of events against all that was sent.
@@ -41,7 +44,10 @@ class Published:
         self.seen: set[tuple[str, str]] = set()
         self.sums: dict[str, int] = defaultdict(int)
         self.found: dict[tuple[str, str], int] = defaultdict(int)
-        self.wave, self.done_at = 0, 0.0
+        self.wave, self.done_at, self.armed = 0, 0.0, 0.0
+        plans = [wave["planned"] for wave in hello["campaign"]["waves"]]
+        people = {lane: sum(plan[lane] for plan in plans) for lane in hello["lanes"]}
+        self.lanes = {lane: (n / sum(people.values()), hello["lanes"][lane]["fbl"]) for lane, n in people.items()}
 
     def look(self, tick: dict[str, Any]) -> list[dict[str, Any]]:
         sent: dict[str, int] = defaultdict(int)
@@ -51,7 +57,7 @@ class Published:
         for row in tick["events_agg"]:
             counts[row["type"], row["lane"]] += row["n"]
         for row in tick["events"]:
-            if (row["msg"], row["type"]) not in self.seen:
+            if (row["msg"], row["type"]) not in self.seen and row["sent_t"] >= self.armed:
                 self.seen.add((row["msg"], row["type"]))
                 counts[row["type"], row["lane"]] += 1
         self._add(sent, counts, 1)
@@ -61,6 +67,13 @@ class Published:
                 self._add(*self.recent.pop(0), -1)
         return self._act(tick, {lane for lane, status in tick["state"]["lanes"].items() if status == "active"})
 
+    def overrule(self, told: dict[str, Any]) -> None:
+        """Only what is sent later counts, as far as a form of sums can say."""
+        self.armed = told["t"]
+        self.sums.clear()
+        self.found.clear()
+        self.recent.clear()
+
     def _add(self, sent: dict[str, int], counts: dict[tuple[str, str], int], sign: int) -> None:
         for lane, n in sent.items():
             self.sums[lane] += sign * n
@@ -69,7 +82,7 @@ class Published:
 
     def _over(self, lanes: set[str]) -> bool:
         for signal, limit in LIMITS.items():
-            told = [lane for lane in lanes if LANES[lane][1] or signal != "complaint"]
+            told = [lane for lane in lanes if self.lanes[lane][1] or signal != "complaint"]
             seen, sent = sum(self.found[signal, lane] for lane in told), sum(self.sums[lane] for lane in told)
             if self.form(seen, sent, limit):
                 return True
@@ -77,7 +90,7 @@ class Published:
 
     def _act(self, tick: dict[str, Any], open_lanes: set[str]) -> list[dict[str, Any]]:
         bad = {lane for lane in open_lanes if self._over({lane})}
-        shut = sum(LANES[lane][0] for lane in bad | (set(LANES) - open_lanes))
+        shut = sum(self.lanes[lane][0] for lane in bad | (set(self.lanes) - open_lanes))
         if self._over(open_lanes - bad) or (bad and shut >= 0.5):
             return [{"do": "halt_campaign"}]
         state, actions = tick["state"], [{"do": "suspend_lane", "lane": lane} for lane in bad]

@@ -10,8 +10,9 @@ import numpy as np
 
 from gates.worlds import LANES
 from sendwave.rules.cells import Sheet
+from sendwave.rules.facts import Facts, WaveFacts
 from sendwave.rules.gates import GateSet
-from sendwave.rules.rulings import Facts, Ruling, WaveFacts
+from sendwave.rules.rulings import Ruling
 from sendwave.rules.waves import WavePlan
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -17,9 +17,11 @@ from sendwave.rules.gates import ALARM, Cell, Cohort, Gate, Rule, levels
 from sendwave.rules.maturity import USUAL, Curve, Tempo
 from sendwave.rules.signals import SIGNALS, Exposure
 
-BURST: Final = 4.0
-"""Multiple of the limit no burst reaches: rates that vary by their own mean, around 0.4 of the limit, get there in one
-batch of 20,000."""
+BURST: Final = 5.0
+"""Multiple of the limit no burst reaches: one in 20,000 of rates that vary by their own mean, half of the limit."""
+
+SEVERAL: Final = 4
+"""Slots of mail that tell a burst from a rate that lasts; where fewer is all there will be, the evidence decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Board:
     def campaign(self) -> Weighed:
         """The evidence over the whole campaign: one wave, with every restart point."""
         weight = np.asarray(evidence.weights(len(self.book.waves)))
-        return self._weigh(self.counts[:, :, :, None, :], weight)
+        return self._weigh(self.counts[:, :, :, None, :], weight, weight)
 
     @cached_property
     def flight(self) -> Weighed:
@@ -79,15 +81,17 @@ class Board:
         shape = (*self.counts.shape[:3], len(self.book.waves), STAGES)
         split = self.counts.reshape(shape)[:, :, :, places]
         weight = np.asarray(evidence.weights(len(self.book.waves))).reshape(-1, STAGES)[places]
-        return self._weigh(split, weight)
+        return self._weigh(split, weight, evidence.by_itself(weight))
 
-    def _weigh(self, counts: Numbers, weight: Numbers) -> Weighed:
+    def _weigh(self, counts: Numbers, weight: Numbers, waiting: Numbers) -> Weighed:
+        """With the weights of what halts and of what makes mail wait."""
         told = np.array([levels(j.gate) for j in self.judged]).reshape(-1, 2)
         hold, halt = told[:, 0][:, None, None], told[:, 1][:, None, None]
         onward = evidence.onward(counts)
         seen = onward[EVENTS]
-        over, alarm = evidence.log_against(np.stack([seen, seen]), onward[[FAST, MIDDLE]], halt, weight)
-        held = alarm if (hold == halt).all() else evidence.log_against(seen, onward[MIDDLE], hold, weight)
+        both = np.stack([weight, waiting]).reshape(2, 1, 1, -1, weight.shape[-1])
+        over, alarm = evidence.log_against(np.stack([seen, seen]), onward[[FAST, MIDDLE]], halt, both)
+        held = alarm if (hold == halt).all() else evidence.log_against(seen, onward[MIDDLE], hold, waiting)
         scale = -np.log1p(-np.clip(hold, 0.0, 1 - 1e-12))
         below = evidence.log_mean(seen[..., 0], onward[SLOWLY][..., 0] * scale, evidence.DOWN)
         below = np.where(hold >= 1, evidence.MOST, np.minimum(below, evidence.MOST))
@@ -194,11 +198,11 @@ class Board:
         return usual / sent if sent else 1.0
 
     def is_burst(self, name: str, wave: int, provider: str, *, more: bool) -> bool:
-        """Whether evidence for a halt rests on one slot of mail; where there is only one, if `more` is to come."""
+        """Whether evidence for a halt may be that of a few slots of mail; where they are few, if `more` is to come."""
         if self.beyond(name, wave, provider, BURST) >= ALARM:
             return False
-        slots, left = self.without_the_worst(name, wave, provider)
-        return left < ALARM and (slots > 1 or more)
+        slots = self.slots(name, wave, provider)
+        return (more or slots.shape[1] >= SEVERAL) and self.borne_out(name, wave, provider) < ALARM
 
     def beyond(self, name: str, wave: int, provider: str, times: float) -> float:
         """Evidence that the rate of a cell is above so many times the halt level, were feedback fast."""
@@ -209,22 +213,27 @@ class Board:
         told = evidence.log_against(weighed.onward[(EVENTS, *spot)], weighed.onward[(FAST, *spot)], limit, weight)
         return float(np.exp(told))
 
-    def without_the_worst(self, name: str, wave: int, provider: str) -> tuple[int, float]:
-        """(slots of mail in a cell, the least evidence left when any one of them is left out).
+    def borne_out(self, name: str, wave: int, provider: str) -> float:
+        """How much slot after slot bears out that a cell is above its halt level, from its best restart point."""
+        limit = levels(self.judged[self.names.index(name)].gate)[1]
+        seen, owed = evidence.onward(self.slots(name, wave, provider))
+        chosen = [(seen[:, point], evidence.factor(limit) * owed[:, point]) for point in range(seen.shape[1])]
+        told = [(events[allowed > 0], allowed[allowed > 0]) for events, allowed in chosen] if limit > 0 else chosen
+        return max((evidence.borne_out(events, allowed) for events, allowed in told), default=1.0)
 
-        A batch of bad luck is one slot. Adding an event anywhere never lowers what is left.
-        """
+    def dense(self, name: str, wave: int, provider: str) -> bool:
+        """Whether a sender at the limit shows an event in most slots of mail, so that there can be a burst."""
+        slots = self.slots(name, wave, provider)
+        limit = levels(self.judged[self.names.index(name)].gate)[1]
+        return bool(evidence.allowance(limit, float(slots[1].sum())) >= slots.shape[1])
+
+    def slots(self, name: str, wave: int, provider: str) -> Numbers:
+        """[event, matured fast][slot, in order][restart point] of the mail of a cell."""
         one = self.judged[self.names.index(name)]
         told = zip(self.book.lanes, self._open, strict=True)
         lanes = {provider} if provider else {lane for lane, is_open in told if is_open}
-        slots = self.book.slots(SIGNALS[name], one.curve, lanes, wave=wave, tempo=one.tempo, since=one.since)
-        if slots.shape[1] < 2:
-            return slots.shape[1], 1.0
-        points = self._points(wave)
-        rest = evidence.onward((slots.sum(axis=1, keepdims=True) - slots)[:, :, points])
-        weight = np.asarray(evidence.weights(len(self.book.waves)))[points]
-        left = evidence.log_against(rest[0], np.maximum(rest[1], 0.0), levels(one.gate)[1], weight)
-        return slots.shape[1], float(np.exp(left.min()))
+        found = self.book.slots(SIGNALS[name], one.curve, lanes, wave=wave, tempo=one.tempo, since=one.since)
+        return found[:, :, self._points(wave)]
 
     def _points(self, wave: int) -> list[int]:
         if not wave:

@@ -30,6 +30,9 @@ false halts at a bar of 200). With more of them the bar rises in proportion."""
 
 UP: Final = np.array((1.25, 1.5, 2.0, 3.0, 5.0, 10.0))
 DOWN: Final = np.array((0.25, 0.5, 0.75))
+BETS: Final = np.array((0.25, 0.5, 0.75, 0.9))
+"""Parts of a capital that `borne_out` bets on every slot of mail being above its allowance."""
+
 MOST: Final = 690.0
 """Logarithm of the largest evidence told: what is more would not fit a number."""
 
@@ -58,21 +61,27 @@ class Balance:
     """The evidence for and against one cell, at its two levels."""
 
     halt: Against  # above the halt level, were feedback fast
-    alarm: Against  # above the halt level, were it as usual
-    hold: Against  # above the hold level, were it as usual
+    alarm: Against  # above the halt level, were it as usual; of a wave by its own restarts alone
+    hold: Against  # above the hold level, likewise
     below: float  # that the rate is below the hold level, were it slow
     allowed: float  # events of a sender at the hold level, were it slow
 
     @classmethod
-    def of(cls, events: Array, exposures: Array, *, hold: float, halt: float, waves: int, start: int = 0) -> Balance:
-        """From events and messages matured (three rows: were feedback fast, usual, slow) per restart point."""
+    def of(
+        cls, events: Array, exposures: Array, *, hold: float, halt: float, waves: int, start: int | None = None
+    ) -> Balance:
+        """From events and messages matured (three rows: were feedback fast, usual, slow) per restart point.
+
+        `start` is the first point of the wave it is about; None: it is about the whole campaign.
+        """
         fast, usual, slow = exposures
-        alarm = against(events, usual, halt, waves=waves, start=start)
+        alone, start = start is not None, start or 0
+        alarm = against(events, usual, halt, waves=waves, start=start, alone=alone)
         owed = float(slow.sum())
         return cls(
             halt=against(events, fast, halt, waves=waves, start=start),
             alarm=alarm,
-            hold=alarm if hold == halt else against(events, usual, hold, waves=waves, start=start),
+            hold=alarm if hold == halt else against(events, usual, hold, waves=waves, start=start, alone=alone),
             below=below(int(events.sum()), owed, hold),
             allowed=allowance(hold, owed),
         )
@@ -94,6 +103,12 @@ def weights(waves: int) -> tuple[float, ...]:
         found.append(0.5 / max(waves, 1) + (0 if wave else 0.25))
         found += [0.25 / (STAGES - 1) / max(waves, 1)] * (STAGES - 1)
     return tuple(found)
+
+
+def by_itself(weight: Array) -> Array:
+    """Weights of a wave's own points as if there were no others: what makes it wait is no matter of other waves."""
+    found: Array = weight / weight.sum(axis=-1, keepdims=True)
+    return found
 
 
 def factor(limit: float) -> float:
@@ -149,15 +164,18 @@ def _terms(seen: Array, owed: Array, limit: Array, weight: Array) -> Array:
     return terms
 
 
-def against(events: ArrayLike, exposures: ArrayLike, limit: float, *, waves: int = 1, start: int = 0) -> Against:
+def against(
+    events: ArrayLike, exposures: ArrayLike, limit: float, *, waves: int = 1, start: int = 0, alone: bool = False
+) -> Against:
     """Weigh the counts of one cell per restart point, those of `waves` waves. Points before `start` count as 1.
 
-    `exposures` are matured messages.
+    `exposures` are matured messages. `alone`: of the wave that begins at `start`, as if there were no other.
     """
     seen, owed = onward(events), onward(exposures)
     if limit >= 1 or len(seen) <= start:
         return Against(0.0 if limit >= 1 else 1.0, start, 0, 0.0)
-    weight = np.asarray(weights(max(waves, -(-len(seen) // STAGES))))[start : len(seen)]
+    weight = np.asarray(weights(max(waves, -(-len(seen) // STAGES))))
+    weight = (weight / weight[start : start + STAGES].sum() if alone else weight)[start : len(seen)]
     total = log_against(seen[start:], owed[start:], limit, weight)
     point = start + carrying(seen[start:], owed[start:], limit, weight)
     return Against(_value(float(total)), point, int(seen[point]), factor(limit) * float(owed[point]))
@@ -169,6 +187,25 @@ def below(events: int, exposure: float, limit: float) -> float:
         return _value(MOST)  # nothing is above it
     found = log_mean(np.array([float(events)]), np.array([allowance(limit, exposure)]), DOWN)
     return _value(found[0])
+
+
+def borne_out(seen: Array, allowed: Array) -> float:
+    """How much slot after slot of mail, in order of sending, bears out that a rate is above its limit.
+
+    A capital of 1 is bet on it: a slot with N events and an allowance of A multiplies it by 1 + b · (N/A - 1), the mean
+    over `BETS`. Where slots are above the limit as often as the limit says, however much they vary, it reaches x with a
+    chance of 1/x (Waudby-Smith and Ramdas 2024): rates that come in bursts cannot fool it, only a rate that lasts can.
+    Slots too small to owe one event are taken together.
+    """
+    if not len(seen) or not (allowed > 0).all():
+        return inf if seen.any() else 1.0
+    before = np.floor(allowed.cumsum() - allowed + 1e-9)
+    group = np.cumsum(np.diff(before, prepend=before[0]) > 0)
+    events, owed = np.bincount(group, seen), np.bincount(group, allowed)
+    if len(owed) > 1 and owed[-1] < 1:
+        events, owed = (np.append(column[:-2], column[-2:].sum()) for column in (events, owed))
+    steps = np.log1p(BETS * (events / owed - 1)[:, None])
+    return _value(float(np.logaddexp.reduce(steps.sum(axis=0)) - np.log(len(BETS))))
 
 
 def band(events: Array, exposure: Array, alpha: ArrayLike) -> tuple[Array, Array]:

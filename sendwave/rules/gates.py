@@ -81,7 +81,7 @@ class Gate(Policy):
     mode: Mode = Mode.ENFORCE
     confirm: bool = Field(
         default=False,
-        description="A halt that rests on the mail of two minutes slows its lane; a little fresh mail confirms it.",
+        description="A halt that could be a burst slows its lane first, until slot after slot of mail bears it out.",
     )
     persist: Duration | None = Field(
         None, description="For bursts: a lane is slowed first, and stopped if mail sent so much later is bad as well."
@@ -293,7 +293,7 @@ def _weighed(cell: Cell, gate: Gate, now: datetime, curve: Curve, tempo: Tempo) 
     for point, seen, more, *owed in rows:
         events[point] += seen
         exposures[:, point] += np.array(owed) + more
-    start = min((c.point for c in told), default=0) // evidence.STAGES * evidence.STAGES if cell.wave else 0
+    start = min((c.point for c in told), default=0) // evidence.STAGES * evidence.STAGES if cell.wave else None
     hold, halt = levels(gate)
     return Balance.of(events, exposures, hold=hold, halt=halt, waves=cell.waves, start=start)
 

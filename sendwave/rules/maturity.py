@@ -56,8 +56,7 @@ class Curve:
 
     def raw(self, minutes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shares of many ages, without the floor."""
-        ages, shares = zip((0.0, 0.0), *self.points, strict=True)
-        found: NDArray[np.float64] = np.interp(np.log1p(np.maximum(minutes, 0.0)), np.log1p(ages), shares)
+        found: NDArray[np.float64] = np.interp(np.log1p(np.maximum(minutes, 0.0)), *_knots(self))
         return found
 
     def next_step(self, age: timedelta) -> timedelta | None:
@@ -65,6 +64,13 @@ class Curve:
         minutes = max(age.total_seconds() / 60, 0.0)
         later = [x for x, _ in self.points if x > minutes]
         return timedelta(minutes=max(later[0] - minutes, 1.0)) if later else None
+
+
+@lru_cache(maxsize=256)
+def _knots(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ln(1 + minutes) and share of a curve's points, from 0 on."""
+    ages, shares = np.array([(0.0, 0.0), *curve.points]).T
+    return np.log1p(ages), np.ascontiguousarray(shares)
 
 
 CURVES: Final = {
@@ -126,12 +132,12 @@ def bin_of(minutes: NDArray[np.float64]) -> NDArray[np.int64]:
     return found
 
 
-_EDGES: Final = tuple(EDGES.tolist())
+_INNER: Final = tuple(EDGES[1:-1].tolist())
 
 
 def bin_at(minutes: float) -> int:
     """The bin of one delay or age, without the cost of an array."""
-    return min(max(bisect_right(_EDGES, minutes) - 1, 0), len(_EDGES) - 2)
+    return bisect_right(_INNER, minutes)
 
 
 @lru_cache(maxsize=64)

@@ -127,17 +127,16 @@ class Told:
         self._left[wave] += n
 
     def _event(self, told: Mapping[str, Any]) -> None:
-        name = str(told["type"])
-        key = (str(told["msg"] if told.get("msg") is not None else told["id"]), name)
+        name, message, at, sent = str(told["type"]), told.get("msg"), told.get("t"), told.get("sent_t")
+        key = (str(told["id"] if message is None else message), name)
         if name not in SIGNALS or key in self._seen:
             return
-        sent = told.get("sent_t")
-        row = self._batch(told, float(told.get("t", self.clock) if sent is None else sent))
+        known = self._batches.get(told.get("batch") or "")
+        row = self._batch(told, float(told.get("t", self.clock) if sent is None else sent)) if known is None else known
         self._seen.add(key)
         self._counts[name][row] += 1
-        if told.get("t") is not None:
-            at = float(self._columns["at"][row] if sent is None else sent)
-            self._time(name, row, (float(told["t"]) - at) / 60, 1)
+        if at is not None:
+            self._time(name, row, (float(at) - float(self._columns["at"][row] if sent is None else sent)) / 60, 1)
 
     def _sum(self, told: Mapping[str, Any]) -> None:
         name, n = str(told["type"]), max(0, int(told["n"]))
@@ -162,7 +161,8 @@ class Told:
         at, answered = self._columns["at"][rows], self._counts[_DELIVERED][rows]
         room = np.maximum(self._columns["n"][rows] - answered, 0.0)
         curve, before = self._curve(_DELIVERED), self._heard.get(key, -1.0)
-        due = curve.raw((self.clock - at) / 60) - curve.raw((before - at) / 60)
+        by_now, by_then = curve.raw((np.array([[self.clock], [before]]) - at) / 60)
+        due = by_now - by_then
         wanted = np.maximum(due, 1e-6) * self._columns["n"][rows]
         given = np.minimum(wanted * (n / max(wanted.sum(), 1e-9)), room)
         rest = np.cumsum(room - given)

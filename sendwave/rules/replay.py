@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from sendwave.rules.facts import Facts, WaveFacts
 from sendwave.rules.gates import GateSet, Mode, Rule
 from sendwave.rules.lifecycle import Wave
 from sendwave.rules.maturity import CURVES, Curve, Tempo
 from sendwave.rules.recording import Told
-from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Facts, Ruling, WaveFacts
+from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Ruling
 from sendwave.rules.waves import WavePlan
 
 START: Final = datetime(2000, 1, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ event or a second judge changes no answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -15,13 +15,14 @@ from typing import Final
 from sendwave.rules import cells, gates
 from sendwave.rules.attribution import culprits, share_of
 from sendwave.rules.board import Board, Judged
-from sendwave.rules.cells import Book, Mail, Sheet
-from sendwave.rules.gates import ALARM, CALM, HALF, Decision, Gate, GateSet, Mode, Rule, Verdict
+from sendwave.rules.cells import Book
+from sendwave.rules.facts import Facts, WaveFacts
+from sendwave.rules.gates import ALARM, CALM, HALF, Decision, Gate, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Wave
-from sendwave.rules.maturity import CURVES, USUAL, Curve, Tempo
+from sendwave.rules.maturity import USUAL, Curve
 from sendwave.rules.signals import SIGNALS, Exposure
 from sendwave.rules.silence import judge_feed
-from sendwave.rules.waves import Inconclusive, WavePlan
+from sendwave.rules.waves import Inconclusive
 
 INCONCLUSIVE: Final = "inconclusive"
 """Reason of a stop at `soak_max`: the rate stayed above the hold level, a person decides."""
@@ -37,39 +38,6 @@ SETTLED: Final = 0.8
 
 _ACTIVE: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.HELD)
 _OVER: Final = (Wave.CLEARED, Wave.SKIPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class WaveFacts:
-    """One wave. `sent_at` is when its last batch was settled: its soak starts there."""
-
-    number: int
-    status: str
-    sent_at: datetime | None
-    planned: Mapping[str, int]  # people by mailbox provider
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that is known of a campaign being sent."""
-
-    gates: GateSet
-    plan: WavePlan
-    waves: Sequence[WaveFacts]
-    lanes: Collection[str]
-    suspended: Mapping[str, datetime | None]  # lane -> since when it waits for a person, where that is known
-    mail: Sequence[Mail] | Sheet
-    waiting: Collection[str]  # lanes in which somebody has still to be written to
-    mute: Collection[str]  # lanes whose provider reports no complaint per message
-    reports_delivery: bool  # the route tells of delivered mail too, so that silence means something
-    alarmed: datetime | None = None  # since when the wave in flight waits because of an alarm
-    slowed: Collection[str] = ()  # lanes on `PROBE` now
-    probed: Mapping[str, datetime] = field(default_factory=dict)  # lane -> when it was slowed last
-    curves: Mapping[str, Curve] = field(default_factory=lambda: CURVES)  # by signal, or by the name its signal gives
-    tempos: Mapping[str, Tempo] = field(default_factory=dict)  # by signal: how fast this campaign's own events came
-    silent: bool = False  # the campaign waits because the feed was silent
-    lane_curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)  # by signal and lane, where learnt
-    rearmed: Mapping[str, datetime] = field(default_factory=dict)  # signal -> its limit is a person's since then
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +120,10 @@ class Ruling:
     def slow(self) -> dict[str, Stop]:
         """Lanes to slow to `PROBE`, so that a little fresh mail decides.
 
-        A bursty signal would halt them, one batch alone carries a halt, or waiting would not settle an alarm over all.
+        A burst would halt them; or waiting would not settle an alarm over all, or doubts about a lane after its wave.
         """
         found: dict[str, Stop] = {}
-        for verdict in [*self._bursts, *(v for v in self._alarms if self._is_settled(v))]:
+        for verdict in [*self._bursts, *(v for v in self._alarms if self._is_settled(v)), *self._doubts]:
             provider = verdict.cell.provider
             blamed = (provider,) if provider else culprits(self._lanes_of(verdict)) or self.open
             for lane in sorted({*blamed} & self.open - {*self.suspensions}):
@@ -166,7 +134,7 @@ class Ruling:
     def restored(self) -> list[str]:
         """Slowed lanes without an alarm, whose fresh mail is surely below the limit of what comes in bursts."""
         loud = {v.cell.provider for v in self._telling if max(v.above, v.alarm) >= CALM and v.halt_limit is not None}
-        quiet = {*self.facts.slowed} & self.open & {*self._book.lanes} - {*self.suspensions} - loud
+        quiet = self._probing - {*self.suspensions} - loud
         if "" in loud:
             return []
         clear = {name: self.facts.gates.signals[name].clear for name in self._bursty()}
@@ -271,24 +239,40 @@ class Ruling:
         return [verdict for verdict in told if verdict.cell.provider or self._left(verdict).decision is Decision.HALT]
 
     @cached_property
+    def _probing(self) -> set[str]:
+        """Slowed lanes in which mail leaves."""
+        return {*self.facts.slowed} & self.open & {*self._book.lanes}
+
+    @cached_property
+    def _doubts(self) -> list[Verdict]:
+        """Holds of one lane of a wave that was sent: waiting says no more, a little mail of the next wave does."""
+        if any(wave.status != Wave.SOAKING for wave in self.active):
+            return []
+        told = [v for v in self._telling if v.cell.provider and v.decision is Decision.HOLD and v.rule is Rule.EVIDENCE]
+        return [verdict for verdict in told if self._is_settled(verdict)]
+
+    @cached_property
     def _bad_lanes(self) -> dict[str, Stop]:
         """Lanes their own counts condemn."""
         found: dict[str, Stop] = {}
         for verdict in self._halting:
             if verdict.cell.provider and not self._is_burst(verdict):
                 found.setdefault(verdict.cell.provider, self._stop(verdict))
-        for lane in sorted({*self.facts.slowed} & self.open & {*self._book.lanes}):
+        for lane in sorted(self._probing):
             for probe in (self._verdict(name, 0, lane) for name in self._bursty()):
-                if probe.above >= ALARM:
+                if probe.above >= ALARM and not self._may_be_burst(probe):
                     found.setdefault(lane, self._stop(probe))
         return found
 
     @cached_property
     def _rest(self) -> Board:
         """The board without the lanes that are condemned already: these weigh on nobody else's."""
+        return self._without({*self._bad_lanes})
+
+    def _without(self, lanes: set[str]) -> Board:
         board = self._board
-        return Board(
-            board.book, board.judged, waves=board.waves, open_lanes=self.open - {*self._bad_lanes}, now=self.now,
+        return board if not lanes else Board(
+            board.book, board.judged, waves=board.waves, open_lanes=self.open - lanes, now=self.now,
             tested=board.tested,
         )  # fmt: skip
 
@@ -316,28 +300,36 @@ class Ruling:
 
     def _is_settled(self, verdict: Verdict) -> bool:
         """Whether an alarm is one that fresh mail settles, rather than waiting."""
-        confirmed = self.facts.gates.signals[verdict.cell.signal].confirm
-        return confirmed and self._board.due(verdict.cell.signal, verdict.cell.wave, "") >= SETTLED
+        cell = verdict.cell
+        confirmed = self.facts.gates.signals[cell.signal].confirm
+        return confirmed and self._board.due(cell.signal, cell.wave, cell.provider) >= SETTLED
 
     def _lanes_of(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """Events and allowance of each lane behind a verdict over all, from the point that carries it."""
         name, wave = verdict.cell.signal, verdict.cell.wave
-        board = self._rest if self._bad_lanes else self._board
-        evident = verdict.rule is Rule.EVIDENCE
-        return board.lanes_from(name, wave, board.balance(name, wave, "").halt.point if evident else None)
+        point = self._rest.balance(name, wave, "").halt.point if verdict.rule is Rule.EVIDENCE else None
+        return self._rest.lanes_from(name, wave, point)
 
     def _is_burst(self, verdict: Verdict) -> bool:
-        """Whether a halt needs fresh mail first: its signal comes in bursts, or one slot of mail alone carries it.
+        """Whether a halt needs fresh mail first: its signal comes in bursts, or it could be one.
 
-        Of a signal most of which is told soon; late ones come too few at a time to be a burst.
+        Of a signal that is told late, only where there is enough mail for bursts: its events come a few at a time.
         """
         cell, gate = verdict.cell, self.facts.gates.signals[verdict.cell.signal]
         if gate.persist is not None:
             return True
-        if not gate.confirm or verdict.rule is not Rule.EVIDENCE or verdict.maturity < HALF:
+        if not gate.confirm or verdict.rule is not Rule.EVIDENCE:
             return False
-        more = any(wave.status != Wave.SOAKING for wave in self.active if cell.wave in {0, wave.number})
-        return self._board.is_burst(cell.signal, cell.wave, cell.provider, more=more)
+        late = verdict.maturity < HALF and not self._board.dense(cell.signal, cell.wave, cell.provider)
+        return not late and self._may_be_burst(verdict)
+
+    def _may_be_burst(self, verdict: Verdict) -> bool:
+        """Whether a few slots of mail may carry a verdict, and more is to come: of a slowed lane in the next wave."""
+        cell = verdict.cell
+        flying = any(wave.status != Wave.SOAKING for wave in self.active if cell.wave in {0, wave.number})
+        return self._board.is_burst(
+            cell.signal, cell.wave, cell.provider, more=flying or cell.provider in self._probing
+        )
 
     def _behind(self, feed: Verdict) -> bool:
         return bool(feed.cell.sent) and (feed.rate or 0) < CAUGHT_UP
@@ -351,9 +343,8 @@ class Ruling:
         return [n for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
 
     def _soaked(self, wave: WaveFacts) -> bool:
-        return (
-            wave.status == Wave.SOAKING and wave.sent_at is not None and wave.sent_at + self.facts.plan.soak <= self.now
-        )
+        past = wave.sent_at is not None and wave.sent_at + self.facts.plan.soak <= self.now
+        return past and wave.status == Wave.SOAKING
 
     def _late(self, wave: WaveFacts) -> bool:
         """Whether its longest soak is over."""
@@ -368,19 +359,28 @@ class Ruling:
         shut = {*self.facts.suspended, *self.suspensions}
         reasons = {stop.reason for stop in self.suspensions.values()}
         told = any(SIGNALS[name].exposure is Exposure.REPORTED for name in reasons if name in SIGNALS)
-        plans = [wave.planned for wave in self.facts.waves]
-        whole = share_of(shut, plans, self.facts.lanes)
-        return max(whole, share_of(shut, plans, self.facts.lanes, without=self.facts.mute)) if told else whole
+        return max(self._share_of(shut), self._share_of(shut, without=self.facts.mute) if told else 0.0)
+
+    def _share_of(self, lanes: set[str], without: Collection[str] = ()) -> float:
+        return share_of(lanes, [wave.planned for wave in self.facts.waves], self.facts.lanes, without=without)
 
     def _in_the_way(self, wave: WaveFacts) -> list[Verdict]:
-        """Verdicts that keep a wave from being cleared."""
-        told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v.decision is not Decision.PASS]
-        told = [v for v in told if v not in self._bursts or not v.cell.provider]
+        """Verdicts that keep a wave from being cleared; not those of, or because of, lanes on `PROBE` from now on."""
+        probed = [v for v in (*self._bursts, *self._doubts) if v.cell.provider]
+        if self._share_of({v.cell.provider for v in probed}) >= self.facts.gates.halt_share:
+            probed = []  # most of the mail is in doubt
+        told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v not in probed]
         for name, number, _ in (cell for cell in self._board.cells() if cell[1:] == (wave.number, "")):
             if self.facts.gates.signals[name].mode is Mode.ENFORCE:
                 verdict = self._verdict(name, number, "")
-                told += [verdict] if verdict.decision is not Decision.PASS and verdict not in told else []
-        return told
+                told += [verdict] if verdict not in told else []
+        others = self._without({v.cell.provider for v in probed})
+        return [v for v in told if v.decision is not Decision.PASS and not self._passes(v, others)]
+
+    def _passes(self, verdict: Verdict, others: Board) -> bool:
+        """Whether a verdict over all lanes is that of lanes on `PROBE` alone."""
+        whole = not verdict.cell.provider and others is not self._board
+        return whole and self._judge(others, verdict.cell.signal, verdict.cell.wave, "").decision is Decision.PASS
 
     def _may_pass(self, wave: WaveFacts) -> bool:
         """Nothing in the way; or nothing but doubts that the policy lets pass after the longest soak."""

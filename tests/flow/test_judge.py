@@ -360,8 +360,11 @@ def test_a_burst_that_goes_on_stops_its_lane(sqlite_database: Database, now: dat
     _healthy(stand, "gmail", "sfr")
     stand.batch("orange", age=20, deferral=900, delivered=1_000)
     stand.judge()
-    stand.batch("orange", age=-15, people=500, deferral=200, delivered=295)
+    stand.batch("orange", age=-15, people=500, deferral=250, delivered=245)
     stand.judge(now + minutes(30))
+    assert stand.suspended == [], "one more batch may be one more burst"
+    stand.batch("orange", age=-20, people=500, deferral=250, delivered=245)
+    stand.judge(now + minutes(35))
     assert (stand.suspended, stand.status) == (["orange"], "sending")
 
 

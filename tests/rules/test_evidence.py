@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from sendwave.rules import evidence
 from sendwave.rules.cells import Handed, gather
+from sendwave.rules.facts import Facts, WaveFacts
 from sendwave.rules.gates import Cell, Cohort, Decision, Gate, GateSet, Rule, judge
 from sendwave.rules.maturity import CURVES
-from sendwave.rules.rulings import Facts, Ruling, WaveFacts
+from sendwave.rules.rulings import Ruling
 from sendwave.rules.waves import WavePlan
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -164,3 +166,26 @@ def test_more_events_never_take_a_stop_back(batches: list[Handed], more: int) ->
     before, after = _rule(batches), _rule([worse, *batches[1:]])
     if before.halt is not None or before.suspensions:
         assert after.halt is not None or after.suspensions
+
+
+def test_bursts_on_the_limit_are_not_borne_out_however_much_they_vary() -> None:
+    """400 senders exactly on their limit, in bursts of 100 % and 300 %: one in ten reaches 10 at most, ever."""
+    draw = np.random.default_rng(3)
+    for shape in (1.0, 1 / 9):
+        allowed = np.full(40, 12.0)
+        seen = draw.poisson(allowed * draw.gamma(shape, 1 / shape, (400, 40)))
+        reached = [any(evidence.borne_out(row[:n], allowed[:n]) >= 10 for n in range(1, 41)) for row in seen]
+        assert 0.005 < np.mean(reached) <= 0.1 + 3 * 0.015
+
+
+def test_a_rate_that_lasts_is_borne_out_within_a_few_slots() -> None:
+    allowed = np.full(6, 12.0)
+    assert evidence.borne_out(3 * allowed[:3], allowed[:3]) >= 10 > evidence.borne_out(3 * allowed[:2], allowed[:2])
+    assert evidence.borne_out(2 * allowed[:5], allowed[:5]) >= 10 > evidence.borne_out(2 * allowed[:4], allowed[:4])
+    assert evidence.borne_out(np.array([0.0, 90.0, 0.0]), allowed[:3]) < 1, "one burst is not"
+
+
+def test_what_owes_nothing_is_borne_out_by_any_event() -> None:
+    """A limit of 0, and no mail at all."""
+    assert evidence.borne_out(np.array([0.0, 1.0]), np.zeros(2)) == math.inf
+    assert evidence.borne_out(np.zeros(2), np.zeros(2)) == evidence.borne_out(np.zeros(0), np.zeros(0)) == 1.0

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendwave.rules.cells import Handed, Mail, cell, feed, gather
+from sendwave.rules.facts import Facts, WaveFacts
 from sendwave.rules.gates import Decision, GateSet
-from sendwave.rules.rulings import INCONCLUSIVE, Facts, Ruling, WaveFacts
+from sendwave.rules.rulings import INCONCLUSIVE, Ruling
 from sendwave.rules.signals import SIGNALS
 from sendwave.rules.waves import WavePlan
 
@@ -99,6 +100,37 @@ def test_a_suspended_lane_weighs_on_nobody_else() -> None:
     assert (ruling.halt, ruling.suspensions, ruling.cleared) == (None, {}, [1])
     own = [v for v in ruling.verdicts if v.cell.provider == "orange" and v.cell.signal == "hard_bounce"]
     assert {v.decision for v in own} == {Decision.HALT}
+
+
+CONFIRM = GateSet.model_validate({"signals": {"hard_bounce": {"halt": "5%", "confirm": True}}})
+
+
+class TestConfirmed:
+    """`confirm: true`: what may be a burst slows its lane, and fresh mail decides."""
+
+    def test_a_lane_in_doubt_after_its_wave_is_slowed_and_holds_nobody_else(self) -> None:
+        doubtful = _with(orange={"hard_bounce": 260})
+        ruling = rule(doubtful, gates=CONFIRM)
+        assert (ruling.cleared, [*ruling.slow], ruling.suspensions, ruling.halt) == ([1], ["orange"], {}, None)
+        assert rule(doubtful).cleared == [], "without it a person decides"
+
+    def test_one_slot_of_mail_is_no_proof_while_more_is_to_come(self) -> None:
+        bad = _with(orange={"hard_bounce": 500})
+        sending, sent = rule(bad, "sending", gates=CONFIRM), rule(bad, gates=CONFIRM)
+        assert ([*sending.slow], [*sending.suspensions]) == (["orange"], [])
+        assert [*sent.suspensions] == ["orange"], "nothing of the wave is left to wait for"
+
+    def test_a_wave_does_not_wait_because_of_the_burst_of_a_slowed_lane(self) -> None:
+        bounces = (4, 400, 4, 4, 4)
+        slots = [
+            mail("orange", 800, at=LONG_AGO + timedelta(minutes=4 * n), delivered=790 - bounced, hard_bounce=bounced)
+            for n, bounced in enumerate(bounces)
+        ]
+        others = [mail(lane, delivered=3_800, hard_bounce=190) for lane in LANES if lane != "orange"]
+        ruling = rule([*slots, *others], gates=CONFIRM)
+        assert (ruling.cleared, [*ruling.slow], ruling.suspensions, ruling.halt) == ([1], ["orange"], {}, None)
+        worse = [replace(one, tallies={"delivered": 3_000, "hard_bounce": 260}) for one in others]
+        assert rule([*slots, *worse], gates=CONFIRM).cleared == [], "the others are no better"
 
 
 def test_an_observing_gate_says_so_and_does_nothing() -> None:

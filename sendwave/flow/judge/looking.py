@@ -10,10 +10,10 @@ from typing import Final
 from sendwave.flow.judge.acting import ALARM, FEED_SILENT
 from sendwave.rules import daily_rates
 from sendwave.rules.delays import Learnt, learn, tempos
+from sendwave.rules.facts import Facts, WaveFacts
 from sendwave.rules.holds import Hold, Kind
 from sendwave.rules.lifecycle import Lane
 from sendwave.rules.maturity import CURVES
-from sendwave.rules.rulings import Facts, WaveFacts
 from sendwave.store import aggregates, campaigns, delays, looks, policies
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection

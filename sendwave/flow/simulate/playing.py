@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sendwave.flow.simulate.worlds import World
 from sendwave.rules.cells import SLOT, Sheet
 from sendwave.rules.evidence import STAGES
+from sendwave.rules.facts import Facts, WaveFacts
 from sendwave.rules.lifecycle import Wave
 from sendwave.rules.maturity import Curve
-from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Facts, Ruling, WaveFacts
+from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Ruling
 from sendwave.rules.signals import SIGNALS, Tally
 from sendwave.rules.throttle import LOCAL, is_open, opens_at
 
