@@ -122,7 +122,7 @@ def resampled(draw: np.random.Generator, runs: int) -> None:
 
 def cutoffs(draw: np.random.Generator, runs: int) -> None:
     print(f"\ncut-offs, all verdicts together {LEVEL:.0%}: two tiers bring, two cost")
-    prices = Prices(margin=0.4, message=0.02, unsubscribe=2.0, complaint=10.0)
+    prices = Prices(margin=0.4, unsubscribe=2.0, complaint=10.0)
     truth = {"hot": Says.BRINGS, "warm": Says.BRINGS, "cool": Says.COSTS, "cold": Says.COSTS}
     for scale, share, sigma in product((1, 4, 16), (0.05, 0.5), (0.8, 1.2)):
         said: Counter[str] = Counter()
@@ -151,7 +151,8 @@ def _tiers(draw: np.random.Generator, people: int, share: float, sigma: float) -
         control = round(people * share)
         given = people - control
         pair = (side(draw, given, rate + lift, sigma), side(draw, control, rate, sigma))
-        found.append(Judged(tier, [pair], given, draw.binomial(given, unsubscribe), draw.binomial(given, complaint)))
+        harm = (draw.binomial(given, unsubscribe), draw.binomial(given, complaint))
+        found.append(Judged(tier, [pair], given, 0.02 * given, *harm))
     return found
 
 

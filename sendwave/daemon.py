@@ -117,7 +117,9 @@ class Daemon:
     def release(self, now: datetime) -> None:
         """Open the waves that may open, give back the slots nobody will use."""
         house = self.workspace
-        release.release(self.node.led, house.engine, house.lake, now=now, batch_sizes=self._batch_sizes)
+        release.release(
+            *(self.node.led, house.engine, house.lake), now=now, batch_sizes=self._batch_sizes, texts=house.texts
+        )
         release.give_back(self.node.led, house.engine, house.lake, now=now)
 
     def dispatch(self, now: datetime) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sendwave import crm, esp, notify, settings
 from sendwave.crm.base import Crm, CrmSettings
@@ -26,6 +27,9 @@ from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
 from sendwave.store import keys
 from sendwave.store.database import Database
+
+if TYPE_CHECKING:
+    from sendwave.flow.release import Texts
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,14 @@ class Workspace:
         checked = self.settings.route(route, kind.Settings)
         adapter: EspAdapter = kind(checked, home=self.home, token_key=self.token_key)
         return adapter
+
+    @property
+    def texts(self) -> Texts:
+        """Measures text messages as the routes send them."""
+        from sendwave.flow.release import Texts
+
+        plain = frozenset(route for route, adapter in self.adapters.items() if adapter.capabilities.simplifies)
+        return Texts(self.home, plain, self.settings.unsubscribe_url)
 
     @cached_property
     def channels(self) -> dict[str, Channel]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -87,7 +87,7 @@ def arbitrate(workspace: Workspace, by: str, as_json: bool) -> None:
 @click.argument("id")
 @json_option
 def budget(workspace: Workspace, id: str, as_json: bool) -> None:
-    """What campaign ID has spent, what is reserved for frozen people, and what is left."""
+    """What campaign ID has spent, what is reserved for frozen people, what is left; what its plan costs by country."""
     from sendwave.flow.release import budgeting
     from sendwave.store import campaigns
 
@@ -95,12 +95,27 @@ def budget(workspace: Workspace, id: str, as_json: bool) -> None:
         found = campaigns.get(connection, id)
     where = (workspace.db, workspace.engine, workspace.lake)
     document = budgeting.account(*where, found, workspace.policy.budgets, now=SystemClock().now())
+    planned = budgeting.estimate(*where, found, workspace.policy.budgets, texts=workspace.texts)
     if as_json:
-        emit_json(document)
-    else:
-        pairs(
-            f"{id} ({found.channel})", {name.replace("_", " "): value or "no cap" for name, value in document.items()}
-        )
+        emit_json(document | {"plan": None if planned is None else planned.document()})
+        return
+    pairs(f"{id} ({found.channel})", {name.replace("_", " "): value or "no cap" for name, value in document.items()})
+    if planned is not None:
+        _show_estimate(planned.document(), is_text=found.channel == "sms")
+
+
+def _show_estimate(document: dict[str, Any], *, is_text: bool) -> None:
+    """People and cost of a plan by country, and how many of them take so many parts."""
+    sizes = sorted({int(size) for row in document["countries"] for size in row["parts"]}) if is_text else []
+    heads = ("country", "people", *(f"{size} part{'s' if size > 1 else ''}" for size in sizes), "cost")
+    rows = [
+        (row["country"] or "unknown", number(row["people"]), *(number(row["parts"].get(str(n), 0)) for n in sizes),
+         row["cost"])
+        for row in document["countries"]
+    ]  # fmt: skip
+    rows.append(("total", number(document["people"]), *("" for _ in sizes), document["cost"]))
+    told = "texts measured with everybody's own fields" if document["measured"] else ""
+    table("What the plan costs" + (f" ({told})" if told else ""), heads, rows, right=range(1, len(heads)))
 
 
 def show_comparison(played: Comparison) -> None:

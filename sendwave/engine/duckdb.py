@@ -106,7 +106,19 @@ def _opened(
             listing = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
             source = f"SELECT * FROM read_parquet([{listing}], union_by_name = true)"
             connection.execute(f'CREATE TEMP VIEW "{name}" AS {source}')
+            if missing := _missing(connection, name):
+                source = source.replace("SELECT *", f"SELECT *, {missing}", 1)
+                connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {source}')
     return DuckdbSession(connection)
+
+
+def _missing(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """The declared columns that files of an earlier version do not have, as NULL."""
+    if name not in DATASETS:
+        return ""
+    asked = "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND database_name = 'temp'"
+    known = {found for (found,) in connection.execute(asked, [name]).fetchall()}
+    return ", ".join(f'CAST(NULL AS {_type(c.type)}) AS "{c.name}"' for c in DATASETS[name].c if c.name not in known)
 
 
 def _type(kind: Any) -> str:

@@ -63,6 +63,7 @@ class Capabilities:
     per_recipient: bool = False
     feed: Feed = Feed.WEBHOOK
     concurrent: bool = False  # one instance serves several threads at once
+    simplifies: bool = False  # text messages leave with plain quotes and dashes, which take less room
     reports_delivery: bool = False  # an event comes for delivered mail too, so its absence means something
 
 

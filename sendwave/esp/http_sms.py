@@ -161,8 +161,9 @@ class Adapter(WebAdapter):
         size = self._settings.batch_size if self._each else 50
         delivers = any(kind is EventType.DELIVERED for kind, _, _ in self._words.values())
         return Capabilities(
-            size, life, per_recipient=True, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=delivers
-        )
+            *(size, life), per_recipient=True, feed=Feed.WEBHOOK, concurrent=True, reports_delivery=delivers,
+            simplifies=self._settings.simplify and self._settings.channel == "sms",
+        )  # fmt: skip
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _connect(self) -> Client:

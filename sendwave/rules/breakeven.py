@@ -40,18 +40,18 @@ class Prices:
     """Money per event, in one currency; `margin` is the share of revenue that is left."""
 
     margin: float
-    message: float
     unsubscribe: float
     complaint: float
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One tier: its comparison by stratum, and what its messages led to."""
+    """One tier: its comparison by stratum, what its messages cost together, and what they led to."""
 
     tier: str
     strata: Strata
     accepted: int
+    cost: float
     unsubscribed: int
     complained: int
 
@@ -111,7 +111,8 @@ def _judge(tier: Judged, prices: Prices, level: float, cap: float | None) -> Ver
     lift = revenue_lift(tier.strata, level, cap)
     if lift is None:
         return Verdict(tier.tier, Says.NO_CONTROL, None)
-    sent = Interval(-prices.message, -prices.message, -prices.message)
+    message = -tier.cost / tier.accepted
+    sent = Interval(message, message, message)
     events = ((tier.unsubscribed, prices.unsubscribe), (tier.complained, prices.complaint))
     harms = [wilson(Share(seen, tier.accepted), level).times(-price) for seen, price in events]
     value = lift.value * prices.margin + sent.value + sum(harm.value for harm in harms)

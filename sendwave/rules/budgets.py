@@ -18,14 +18,17 @@ from sendwave.rules import pressure
 from sendwave.rules.calendars import Calendar, Period
 from sendwave.rules.columns import (
     CONTACTS,
+    PLAN,
     SENDS,
     BigInteger,
     Integer,
     Select,
+    String,
     case,
     column,
     func,
     literal,
+    select,
     table,
 )
 from sendwave.rules.money import Amount, Money, shown
@@ -114,8 +117,11 @@ def unaffordable(budget: Money | None, channel: str, budgets: Budgets) -> str | 
     return None
 
 
-def costs(priced: ChannelBudget, countries: Iterable[str | None], parts: int) -> NDArray[np.int64]:
-    """What one message to each costs, in millionths; an unknown country costs the most there is, never too little."""
+def costs(priced: ChannelBudget, countries: Iterable[str | None], parts: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """What one message to each costs, in millionths; an unknown country costs the most there is, never too little.
+
+    `parts` are those of everybody's text, or of each person's.
+    """
     known = {country: amount.millionths for country, amount in priced.countries.items()}
     usual = priced.price.millionths
     unknown = max([usual, *known.values()])
@@ -134,31 +140,42 @@ def affordable(cost: NDArray[np.int64], rank: Sequence[int], left: int) -> NDArr
 def spent(
     priced: ChannelBudget, rows: Iterable[Mapping[str, Any]], parts: Mapping[int, int]
 ) -> dict[str, dict[int, int]]:
-    """{"ever" | "month": {campaign: millionths}} of the rows of `spent_statement`."""
+    """{"ever" | "month": {campaign: millionths}} of the rows of `spent_statement`.
+
+    `parts` are what the campaigns say of their texts, for messages that nobody measured.
+    """
     found: dict[str, dict[int, int]] = {"ever": {}, "month": {}}
     for row in rows:
         number = row["campaign"]
-        [each] = costs(priced, [row["country"]], parts.get(number, 1)).tolist()
+        [each] = costs(priced, [row["country"]], row["parts"] or parts.get(number, 1)).tolist()
         for span, people in (("ever", row["people"]), ("month", row["this_month"])):
             found[span][number] = found[span].get(number, 0) + each * people
     return found
 
 
 def spent_statement(channel: str, campaign: int, month_ts: int) -> Select[Any]:
-    """(campaign, country, people, this_month): live sends of the channel, of that campaign or of this month."""
+    """(campaign, country, parts, people, this_month): live sends of the channel, of that campaign or of this month."""
     source = SENDS.outerjoin(CONTACTS, CONTACTS.c.contact == SENDS.c.contact)
     this_month = func.sum(case((SENDS.c.sent_ts >= month_ts, 1), else_=0)).cast(Integer).label("this_month")
-    by = (SENDS.c.campaign, CONTACTS.c.country)
+    by = (SENDS.c.campaign, CONTACTS.c.country, SENDS.c.parts)
     live = pressure.live_sends([*by, func.count().label("people"), this_month], -1, source)
     mine = (SENDS.c.campaign == campaign) | (SENDS.c.sent_ts >= month_ts)
     return live.where(SENDS.c.channel == channel, mine, SENDS.c.freeze > 0).group_by(*by)
 
 
 def reserved_statement(campaign: int) -> Select[Any]:
-    """(campaign, country, people, this_month 0): live sends of batches not handed over yet, the table `waiting`."""
+    """(campaign, country, parts, people, this_month 0): live sends of batches not handed over yet: table `waiting`."""
     waiting = table("waiting", column("batch", BigInteger))
     source = SENDS.join(waiting, waiting.c.batch == SENDS.c.batch)
     source = source.outerjoin(CONTACTS, CONTACTS.c.contact == SENDS.c.contact)
-    by = (SENDS.c.campaign, CONTACTS.c.country)
+    by = (SENDS.c.campaign, CONTACTS.c.country, SENDS.c.parts)
     counts = (func.count().label("people"), literal(0, Integer).label("this_month"))
     return pressure.live_sends([*by, *counts], -1, source).where(SENDS.c.campaign == campaign).group_by(*by)
+
+
+def planned_statement(attributes: Sequence[str]) -> Select[Any]:
+    """(address, language, country, then the merge fields `attributes`) of everybody in the plan, in its order."""
+    c = CONTACTS.c
+    told = [c.phone.label("address"), c.language, c.country, *(column(name, String) for name in attributes)]
+    source = PLAN.join(CONTACTS, c.contact == PLAN.c.contact)
+    return select(*told).select_from(source).where(PLAN.c.excluded_by.is_(None)).order_by(PLAN.c.rank)

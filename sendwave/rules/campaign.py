@@ -46,7 +46,9 @@ class CampaignFile(Policy):
     provider_template: str | None = Field(None, description="Template id at the ESP, instead of `content`.")
     audience: Audience = Field(default=Who(), description="Whom it is for, among those its type may concern.")
     budget: Amount | None = Field(None, description="What it may cost at most, for instance '500 EUR': best first.")
-    parts: int = Field(1, ge=1, le=20, description="Parts of its text message; each of them is paid for.")
+    parts: int = Field(
+        1, ge=1, le=20, description="Parts of a text message the ESP composes. Own `content` is measured instead."
+    )
     start: AwareDatetime | None = Field(None, description="Not before this instant; none means once approved.")
 
     @field_validator("sender", "reply_to")

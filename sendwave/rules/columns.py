@@ -151,6 +151,7 @@ SENDS: Final = _table(
     provider=String,
     address_hash=String,
     excluded_by=String,  # set for people the re-check at release took out: they hold no slot
+    parts=Integer,  # of a text message, as measured at release; NULL where nobody measured
 )
 """The pressure ledger: everybody frozen into a wave counts as sent from that moment, minus RETURNS."""
 

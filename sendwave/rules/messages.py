@@ -31,6 +31,7 @@ _BASIC: Final = frozenset(
     "¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _EXTENDED: Final = frozenset("\f^{}\\[~]|€")
+_GSM7: Final = _BASIC | _EXTENDED
 _ROOM: Final = {Alphabet.GSM7: (160, 153), Alphabet.UCS2: (70, 67)}
 _PLAINER: Final = str.maketrans(
     {
@@ -57,7 +58,10 @@ def simplify(text: str) -> str:
 
 def measure(text: str) -> Size:
     """The alphabet a text needs, and what it takes in it."""
-    alphabet = Alphabet.GSM7 if _BASIC.issuperset(text) or (_BASIC | _EXTENDED).issuperset(text) else Alphabet.UCS2
+    if _BASIC.issuperset(text):  # most texts: every character takes one place
+        units, (single, joined) = len(text), _ROOM[Alphabet.GSM7]
+        return Size(Alphabet.GSM7, units, -(-units // (single if units <= single else joined)))
+    alphabet = Alphabet.GSM7 if _GSM7.issuperset(text) else Alphabet.UCS2
     widths = [_width(character, alphabet) for character in text]
     units, (single, joined) = sum(widths), _ROOM[alphabet]
     if units <= single:

@@ -83,6 +83,12 @@ class Group(NamedTuple):
     contacts: bool = False  # whether it reads CONTACTS
 
 
+class Sized(NamedTuple):
+    """Messages of one size."""
+
+    parts: int | None  # None: nobody measured them
+
+
 def group_of(by: str, *, width: float = 10.0, bands: Sequence[float] = (), source: FromClause = PLAN) -> Group:
     """tier, wave, provider and score_band of the plan; any other name is a column of contacts.
 
@@ -173,11 +179,21 @@ def spans_statement(campaign: int) -> Select[Any]:
     return found.where(s.campaign == campaign, s.excluded_by.is_(None), s.provider != SEEDS).group_by(tier)
 
 
-def places_statement(campaign: int, group: Group, by: str) -> Select[Any]:
-    """batch, position, tier, grp of everybody frozen into a wave, our own addresses left out."""
+def parts_statement(campaign: int) -> Select[Any]:
+    """parts: the different sizes of a campaign's text messages, NULL for those nobody measured."""
+    return select(SENDS.c.parts).where(SENDS.c.campaign == campaign, SENDS.c.batch.is_not(None)).distinct()
+
+
+def places_statement(campaign: int, group: Group, by: str, sizes: Sized | None = None) -> Select[Any]:
+    """batch, position, tier, grp of everybody frozen into a wave, our own addresses left out.
+
+    With `sizes` only those whose text takes so many parts.
+    """
     s = SENDS.c
     tier = func.coalesce(s.tier, "").label("tier")
-    own = (s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
+    own: tuple[ColumnElement[bool], ...] = (s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
+    if sizes is not None:
+        own = (*own, s.parts.is_(None) if sizes.parts is None else s.parts == sizes.parts)
     if by in {"tier", "provider"}:
         return select(s.batch, s.position, tier, s[by].label("grp")).where(*own)
     source: FromClause = SENDS.join(PLAN, PLAN.c.contact == s.contact)

@@ -143,7 +143,10 @@ def sends(people: pa.Table, out: pa.Table, cuts: Sequence[Cut], first_id: int) -
     batch = np.repeat(np.array([first_id + cut.place for cut in ordered], np.int64), sizes)
     position = np.arange(people.num_rows) - np.repeat(np.array([cut.start for cut in ordered], np.int64), sizes)
     told = ["contact", "tier", "provider", "address_hash", "excluded_by"]
+    told += ["parts"] if "parts" in people.column_names else []
     found = pa.concat_tables([people.select(told), out.select(told)])
+    if "parts" not in told:
+        found = found.append_column("parts", pa.nulls(found.num_rows, SENT.field("parts").type))
     for name, values in (("batch", batch), ("position", position)):
         kind = SENT.field(name).type
         column = pa.chunked_array([pa.array(values, kind), pa.nulls(out.num_rows, kind)])

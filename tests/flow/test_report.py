@@ -452,6 +452,24 @@ def test_channels_have_their_own_cut_off(desk: Desk) -> None:
     assert cutoffs["sms"]["verdicts"][0]["says"] == "costs"
 
 
+def test_a_text_message_costs_as_often_as_it_has_parts(desk: Desk) -> None:
+    """Every third text takes three parts, the others one: 4.5 cents each; also after accepted ones became fewer."""
+    from sqlalchemy import update
+
+    from sendwave.store import tables
+
+    made = desk.world.campaign("texts", slices=(Slice("hot", 900, 60),), control=0.0)
+    with desk.db.write() as conn:
+        conn.execute(update(tables.campaigns).where(tables.campaigns.c.id == made.id).values(channel="sms"))
+        [file] = files.live(conn, ["sends"])["sends"]
+    rows = pq.read_table(desk.lake.root / file.path)
+    sizes = pa.array([3 if n % 3 == 0 else 1 for n in range(rows.num_rows)], pa.int32())
+    pq.write_table(rows.drop_columns(["parts"]).append_column("parts", sizes), desk.lake.root / file.path)
+    total = desk.ask("texts")["total"]
+    assert total["accepted"] == 900
+    assert total["cost"] == pytest.approx(0.045 * (300 * 3 + 600))
+
+
 def test_contacts_of_two_snapshots_make_no_double(desk: Desk) -> None:
     """A report reads the snapshot of today; who has gone since is in no attribute's group but the unknown one."""
     desk.world.campaign(slices=(Slice("hot", 100, 60),))

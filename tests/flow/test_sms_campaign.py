@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sendable
 from sms_gateway import SETTINGS, Gateway, reported, serving
@@ -19,7 +20,7 @@ from sendwave.engine.datasets import Lake
 from sendwave.esp.base import RawReport
 from sendwave.flow import feedback
 from sendwave.flow.dispatch import Dispatcher
-from sendwave.flow.release import release
+from sendwave.flow.release import Texts, budgeting, release
 from sendwave.rules.policy import Channel, PolicySet
 from sendwave.store import batches, files, inbox, suppressions
 from sendwave.store.campaigns import Campaign
@@ -153,3 +154,105 @@ def test_notifications_end_to_end(house: House) -> None:
     house.gateway.taken.clear()
     house.send(Channel.PUSH, name="summer")
     assert sorted(one["to"] for one in house.gateway.taken) == sorted(f"C{n}" for n in range(1, 12) if n != 5)
+
+
+LONG = "Bonjour {{ first_name }}, " + "x" * 137  # 160 characters with a name of 13, 161 with one of 14
+
+
+class Priced(NamedTuple):
+    """A priced channel and people to write to."""
+
+    db: Database
+    engine: Engine
+    lake: Lake
+    policy: PolicySet
+    now: datetime
+    home: Path
+
+    def approved(self, **told: Any) -> Campaign:
+        """A campaign of the content LONG."""
+        written = {"sender": "LUNE", "content": "content", **told}
+        return sendable.approved(self.db, self.engine, self.lake, self.policy, self.now, **written)
+
+    def estimate(self, campaign: Campaign, texts: Texts) -> dict[str, Any]:
+        """What its plan costs."""
+        found = budgeting.estimate(self.db, self.engine, self.lake, campaign, self.policy.budgets, texts=texts)
+        assert found is not None
+        return found.document()
+
+    def account(self, campaign: Campaign) -> dict[str, str | None]:
+        """What is spent and left."""
+        return budgeting.account(self.db, self.engine, self.lake, campaign, self.policy.budgets, now=self.now)
+
+    def sends(self) -> Path:
+        """The one file of sends."""
+        with self.db.read() as conn:
+            [file] = files.live(conn, ["sends"])["sends"]
+        return self.lake.root / file.path
+
+
+@pytest.fixture
+def priced(sqlite_database: Database, engine: Engine, lake: Lake, now: datetime, tmp_path: Path) -> Priced:
+    """Six contacts: two with a long name, one with one outside the alphabet, one in Belgium, one of no country."""
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content" / "body.txt").write_text(LONG, encoding="utf-8")
+    names = ["Bartholomée 1", "Bartholomée 1", "Bartholomée 10", "Bartholomée {}", "Łucja", "Bartholomée 1"]
+    countries = ["FR", "BE", "FR", "FR", "FR", None]
+    sendable.write_base(sqlite_database, lake, 1, now)
+    with sqlite_database.write() as conn:
+        earlier = files.live(conn, ["contacts", "consents", "scores"])
+        files.retire(conn, [file.id for found in earlier.values() for file in found], now)
+    every = pa.array(range(1, 7), pa.int64())
+    contacts = {
+        "contact": every, "contact_id": [f"C{n}" for n in range(1, 7)],
+        "phone": [phone(n) for n in range(1, 7)], "phone_hash": [f"{n:032}" for n in range(1, 7)],
+        "phone_status": ["valid"] * 6, "provider": ["other"] * 6, "language": ["fr"] * 6, "country": countries,
+        "timezone": pa.nulls(6, pa.string()), "seed": [False] * 6, "attr_first_name": names,
+    }  # fmt: skip
+    sendable.land(sqlite_database, lake, "contacts", contacts, now)
+    same = {"channel": "sms", "purpose": "marketing", "status": "granted", "basis": "consent", "proof": "form"}
+    consents = {"contact": every, **{k: [v] * 6 for k, v in same.items()}, "recorded_ts": [int(now.timestamp())] * 6}
+    sendable.land(sqlite_database, lake, "consents", consents, now)
+    scores = {"contact": every, "score": [90.0, 89, 88, 87, 86, 85], "tier": ["hot"] * 6}
+    sendable.land(sqlite_database, lake, "scores", {**scores, "grid_version": ["x"] * 6, "scored_ts": [0] * 6}, now)
+    channel = {"price": "0.05 EUR", "countries": {"BE": "0.08 EUR"}}
+    document = {**policy(Channel.SMS).document(), "budgets": {"channels": {"sms": channel}}}
+    document["types"]["newsletter"]["waves"]["within_wave"] = "best_first"
+    return Priced(sqlite_database, engine, lake, PolicySet.model_validate(document), now, tmp_path)
+
+
+def test_each_text_is_paid_for_by_its_own_parts(priced: Priced) -> None:
+    """By hand. 160 places are one part; 161, or 160 with braces that take two each, are two; `Ł` makes 152 characters
+    of 16 bits: 67 + 67 + 18, three parts. So France 5 + 10 + 10 + 15 cents, Belgium 8, no country the highest price: 8.
+    """
+    texts = Texts(priced.home)
+    made = priced.approved(budget="0.50 EUR")
+    assert priced.estimate(made, texts) == {
+        "measured": True, "people": 6, "cost": "0.56 EUR",
+        "countries": [
+            {"country": "FR", "people": 4, "cost": "0.40 EUR", "parts": {"1": 1, "2": 2, "3": 1}},
+            {"country": None, "people": 1, "cost": "0.08 EUR", "parts": {"1": 1}},
+            {"country": "BE", "people": 1, "cost": "0.08 EUR", "parts": {"1": 1}},
+        ],
+    }  # fmt: skip
+
+    [opened] = release(priced.db, priced.engine, priced.lake, now=priced.now, texts=texts)
+    assert (opened.people, opened.dropped) == (5, {"over_budget": 1}), "5 + 8 + 10 + 10 + 15 = 48, and 8 is too much"
+    rows = pq.read_table(priced.sends()).to_pylist()
+    assert {row["contact"]: row["parts"] for row in rows} == {1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 6: 1}
+    found = priced.account(made)
+    assert (found["reserved"], found["left"]) == ("0.48 EUR", "0.02 EUR")
+
+
+def test_sends_from_before_parts_were_measured_count_as_the_campaign_says(priced: Priced) -> None:
+    made = priced.approved(budget="1 EUR", parts=2)
+    release(priced.db, priced.engine, priced.lake, now=priced.now)
+    pq.write_table(pq.read_table(priced.sends()).drop_columns(["parts"]), priced.sends())
+    assert priced.account(made)["reserved"] == "0.72 EUR"
+
+
+def test_curly_quotes_cost_nothing_where_the_route_makes_them_plain(priced: Priced) -> None:
+    (priced.home / "content" / "body.txt").write_text("l\u2019heure " + "x" * 100, encoding="utf-8")
+    made = priced.approved()
+    for texts, parts in ((Texts(priced.home), {"2": 4}), (Texts(priced.home, {"main"}), {"1": 4})):
+        assert priced.estimate(made, texts)["countries"][0]["parts"] == parts

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,14 +124,14 @@ def test_winsorising_holds_the_same_ceiling_to_both_sides() -> None:
     assert held.value == 0.0
 
 
-PRICES = Prices(margin=0.5, message=0.01, unsubscribe=2.0, complaint=10.0)
+PRICES = Prices(margin=0.5, unsubscribe=2.0, complaint=10.0)
 
 
-def judged(tier: str, given_: float, control: float, people: int = 200_000, **told: int) -> Judged:
+def judged(tier: str, given_: float, control: float, people: int = 200_000, **told: float) -> Judged:
     def side(size: int, rate: float) -> Arm:
         return arm(size, *[40.0] * round(size * rate))
 
-    counts = {"accepted": people, "unsubscribed": 0, "complained": 0, **told}
+    counts: dict[str, Any] = {"accepted": people, "cost": 0.01 * people, "unsubscribed": 0, "complained": 0, **told}
     return Judged(tier, [(side(people, given_), side(people // 5, control))], **counts)
 
 
@@ -153,8 +154,8 @@ def test_what_people_do_in_anger_costs() -> None:
 
 
 def test_no_draw_and_no_mail_say_so() -> None:
-    nobody = Judged("warm", [(arm(10, 1.0), arm(0))], 10, 0, 0)
-    unsent = Judged("cool", [(arm(10), arm(10))], 0, 0, 0)
+    nobody = Judged("warm", [(arm(10, 1.0), arm(0))], 10, 0.1, 0, 0)
+    unsent = Judged("cool", [(arm(10), arm(10))], 0, 0.0, 0, 0)
     says = [verdict.says for verdict in cut([nobody, unsent], PRICES, 0.95).verdicts]
     assert says == [Says.NO_CONTROL, Says.NOT_SENT]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sendwave.flow.release.giving_back import give_back
+from sendwave.flow.release.measuring import Texts
 from sendwave.flow.release.opening import Released, release
 
-__all__ = ["Released", "give_back", "release"]
+__all__ = ["Released", "Texts", "give_back", "release"]

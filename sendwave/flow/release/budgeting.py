@@ -5,20 +5,26 @@ Asked under the lease of the contact base like pressure, so that two campaigns n
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
+from sendwave.flow.release.measuring import Texts
 from sendwave.rules import budgets
-from sendwave.rules.budgets import Budgets, Purse
+from sendwave.rules.budgets import Budgets, ChannelBudget, Purse
 from sendwave.rules.lifecycle import Batch
 from sendwave.rules.money import shown
-from sendwave.store import batches, campaigns, files
+from sendwave.store import batches, campaigns, files, payloads
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 
@@ -54,13 +60,32 @@ def purse(
     )
 
 
+def weighed(people: pa.Table, campaign: Campaign, texts: Texts | None) -> pa.Table:
+    """The people again, with the `parts` of the text of everybody who goes, where the text is ours to measure.
+
+    Content that cannot be sent is measured by nobody: the hand-over refuses it and says why, and slots come back.
+    """
+    if texts is None or not texts.measured(campaign):
+        return people
+    goes = pc.is_null(people["excluded_by"])
+    parts = np.zeros(people.num_rows, np.int32)
+    try:
+        parts[goes.to_numpy(zero_copy_only=False)] = texts.parts(campaign, people.filter(goes))
+    except BadInput:
+        return people
+    return people.append_column("parts", pc.if_else(goes, pa.array(parts), pa.scalar(None, pa.int32())))
+
+
 def paid(people: pa.Table, found: Purse | None, campaign: Campaign, money: Budgets) -> pa.Table:
     """The people again, without COUNTRY, and with `over_budget` where the money ends."""
     if found is None or found.left is None:
         return people
     out, goes = people["excluded_by"], pc.is_null(people["excluded_by"])
     chosen = people.filter(goes)
-    cost = budgets.costs(money.channels[campaign.channel], chosen[COUNTRY].to_pylist(), campaign.settings.parts)
+    parts: Any = campaign.settings.parts
+    if "parts" in chosen.column_names:
+        parts = chosen["parts"].to_numpy().astype(np.int64)
+    cost = budgets.costs(money.channels[campaign.channel], chosen[COUNTRY].to_pylist(), parts)
     kept = np.ones(people.num_rows, bool)
     kept[goes.to_numpy(zero_copy_only=False)] = budgets.affordable(cost, chosen["rank"].to_pylist(), found.left)
     reason = pc.if_else(pa.array(kept), out.combine_chunks(), pa.scalar(budgets.OVER, pa.string()))
@@ -98,3 +123,65 @@ def account(
     amounts = {"spent": shown(mine - kept, found.currency), "reserved": shown(kept, found.currency)}
     return {"budget": told["campaign"], **amounts, "month_budget": told["month"], "month_used": told["month_spent"],
             "left": told["left"]}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Costing:
+    """People of a plan in one country, by the parts of their text, and what writing to them costs (millionths)."""
+
+    country: str  # "" where it is not known
+    people: int
+    parts: Mapping[int, int]
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan costs if everybody in it is written to; `measured` says whether their own texts were."""
+
+    currency: str
+    measured: bool
+    countries: tuple[Costing, ...]  # most people first
+
+    def document(self) -> dict[str, Any]:
+        """Amounts as text; keys are stable."""
+        rows = [
+            {"country": one.country or None, "people": one.people, "cost": shown(one.cost, self.currency),
+             "parts": {str(parts): people for parts, people in one.parts.items()}}
+            for one in self.countries
+        ]  # fmt: skip
+        total = sum(one.cost for one in self.countries)
+        people = sum(one.people for one in self.countries)
+        return {"measured": self.measured, "people": people, "cost": shown(total, self.currency), "countries": rows}
+
+
+def estimate(
+    db: Database, engine: Engine, lake: Lake, campaign: Campaign, money: Budgets, *, texts: Texts
+) -> Estimate | None:
+    """What the plan costs by country; None without a plan or a price. Raises BadInput for content that cannot be sent.
+
+    Consent, pressure and money are asked again at release, so that it may become less.
+    """
+    priced = money.channels.get(campaign.channel)
+    with db.read() as conn:
+        listed = files.live(conn, ("contacts",))
+        planned = files.get(conn, campaign.plan_file or 0)
+    if priced is None or planned is None:
+        return None
+    paths = {**lake.paths(listed), "plan": [lake.root / planned.path]}
+    names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
+    attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
+    own, counts = texts.measured(campaign), Counter[tuple[str, int]]()
+    with engine.session(paths) as session:
+        for batch in session.stream(budgets.planned_statement(attributes if own else [])):
+            people = pa.Table.from_batches([batch])
+            parts = texts.parts(campaign, people).tolist() if own else [campaign.settings.parts] * people.num_rows
+            counts.update(zip(pc.fill_null(people[COUNTRY], "").to_pylist(), parts, strict=True))
+    found = [_costing(priced, country, counts) for country in sorted({country for country, _ in counts})]
+    return Estimate(priced.price.currency, own, tuple(sorted(found, key=lambda one: -one.people)))
+
+
+def _costing(priced: ChannelBudget, country: str, counts: Mapping[tuple[str, int], int]) -> Costing:
+    parts = {size: people for (where, size), people in sorted(counts.items()) if where == country}
+    [each] = budgets.costs(priced, [country], 1).tolist()
+    return Costing(country, sum(parts.values()), parts, sum(each * size * people for size, people in parts.items()))

@@ -20,9 +20,10 @@ from sendwave import faults
 from sendwave.engine.base import Engine, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
-from sendwave.flow.release.budgeting import COUNTRY, paid, purse
+from sendwave.flow.release.budgeting import COUNTRY, paid, purse, weighed
 from sendwave.flow.release.freezing import Freeze, Wave, freeze
 from sendwave.flow.release.leasing import lease_people, register
+from sendwave.flow.release.measuring import Texts
 from sendwave.rules import lifecycle, plan, throttle
 from sendwave.rules.policy import CampaignType, PolicySet
 from sendwave.store import (
@@ -64,18 +65,20 @@ def release(
     now: datetime,
     by: str = "daemon",
     batch_sizes: Mapping[str, int] | None = None,
+    texts: Texts | None = None,
 ) -> list[Released]:
     """Start the campaigns that are due, and open every wave that may open; returns what was opened.
 
-    `batch_sizes` says how many people an ESP takes per batch, by route. A wave opens when those before it are over
-    and nothing holds it. While another worker freezes people, the rest waits for the next call.
+    `batch_sizes` says how many people an ESP takes per batch, by route; `texts` measures text messages. A wave opens
+    when those before it are over and nothing holds it. While another worker freezes people, the rest waits for the
+    next call.
     """
     with db.read() as conn:
         due = campaigns.listing(conn, (lifecycle.Campaign.APPROVED, lifecycle.Campaign.SENDING))
     if any(c.status == lifecycle.Campaign.APPROVED and (c.start_at is None or c.start_at <= now) for c in due):
         with suppress(NotAllowed), db.write() as conn:  # another node was first: just as well
             campaigns.start_due(conn, by=by, now=now)
-    worker = _Release(db, engine, lake, now, by, batch_sizes or {})
+    worker = _Release(db, engine, lake, now, by, batch_sizes or {}, texts)
     return [opened for campaign in due for opened in worker.open_waves(campaign.id)]
 
 
@@ -87,6 +90,7 @@ class _Release:
     now: datetime
     by: str
     batch_sizes: Mapping[str, int]
+    texts: Texts | None
 
     def open_waves(self, campaign_id: int) -> Iterator[Released]:
         """Open its next wave, and those after it while they turn out empty."""
@@ -112,7 +116,7 @@ class _Release:
         kind = policy.types[campaign.type]
         money = purse(self.db, self.engine, self.lake, campaign, policy.budgets, now=self.now)
         people, consents = self._ask_again(campaign, kind, wave.number, priced=money is not None)
-        people = paid(people, money, campaign, policy.budgets)
+        people = paid(weighed(people, campaign, self.texts), money, campaign, policy.budgets)
         local = kind.waves.window is not None and kind.waves.window.zone == throttle.LOCAL
         frozen = freeze(self.db, self.lake, Wave(campaign, wave.number, local, most), people, now=self.now)
         try:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
-from sendwave.engine.reports import Ledger, bit
+from sendwave.engine.reports import Ledger, Words, bit
 from sendwave.errors import NotAllowed
 from sendwave.flow.report.balancing import balances, ratios
 from sendwave.flow.report.figures import Figures, of_words
@@ -24,8 +24,8 @@ from sendwave.rules import outcomes as rules
 from sendwave.rules.balance import Alike
 from sendwave.rules.lifecycle import Batch
 from sendwave.rules.lift import Amounts, Arm
-from sendwave.rules.outcomes import CONTROL, GIVEN, LEFT_OUT, Group
-from sendwave.rules.policy import PolicySet
+from sendwave.rules.outcomes import CONTROL, GIVEN, LEFT_OUT, Group, Sized
+from sendwave.rules.policy import Channel, PolicySet
 from sendwave.rules.report_policy import Attribution, Returns
 from sendwave.rules.signals import Tally
 from sendwave.store import batches, campaigns, files, freezes, marks, policies
@@ -160,13 +160,23 @@ class Mailing:
         return balances(session, self.records.files.get("contacts", ()), compared)
 
     def _messages(self, session: Session) -> dict[Key, Figures]:
-        """Figures of the messages themselves, by tier and group."""
-        statement = rules.places_statement(self.records.campaign.id, self.group, self.question.breakdown.by)
-        counted = self.records.ledger.count(session.stream(statement, batch_rows=1_000_000))
-        told = any(word & bit(Tally.DELIVERED) for words in counted.values() for word in words)
-        cost = self.question.worth.message(self.records.campaign.channel)
-        ordered = sorted(counted.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-        return {key: of_words(words, reports_delivery=told, cost=cost) for key, words in ordered}
+        """Figures of the messages themselves, by tier and group; a text message costs as often as it has parts."""
+        campaign, by = self.records.campaign, self.question.breakdown.by
+        sizes: list[Sized | None] = [None]
+        if campaign.channel == Channel.SMS:
+            sizes = [Sized(row["parts"]) for row in session.read(rules.parts_statement(campaign.id)).to_pylist()]
+        counted: list[tuple[int, Key, Words]] = []
+        for size in sizes:
+            statement = rules.places_statement(campaign.id, self.group, by, size)
+            found = self.records.ledger.count(session.stream(statement, batch_rows=1_000_000))
+            parts = campaign.settings.parts if size is None or size.parts is None else size.parts
+            counted += [(parts, key, words) for key, words in found.items()]
+        told = any(word & bit(Tally.DELIVERED) for _, _, words in counted for word in words)
+        cost, figures = self.question.worth.message(campaign.channel), dict[Key, Figures]()
+        for parts, key, words in sorted(counted, key=lambda one: (one[1][0], one[1][1] or "", one[0])):
+            some = of_words(words, reports_delivery=told, cost=cost * parts)
+            figures[key] = figures.get(key, Figures()) + some
+        return figures
 
     def _put_together(
         self, sizes: Sequence[Mapping[str, Any]], bought: Sequence[Bought], messages: Mapping[Key, Figures]

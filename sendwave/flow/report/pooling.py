@@ -112,13 +112,13 @@ def cutoffs(sources: Sequence[Gathered], place: Place, order: Sequence[str], wor
         tiers = [tier for tier in order if tier in known] + sorted(known - set(order))
         judged = [_judged(own, place, tier) for tier in tiers]
         cap = None if worth.winsorise is None else float(worth.winsorise)
-        found[channel] = cut(judged, _prices(worth, channel), float(worth.confidence), cap)
+        found[channel] = cut(judged, _prices(worth), float(worth.confidence), cap)
     return found
 
 
-def _prices(worth: Worth, channel: str) -> Prices:
+def _prices(worth: Worth) -> Prices:
     harm = (float(worth.costs.unsubscribe.amount), float(worth.costs.complaint.amount))
-    return Prices(float(worth.margin), worth.message(channel), *harm)
+    return Prices(float(worth.margin), *harm)
 
 
 def _judged(sources: Iterable[Gathered], place: Place, name: str) -> Judged:
@@ -132,4 +132,4 @@ def _judged(sources: Iterable[Gathered], place: Place, name: str) -> Judged:
             if place(key) == name:
                 given, control = strata.get((source.name, key[0]), (Arm(), Arm()))
                 strata[source.name, key[0]] = (given + pair.given, control + pair.control)
-    return Judged(name, list(strata.values()), figures.accepted, figures.unsubscribed, figures.complained)
+    return Judged(name, list(strata.values()), figures.accepted, figures.cost, figures.unsubscribed, figures.complained)
