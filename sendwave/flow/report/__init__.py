@@ -28,6 +28,7 @@ from sendwave.rules.outcomes import Group
 from sendwave.rules.policy import PolicySet
 from sendwave.rules.report_policy import Habit, Worth
 from sendwave.store import campaigns, files
+from sendwave.store import mailings as sent
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 
@@ -173,8 +174,8 @@ class _Desk:
         asked = Question(Breakdown(by="habit"), self.asked.worth, self.asked.until)
         with self.db.read() as conn:
             listed = self.lake.paths(files.live(conn, ["events"]))
-            mails = mailings.named(campaigns.listing(conn))
-        whole = records.with_inputs(listed, {"mailings": mails})
+            mails = sent.table(conn)
+        whole = records.with_inputs(listed, {sent.NAME: mails})
         return Mailing(self.engine, whole, asked, Group(rules.coverage_group(known)), thorough=only).gather()
 
     def _find(self, name: str) -> tuple[Campaign | None, list[Path]]:

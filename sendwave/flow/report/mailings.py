@@ -352,17 +352,6 @@ def columns_of(paths: Sequence[Path]) -> set[str]:
     return {name for path in paths for name in pq.ParquetFile(path).schema_arrow.names}
 
 
-def named(listed: Sequence[Campaign]) -> pa.Table:
-    """Campaigns as the table `mailings` of rules/acts.py."""
-    return pa.table(
-        {
-            "campaign": pa.array([one.id for one in listed], pa.int64()),
-            "name": pa.array([one.name for one in listed], pa.string()),
-            "channel": pa.array([one.channel for one in listed], pa.string()),
-        }
-    )
-
-
 def _table(columns: Mapping[str, Sequence[int | None]]) -> pa.Table:
     kinds = {"position": pa.int32()}
     return pa.table({name: pa.array(values, kinds.get(name, pa.int64())) for name, values in columns.items()})

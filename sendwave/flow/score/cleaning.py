@@ -9,16 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-
 from sendwave.engine.clean import CleanDay, Cleaner, day_of, part_of
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.rules.acts import recipe
 from sendwave.rules.grid import Grid
-from sendwave.store import campaigns, cleaned
+from sendwave.store import cleaned, mailings
 from sendwave.store import files as registry
-from sendwave.store.database import Connection, Database
+from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
 
 SOURCES: Final = ("interactions", "events")
@@ -51,7 +49,7 @@ def bring_up_to_date(db: Database, engine: DuckdbEngine, lake: Lake, grid: Grid,
     """Clean what is new, and what it may change. Raises FullDisk, Busy; then nothing has changed."""
     with db.read() as connection:
         live = registry.live(connection, [*SOURCES, "clean"])
-        known, mailings = cleaned.taken_in(connection), _mailings(connection)
+        known, ours = cleaned.taken_in(connection), mailings.table(connection)
     sources = {name: live[name] for name in SOURCES}
     ids = {file.id for files in sources.values() for file in files}
     sofar = _sofar(known.sources, [file for files in sources.values() for file in files])
@@ -62,7 +60,7 @@ def bring_up_to_date(db: Database, engine: DuckdbEngine, lake: Lake, grid: Grid,
             with db.write() as connection:
                 cleaned.take_in(connection, recipe(grid), ids)
         return CleanLog(_ordered(live["clean"]), 0)
-    cleaner = Cleaner(engine, lake, grid, lake.paths(sources), mailings)
+    cleaner = Cleaner(engine, lake, grid, lake.paths(sources), ours)
     fresh = lake.paths({name: [file for file in files if file.id not in taken] for name, files in sources.items()})
     days = _days(cleaner, fresh, () if anew else live["clean"])
     done: list[CleanDay] = []
@@ -129,14 +127,3 @@ def _register(
 
 def _ordered(files: Sequence[LakeFile]) -> tuple[LakeFile, ...]:
     return tuple(sorted(files, key=lambda file: file.part))
-
-
-def _mailings(connection: Connection) -> pa.Table:
-    found = campaigns.listing(connection)
-    return pa.table(
-        {
-            "campaign": pa.array([campaign.id for campaign in found], pa.int64()),
-            "name": pa.array([campaign.name for campaign in found], pa.string()),
-            "channel": pa.array([campaign.channel for campaign in found], pa.string()),
-        }
-    )
