@@ -139,7 +139,7 @@ def judge_age(told: float, now: datetime | None, tolerance: timedelta) -> Refusa
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def read_json(body: bytes, *, of: str) -> Any:
-    """The JSON of a body. Raises BadInput for what is none, however deep it is."""
+    """The JSON of a body; of JSON lines the list of them. Raises BadInput for what is none, however deep it is."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -147,7 +147,18 @@ def read_json(body: bytes, *, of: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as wrong:
+        if (lines := _lines(body)) is not None:
+            return lines
         raise BadInput(f"this is no report of {of}: {type(wrong).__name__}: {wrong}") from None
+
+
+def _lines(body: bytes) -> list[Any] | None:
+    """The documents of JSON lines, None where any line is none."""
+    try:
+        found = [orjson.loads(line) for line in body.split(b"\n") if line.strip()]
+    except orjson.JSONDecodeError:
+        return None
+    return found if len(found) > 1 else None
 
 
 def form_fields(body: bytes) -> dict[str, str]:

@@ -228,6 +228,10 @@ class Adapter(WebAdapter):
     def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
         """In SNS's envelope or, with raw delivery, without; one event for each recipient."""
         document = hooks.read_json(report.body, of="Amazon SES")
+        records = [hooks.part(record, "Sns") for record in hooks.rows(document, "Records")]  # as Lambda is given them
+        return [event for told in records or [document] for event in self._told(told, received_at)]
+
+    def _told(self, document: Any, received_at: datetime) -> list[Event]:
         event_id = None
         if sns.is_envelope(document):
             if document["Message"].startswith("Successfully validated"):
