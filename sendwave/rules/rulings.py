@@ -105,15 +105,16 @@ class Ruling:
             whole = [v for v in self._halting if not v.cell.provider and not self._is_burst(v)]
             return self._stop(whole[0], rest=False) if whole else next(iter(self.suspensions.values()))
         stuck = [v for v in self._stopping() if not v.cell.provider]
-        waits = self.facts.plan.on_inconclusive is not Inconclusive.HOLD
-        if waits and self.alarm is not None and self.facts.alarmed is not None and self.blind is None:
-            stuck += [self.alarm.verdict] if self.now - self.facts.alarmed >= self.facts.plan.soak_max else []
+        since, acts = self.facts.alarmed, self.facts.plan.on_inconclusive is not Inconclusive.HOLD
+        if acts and self.alarm and since and self.blind is None and self.now - since >= self.facts.plan.soak_max:
+            stuck.append(self.alarm.verdict)
         return self._stop(stuck[0], INCONCLUSIVE) if stuck and not self.suspensions else None
 
     @cached_property
     def alarm(self) -> Stop | None:
-        """Why the wave in flight waits: strong evidence over all lanes, on mail whose feedback is still on its way."""
-        found = [v for v in self._alarms if not self._is_settled(v)]
+        """Why the wave in flight waits: strong evidence over all, of which feedback, not fresh mail, tells more."""
+        bursts = {v.cell.signal for v in self._bursts if not v.cell.provider}
+        found = [v for v in self._alarms if v.cell.signal not in bursts and not self._is_settled(v)]
         return self._stop(found[0]) if found else None
 
     @cached_property
@@ -300,9 +301,8 @@ class Ruling:
 
     def _is_settled(self, verdict: Verdict) -> bool:
         """Whether an alarm is one that fresh mail settles, rather than waiting."""
-        cell = verdict.cell
-        confirmed = self.facts.gates.signals[cell.signal].confirm
-        return confirmed and self._board.due(cell.signal, cell.wave, cell.provider) >= SETTLED
+        name, wave, lane = verdict.cell.signal, verdict.cell.wave, verdict.cell.provider
+        return self.facts.gates.signals[name].confirm and self._board.due(name, wave, lane) >= SETTLED
 
     def _lanes_of(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """Events and allowance of each lane behind a verdict over all, from the point that carries it."""
@@ -367,8 +367,8 @@ class Ruling:
     def _in_the_way(self, wave: WaveFacts) -> list[Verdict]:
         """Verdicts that keep a wave from being cleared; not those of, or because of, lanes on `PROBE` from now on."""
         probed = [v for v in (*self._bursts, *self._doubts) if v.cell.provider]
-        if self._share_of({v.cell.provider for v in probed}) >= self.facts.gates.halt_share:
-            probed = []  # most of the mail is in doubt
+        most = self._share_of({v.cell.provider for v in probed}) >= self.facts.gates.halt_share
+        probed = [] if most else probed
         told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v not in probed]
         for name, number, _ in (cell for cell in self._board.cells() if cell[1:] == (wave.number, "")):
             if self.facts.gates.signals[name].mode is Mode.ENFORCE:

@@ -120,6 +120,18 @@ class TestConfirmed:
         assert ([*sending.slow], [*sending.suspensions]) == (["orange"], [])
         assert [*sent.suspensions] == ["orange"], "nothing of the wave is left to wait for"
 
+    def test_a_wave_does_not_wait_for_the_fresh_mail_it_needs(self) -> None:
+        """Twice the limit in two slots of millions, minutes old: more of the same tells, at a quarter of the pace."""
+        gates = GateSet.model_validate({"signals": {"complaint": {"halt": "0.1%", "confirm": True}}})
+        told = [
+            mail(lane, 400_000, at=NOW - timedelta(minutes=age), delivered=300_000, complaint=40)
+            for lane in LANES for age in (6, 8)
+        ]  # fmt: skip
+        ruling = rule(told, "sending", gates=gates)
+        assert (ruling.alarm, ruling.halt, {*ruling.slow}) == (None, None, {*LANES})
+        fewer = [replace(one, tallies={"delivered": 300_000, "complaint": 25}) for one in told]
+        assert rule(fewer, "sending", gates=gates).alarm is not None, "below the bar it waits for feedback"
+
     def test_a_wave_does_not_wait_because_of_the_burst_of_a_slowed_lane(self) -> None:
         bounces = (4, 400, 4, 4, 4)
         slots = [
