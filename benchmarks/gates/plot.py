@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from gates.report import UNPILOTED, Row, leaks, mean, per_world, share
+from gates.report import RIVAL, UNPILOTED, Row, leaks, mean, per_world, share
 from gates.rules import OURS, RULES
+from gates.worlds import worlds
 
 WIDE: Final = 860
 ROW: Final = 26
@@ -60,3 +61,41 @@ def _row(place: int, rule: str, rows: Sequence[Row]) -> Iterator[str]:
             )
         end = max(found.value, high) if found.high <= 1.0 else found.value
         yield f'<text x="{x + ROOM * end + 5:.1f}" y="{y + 13}" fill="#333">{words}</text>'
+
+
+NAMES: Final = 380
+BAR: Final = 330
+"""Pixels of the second picture: the names, and bars of all the bad mail."""
+
+COLOURS: Final = {OURS: "#2166ac", RIVAL: "#b2b2b2"}
+
+
+def by_world(rows: Sequence[Row]) -> str:
+    """An SVG of the bad mail that leaves, world by world: ours above the rival that is as quiet on the limit."""
+    newest = [row for row in rows if row["state"] == rows[-1]["state"]] if rows else []
+    told = [world.name for world in worlds() if any(leaks([r]) for r in newest if r["world"] == world.name)]
+    high = 74 + 2 * ROW * len(told)
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {high}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDE}" height="{high}" fill="white"/>',
+        f'<text x="{NAMES}" y="24" font-weight="bold">bad mail that leaves</text>',
+        *(part for place, name in enumerate(told) for part in _world(40 + 2 * ROW * place, name, newest)),
+        f'<text x="8" y="{high - 10}" fill="#666">Blue: {OURS}. Grey: {RIVAL}. Thin lines: 95 % intervals.</text>',
+        "</svg>", "",
+    ])  # fmt: skip
+
+
+def _world(y: int, name: str, rows: Sequence[Row]) -> Iterator[str]:
+    yield f'<text x="8" y="{y + 20}">{escape(name)}</text>'
+    for place, (rule, colour) in enumerate(COLOURS.items()):
+        found = mean(leaks([row for row in rows if row["world"] == name and row["rule"] == rule]))
+        if found.value <= 0 and found.low < -1:
+            continue  # no campaign of it
+        top = y + 17 * place
+        yield f'<rect x="{NAMES}" y="{top}" width="{max(1.0, BAR * found.value):.1f}" height="14" fill="{colour}"/>'
+        end = found.value
+        if found.high <= 2:
+            low, end = max(found.low, 0.0), min(max(found.high, found.value), 1.0)
+            x1, x2 = NAMES + BAR * low, NAMES + BAR * end
+            yield f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{top + 7}" y2="{top + 7}" stroke="#333"/>'
+        yield f'<text x="{NAMES + BAR * end + 5:.1f}" y="{top + 11}" fill="#333">{found.value:.0%}</text>'

@@ -164,10 +164,15 @@ TARGETS: Final = (
     Target("bad mail that leaves, mean of the worlds", 0.20, _kind("bad", "lane"), lambda r: per_world(r, _leak)),
     Target("complaints 3 x in the last wave, 3 % pilot: it leaves", 0.10, _world("3 % pilot"), _leak),
     Target("30M, complaints 2 x: it leaves", 0.12, _world("complaints 2 x from the start, 30M"), _leak),
-    Target("feed out in a bad wave: it leaves", 0.10, _world("feed out"), _leak),
+    Target("feed out in a bad wave: it leaves", 0.10, _world("on, feed out"), _leak),
     Target("one provider bad: its lane alone", 0.98, _kind("lane"), _counted("alone"), at_most=False),
+    Target("healthy: through without a person", 0.95, _kind("healthy"), _counted("through"), at_most=False),
+    Target("bad, and resumed all the same: stopped again", 0.95, _kind("still"), _counted("again"), at_most=False),
+    Target("bad, then mended and resumed: stopped again", 0.05, _kind("mended"), _counted("again")),
     Target("healthy 1M: minutes added (median)", 130, lambda r: r["world"] == "healthy 1M", _late, form="{:.0f}"),
 )
+"""The three about people who resume, and who need not, are this benchmark's own."""
+
 FEWER: Final = 4.5
 QUICK: Final = 5.0
 """Times fewer mails past the limit than the rival; milliseconds for one decision."""
