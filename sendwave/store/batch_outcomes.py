@@ -72,6 +72,23 @@ class Outcome:
     code: str = ""  # of a refusal, without the text that came with it
 
 
+@dataclass(frozen=True, slots=True)
+class Exceptions:
+    """People of a batch who do not share its status, by index of its payload."""
+
+    refused: Sequence[tuple[int, str, str]] = ()  # index, code, text
+    unknown: Sequence[int] = ()
+    dropped: Sequence[tuple[int, str]] = ()  # index, reason
+    moved: Sequence[int] = ()
+
+    def document(self) -> dict[str, Any] | None:
+        """As stored; None without exceptions."""
+        return {name: list(part) for name in _EXCEPTIONS if (part := getattr(self, name))} or None
+
+
+_EXCEPTIONS: Final = tuple(Exceptions.__dataclass_fields__)
+
+
 def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
     """People per (wave, provider), our own addresses left out."""
     of = batches.c

@@ -14,7 +14,7 @@ What became of people is read back by store/batch_outcomes.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
 from sendwave.store.batch_outcomes import (
     Cohort,
     Counts,
+    Exceptions,
     Outcome,
     Standing,
     cohorts,
@@ -118,20 +119,6 @@ class Claimed:
     attempt: int
     origins: Sequence[Sequence[int]] | None
     payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Exceptions:
-    """People of a batch who do not share its status, by index of its payload."""
-
-    refused: Sequence[tuple[int, str, str]] = ()  # index, code, text
-    unknown: Sequence[int] = ()
-    dropped: Sequence[tuple[int, str]] = ()  # index, reason
-    moved: Sequence[int] = ()
-
-    def document(self) -> dict[str, Any] | None:
-        """As stored; None without exceptions."""
-        return {name: list(part) for name, part in asdict(self).items() if part} or None
 
 
 def add(conn: Connection, drafts: Sequence[Draft]) -> None:
@@ -255,26 +242,33 @@ def settle(
     now: datetime,
     ref: str = "",
     recall_until: datetime | None = None,
+    handed: tuple[int, Sequence[tuple[int, str]]] | None = None,
 ) -> None:
     """Record what became of a batch: `accept`, `refuse` or `lose` is the fate of everybody `found` does not list.
 
     People dropped when it was handed stay dropped. The payload goes, unless somebody is unknown and may have to be
     written to again (store/unknowns.py): from here on the `sends` file is its twin.
-    `ref` and `recall_until` say how and until when the ESP may be asked for it back. Raises StaleTransition when
-    somebody settled it first.
+    `ref` and `recall_until` say how and until when the ESP may be asked for it back. Who handed it over says in
+    `handed` its size and who was dropped then, and spares a query. Raises StaleTransition when somebody settled it
+    first.
     """
-    row = conn.execute(_SIZE, {"batch": batch_id}).one()
-    kept: dict[int, str] = dict((row.outcomes or {}).get("dropped", ()))
+    size, dropped = handed or _handed(conn, batch_id)
+    kept = dict(dropped)
     whole = replace(found, dropped=[*kept.items(), *(one for one in found.dropped if one[0] not in kept)])
     document = whole.document()
     numbers = {name: len(getattr(whole, name)) for name in ("refused", "unknown", "dropped", "moved")}
-    rest = row.size - sum(numbers.values())
+    rest = size - sum(numbers.values())
     numbers[_REST[event]] = numbers.get(_REST[event], 0) + rest
     values = dict.fromkeys(("accepted", "refused", "unknown"), 0) | numbers | {"outcomes": document, "settled_at": now}
     told: dict[str, Any] = {f"new_{name}": value for name, value in values.items()}
     told |= {"new_esp_ref": ref or None, "new_recall_until": recall_until}
     if conn.execute(_SETTLE[event], {"batch": batch_id, **told}).rowcount != 1:
         raise StaleTransition(f"batch {batch_id} cannot {event}: somebody settled it first")
+
+
+def _handed(conn: Connection, batch_id: int) -> tuple[int, list[tuple[int, str]]]:
+    row = conn.execute(_SIZE, {"batch": batch_id}).one()
+    return row.size, (row.outcomes or {}).get("dropped", [])
 
 
 _REST: Final[Mapping[str, str]] = {"accept": "accepted", "refuse": "refused", "lose": "unknown"}
@@ -350,7 +344,8 @@ def _recallable() -> ColumnElement[bool]:
 def _moved(event: str) -> Update:
     """The compare-and-set UPDATE of an event."""
     sources, target = BATCH[event]
-    return update(batches).where(batches.c.status.in_(sources)).values(status=target)
+    one = or_(*(batches.c.status == source for source in sorted(sources)))  # IN would be written anew at each call
+    return update(batches).where(one).values(status=target)
 
 
 def _same_life() -> ColumnElement[bool]:

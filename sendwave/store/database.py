@@ -22,8 +22,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
+from sendwave.clock import stopwatch
 from sendwave.errors import BadInput, Busy, FullDisk
 from sendwave.store.migrations import upgrade
 
@@ -34,6 +36,9 @@ BUSY_SECONDS: Final = 15.0
 
 STUCK_SECONDS: Final = 10
 """A PostgreSQL session that does nothing for so long in the middle of a write is ended by the server."""
+
+RESTED_SECONDS: Final = 1.0
+"""A PostgreSQL connection unused for so long is asked whether it lives: a round trip nobody pays at full speed."""
 
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """libpq's words, in seconds: a network that swallows packets is noticed, not waited for."""
@@ -130,7 +135,27 @@ def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
     asked = f"-c idle_in_transaction_session_timeout={int(stuck_seconds * 1000)}" if stuck_seconds else ""
     options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
     arguments = {**told, **({"options": options} if options else {})}
-    return create_engine(url, pool_pre_ping=True, connect_args=arguments, json_serializer=_json)
+    engine = create_engine(url, connect_args=arguments, json_serializer=_json)
+    _ask_rested(engine)
+    return engine
+
+
+def _ask_rested(engine: Engine) -> None:
+    """A connection that rested may have been cut: ask it first. One in use tells by itself, as Busy."""
+
+    @event.listens_for(engine, "checkin")
+    def _rests(_dbapi: Any, record: ConnectionPoolEntry) -> None:
+        record.info["since"] = stopwatch()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(dbapi: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        since = record.info.get("since")
+        if since is None or stopwatch() - since < RESTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(dbapi)
+        except engine.dialect.loaded_dbapi.Error as fault:
+            raise InvalidatePoolError from fault  # the pool opens another
 
 
 def _passes(fault: DBAPIError) -> bool:

@@ -4,15 +4,15 @@
 
 A crash or a time-out after `handed` leaves `unknown`: nobody is written to twice to be on the safe side.
 
-One stage in several files: `pacing` chooses and claims, `parcels` opens a batch, `settling` records the answer and
-`store_outage` holds it while the store is away; here they meet.
+One stage in several files: `pacing` chooses and claims, `turns` shares out among threads, `parcels` opens a batch,
+`settling` records the answer and `store_outage` holds it while the store is away; here they meet.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,14 +32,18 @@ from sendwave.flow.dispatch.pacing import Job, Pacer
 from sendwave.flow.dispatch.parcels import Packer, Parcel
 from sendwave.flow.dispatch.settling import Progress, Record
 from sendwave.flow.dispatch.store_outage import AWAY, Keeper
+from sendwave.flow.dispatch.turns import Turns
 from sendwave.store import batches, freezes, handed, holds, leases
 from sendwave.store.database import Connection, Database
 from sendwave.store.group_commit import Together
 
-__all__ = ["AT_ONCE", "Dispatcher", "Progress", "reconcile"]
+__all__ = ["AT_ONCE", "AT_ONCE_EACH", "Dispatcher", "Progress", "reconcile"]
 
 AT_ONCE: Final = 16
-"""Batches claimed per step, route and importance: what a clean stop waits for at most."""
+"""Batches claimed per step, route and importance, at least."""
+
+AT_ONCE_EACH: Final = 4
+"""Where several threads hand over: so many for each, that they seldom wait for the last of a step."""
 
 LEASE_LIFE: Final = timedelta(minutes=15)
 """A claimed batch whose holder is silent for that long goes back; a handed one becomes unknown."""
@@ -72,7 +76,7 @@ class Dispatcher:
         threads: int = 0,
         factory: Callable[[str], EspAdapter] | None = None,
         time_zone: str = "UTC",
-        at_once: int = AT_ONCE,
+        at_once: int = 0,
         unsubscribe: str | None = None,
     ) -> None:
         """`holder` names this node; `factory` makes a further adapter of a route where several threads want one.
@@ -81,7 +85,7 @@ class Dispatcher:
         `unsubscribe` is the URL with {token} of campaigns that name none of their own.
         """
         self._db, self._holder = db, holder
-        self._pacer = Pacer(holder, time_zone, at_once, unsubscribe)
+        self._pacer = Pacer(holder, time_zone, at_once or max(AT_ONCE, AT_ONCE_EACH * threads), unsubscribe)
         self._packer = Packer(db, engine, lake, token_key)
         self._routes = {
             route: Lending(adapter, threads, partial(factory, route) if factory is not None else None)
@@ -90,7 +94,7 @@ class Dispatcher:
         self._together = Together(db)
         self._lives = follow_up.lives(adapters)
         self._back = CallBack(db, self._routes, holder)
-        self._pool = ThreadPoolExecutor(threads, "dispatch") if threads else None
+        self._threads, self._pool = threads, ThreadPoolExecutor(threads, "dispatch") if threads else None
         self._stopping = threading.Event()
         self._keeper = Keeper(db, self._together, holder, self._stopping)
         self._swept: datetime | None = None
@@ -153,31 +157,25 @@ class Dispatcher:
 
     def _deliver_all(self, claimed: Sequence[batches.Claimed], jobs: Mapping[int, Job], now: datetime) -> Progress:
         """Each to its end, on the pool where there is one; when the store fails, what is only claimed goes back."""
+        turns = Turns(claimed)
         try:
             if self._pool is None:
-                return self._deliver_in_turn(claimed, jobs, now)
-            return sum(self._pool.map(partial(self._deliver, jobs=jobs, now=now), claimed), Progress())
+                return self._deliver_in_turn(turns, jobs, now)
+            hands = min(self._threads, len(claimed))
+            running = [self._pool.submit(self._deliver_in_turn, turns, jobs, now) for _ in range(hands)]
+            return sum((done.result() for done in as_completed(running)), Progress())
         except BaseException:
+            turns.end()  # the other hands finish the batch they have
             self._keeper.failed()
             with suppress(*AWAY):  # then the next step does it
                 self._keeper.give_back()
             raise
 
-    def _deliver(self, batch: batches.Claimed, *, jobs: Mapping[int, Job], now: datetime) -> Progress:
-        parcel = self._packer.pack(batch, jobs[batch.group.campaign_id], now)
-        leaves, done = self._begin(parcel, now)
-        if not leaves:
-            return done
-        faults.point("after_handed")
-        done += self._keeper.record(self._call(parcel, now))
-        faults.point("after_acknowledge")
-        return done
-
-    def _deliver_in_turn(self, claimed: Sequence[batches.Claimed], jobs: Mapping[int, Job], now: datetime) -> Progress:
-        """What became of a batch is committed with the hand-over of the next: one sync of the disk for each."""
+    def _deliver_in_turn(self, turns: Turns, jobs: Mapping[int, Job], now: datetime) -> Progress:
+        """What became of a batch is committed with the hand-over of this thread's next: one commit for each batch."""
         done, last = Progress(), None
         try:
-            for batch in claimed:
+            for batch in turns:
                 parcel = self._packer.pack(batch, jobs[batch.group.campaign_id], now)
                 leaves, told = self._begin(parcel, now, last)
                 if last is not None:
@@ -256,7 +254,7 @@ class Dispatcher:
             batches.unclaim(conn, batch.id, holder=self._holder)
             return False, done + Progress(unsent=batch.size)
         if not parcel.indexes:
-            batches.settle(conn, batch.id, "accept", batches.Exceptions(), now=now)
+            batches.settle(conn, batch.id, "accept", batches.Exceptions(), now=now, handed=parcel.handed)
             return False, done + Progress(dropped=batch.size)
         return True, done
 

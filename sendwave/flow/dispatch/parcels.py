@@ -30,6 +30,11 @@ class Parcel:
     dropped: Sequence[tuple[int, str]]
     submission: Submission
 
+    @property
+    def handed(self) -> tuple[int, Sequence[tuple[int, str]]]:
+        """As store.batches.settle takes it."""
+        return self.batch.size, self.dropped
+
 
 def _key(batch_id: int, tokens: Sequence[str]) -> str:
     """Idempotency key: the same for the same people of a batch, and by their tokens of this workspace alone."""

@@ -81,7 +81,7 @@ def _record(
     if isinstance(result, Permanent):
         event = "refuse"
         _rest(conn, group.route, route, result, by=by, now=now)  # a wrong password must not burn a campaign in a minute
-    batches.settle(conn, parcel.batch.id, event, batches.Exceptions(), now=now)
+    batches.settle(conn, parcel.batch.id, event, batches.Exceptions(), now=now, handed=parcel.handed)
     _tell(conn, parcel.batch, event, str(result), by=by, now=now)
     return told + (Progress(refused=people) if event == "refuse" else Progress(unknown=people))
 
@@ -98,7 +98,8 @@ def _receive(conn: Connection, parcel: Parcel, receipt: Receipt, now: datetime) 
     found = batches.Exceptions(refused, unknown, (), [indexes[n] for n in moved])
     left = len(indexes) - len(moved)
     event = "refuse" if left and len(refused) == left else "lose" if left and len(unknown) == left else "accept"
-    batches.settle(conn, batch.id, event, found, now=now, ref=receipt.ref, recall_until=receipt.recall_until)
+    until, handed = receipt.recall_until, parcel.handed
+    batches.settle(conn, batch.id, event, found, now=now, ref=receipt.ref, recall_until=until, handed=handed)
     if moved and wait is not None:
         _follow_up(conn, parcel, moved, now + wait)
     _report(conn, parcel, (*receipt.refused, *receipt.deferred), now)
