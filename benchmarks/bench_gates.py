@@ -3,7 +3,7 @@
     python benchmarks/bench_gates.py [--out FILE] [--rounds 20] [--seed 1] [--only WORD …] [--rules WORD …]
     python benchmarks/bench_gates.py --report FILE [--plot SVG]
 
-A world is a campaign of five waves, most over six mailbox providers, sent in 100 minutes and looked at every two, told in
+A world is a campaign of five waves, most over six mailbox providers, sent in 100 minutes, looked at every two, told in
 the words of the line protocol: duplicates and disorder included; sums instead of single events at 30M, and of deferrals
 where a world is not about them. Published forms are looked at as often, divide by all that was sent and open a wave an
 hour after the one before was sent.

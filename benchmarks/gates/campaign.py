@@ -106,6 +106,9 @@ class Campaign:
             self._resume()
             for act in self.rule.look(tick):
                 self._obey(act)
+            late = bool(self.world.opened) and waited >= 60 * self.world.opened
+            if late and self._done() and self.current < len(self.waves):
+                self.current += 1
         told = self.outcome
         told.minutes = self.last_sent / 60
         told.through = self.current == len(self.waves) and self._done()

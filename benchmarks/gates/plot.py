@@ -44,7 +44,7 @@ def _x(column: int) -> int:
 def _row(place: int, rule: str, rows: Sequence[Row]) -> Iterator[str]:
     own, y = [row for row in rows if row["rule"] == rule], 40 + ROW * place
     bad = [row for row in own if row["kind"] in {"bad", "lane"} and row["world"] != UNPILOTED]
-    edge = [row for row in own if row["kind"] in {"limit", "fast"}]
+    edge = [row for row in own if row["kind"] in {"limit", "opened", "fast"}]
     weight = "bold" if rule == OURS else "normal"
     yield f'<text x="8" y="{y + 14}" font-weight="{weight}">{escape(rule)}</text>'
     told = (per_world(bad, lambda some: mean(leaks(some))), share(sum(row["stopped"] for row in edge), len(edge)))

@@ -158,6 +158,7 @@ TARGETS: Final = (
     Target("healthy, bursts included: stopped", 0.01, _kind("healthy"), _counted("stopped")),
     Target("healthy: a wrong lane suspended", 0.01, _kind("healthy"), _counted("wrong")),
     Target("every rate on its limit: stopped", 0.02, _kind("limit"), _counted("stopped")),
+    Target("the same, waves opened all the same: stopped", 0.02, _kind("opened"), _counted("stopped")),
     Target("the same, feedback 3 x faster: halted", 0.10, _kind("fast"), _counted("halted")),
     Target("the same, a lane lost included", 0.10, _kind("fast"), _counted("stopped")),
     Target("bad campaigns and lanes: caught", 0.95, _kind("bad", "lane"), _counted("caught"), at_most=False),
@@ -171,7 +172,7 @@ TARGETS: Final = (
     Target("bad, then mended and resumed: stopped again", 0.05, _kind("mended"), _counted("again")),
     Target("healthy 1M: minutes added (median)", 130, lambda r: r["world"] == "healthy 1M", _late, form="{:.0f}"),
 )
-"""The three about people who resume, and who need not, are this benchmark's own."""
+"""Those about people who resume, who need not, or who open waves all the same are this benchmark's own."""
 
 FEWER: Final = 4.5
 QUICK: Final = 5.0

@@ -23,7 +23,8 @@ SOURCES: Final = ("attribution", "board", "cells", "evidence", "facts", "gates",
                    "rulings", "silence")  # fmt: skip
 """Modules of sendwave.rules that decide in a replay."""
 
-A_ROUND: Final = {"limit": 4, "fast": 4, "healthy": 2, "near": 1, "bad": 1, "lane": 1, "mended": 1, "still": 1}
+A_ROUND: Final = {"limit": 4, "fast": 4, "healthy": 2, "near": 1, "bad": 1, "lane": 1, "mended": 1, "still": 1,
+                  "opened": 4}  # fmt: skip
 """Campaigns of each world under our rule in a round, by kind of world: most where a seldom error is looked for."""
 
 OTHERS: Final = 3

@@ -31,7 +31,7 @@ class World:
     """One kind of campaign. `bad` is where its mail is past a limit, for the share of it that leaves."""
 
     name: str
-    kind: str  # healthy, near, limit, fast, bad, lane, mended, still
+    kind: str  # healthy, near, limit, opened, fast, bad, lane, mended, still
     size: int
     rate: Rate
     bad: Callable[[int, str, float], bool] = lambda *_: False
@@ -47,6 +47,7 @@ class World:
     tick: int = 120  # seconds between two looks
     silent: tuple[int, float, float] | None = None  # a feed out in good mail: wave, part of it, minutes
     tail: float = 0.0  # share of the feedback that comes in days instead (log-normal, median a day)
+    opened: float = 0.0  # minutes after which the next wave is opened whatever the rule says
     resumed: float = 0.0  # minutes after a stop at which a person resumes, once
 
 
@@ -132,3 +133,5 @@ def _otherwise() -> Iterator[World]:
     yield _bad("orange: bounces 6 x, good once reopened", "hard_bounce", 6, since(2, only="orange"), kind="mended",
                resumed=60.0)  # fmt: skip
     yield _bad("bounces 4 x, resumed all the same", "hard_bounce", 4, since(2), kind="still", resumed=60.0)
+    yield World("on every limit 1M, opened each hour", "opened", MILLION, flat(1.0), summed=NONE, opened=60.0)
+    yield World("on every limit 200k, opened each hour", "opened", 200_000, flat(1.0), summed=NONE, opened=60.0)
