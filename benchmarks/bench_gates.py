@@ -10,7 +10,7 @@ hour after the one before was sent.
 
 `--out` appends one line per campaign and goes on where it stopped; runs of other rules (their source has changed) are
 neither mixed in nor lost. A round has four campaigns of each world on its limits, two of each healthy and one of each
-bad one, about 25 s of a core; published forms come every third round. Intervals are 95 %, Clopper-Pearson for
+bad one, about 25 s of a core; published forms come every fifth round. Intervals are 95 %, Clopper-Pearson for
 shares. Assumed, not measured on a sender: the delay curves, the rates, how they burst.
 """
 

@@ -27,8 +27,8 @@ A_ROUND: Final = {"limit": 4, "fast": 4, "healthy": 2, "near": 1, "bad": 1, "lan
                   "opened": 4}  # fmt: skip
 """Campaigns of each world under our rule in a round, by kind of world: most where a seldom error is looked for."""
 
-OTHERS: Final = 3
-"""A published rule has one campaign of each world in every third round."""
+OTHERS: Final = 5
+"""A published rule has one campaign of each world in every fifth round."""
 
 
 @dataclass(frozen=True, slots=True)
