@@ -19,6 +19,7 @@ import httpx
 import orjson
 
 from sendwave.errors import Held, Permanent, Transient, Unknown
+from sendwave.esp.merging import Ready
 
 DEFAULT_WAIT: Final = 30.0
 """Seconds to wait after a 429 that does not say how long."""
@@ -39,6 +40,8 @@ _MARKS: Final = {mark: quote_plus(mark) for mark in "%&+;=#" + "".join(map(chr, 
 _BEYOND: Final = re.compile(r"[^\x00-\x7e]")
 _UNSAFE: Final = re.compile(r"[\x00-\x20%&+;=#]|[^\x00-\x7e]")
 _TEXT: Final = 300  # characters of an answer quoted in a message
+_NUL: Final = b"\0"  # stands in no JSON: where a text goes that is written already
+_HERE: Final = orjson.Fragment(_NUL)
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _UNSENDABLE: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
 
@@ -135,10 +138,31 @@ class Client:
 
 def written(document: Any) -> bytes:
     """JSON in UTF-8; what JSON has no form for (dates, decimals) as text."""
+    ready: list[Ready] = []
+
+    def instead(value: Any) -> Any:
+        if not isinstance(value, Ready):
+            return str(value)
+        ready.append(value)
+        return _HERE
+
     try:
-        return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS)
+        frame = orjson.dumps(document, default=instead, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # half of a surrogate pair, a number of more than 64 bits
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_as_text).encode(
+            "utf-8", "replace"
+        )
+    if not ready:
+        return frame
+    pieces: list[bytes] = []
+    for before, text in zip(frame.split(_NUL), ready, strict=False):
+        pieces.append(before)
+        pieces.extend(text.parts)
+    return b"".join([*pieces, frame[frame.rindex(_NUL) + 1 :]])
+
+
+def _as_text(value: Any) -> Any:
+    return orjson.loads(b"".join(value.parts)) if isinstance(value, Ready) else str(value)
 
 
 def as_form(fields: Mapping[str, Any]) -> bytes:

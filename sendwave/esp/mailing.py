@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sendwave.errors import BadInput, Permanent
 from sendwave.esp.base import PerRecipient, Submission
 from sendwave.esp.content import OWN_FIELDS, PARTS, Content, FieldMissing, Rendered, one_line, stamp
-from sendwave.esp.merging import Merge
+from sendwave.esp.merging import Merge, Ready
 from sendwave.esp.mime import BadAddress, envelope_address, named_address
 from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -30,6 +30,7 @@ MARKUP: Final = re.compile(r"[&<>\"'`]")
 ONE_CLICK: Final = "List-Unsubscribe=One-Click"
 """Value of List-Unsubscribe-Post (RFC 8058 §3.1)."""
 
+_Text = TypeVar("_Text", str, str | Ready)
 _BAD: Final = (Permanence.UNKNOWN, Cause.OTHER)
 
 
@@ -101,13 +102,14 @@ class Mailing:
         parts, columns = merge.skeletons(mark, prefix, risky) if merge is not None else ({}, {})
         return parts, self._rows([mark(name) if by_mark else name for name in columns], list(columns.values()))
 
-    def bodies(self, names: Mapping[str, str]) -> list[dict[str, str]]:
+    def bodies(self, names: Mapping[str, str]) -> list[dict[str, str | Ready]]:
         """Own content in full for each person, its parts under the names the ESP has for them; empty parts left out."""
         merge = self.pieces[0].merge
-        parts = [part for part in merge.patterns if any(merge.texts(part))] if merge is not None else []
-        return self._rows([names[part] for part in parts], [merge.texts(part) for part in parts] if merge else [])
+        written = {names[part]: merge.written(part) for part in merge.patterns} if merge is not None else {}
+        filled = {name: texts for name, texts in written.items() if any(texts)}
+        return self._rows(list(filled), list(filled.values()))
 
-    def _rows(self, names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    def _rows(self, names: Sequence[str], columns: Sequence[Sequence[_Text]]) -> list[dict[str, _Text]]:
         if not columns:
             return [{} for _ in self.pieces]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

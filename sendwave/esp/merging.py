@@ -7,12 +7,14 @@ template that sets variables, includes or inherits cannot be cut up, and is one 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
+import orjson
 from jinja2 import Environment, Template, meta, nodes
 from markupsafe import escape
 
@@ -38,6 +40,21 @@ class Slot:
     whole: bool = False  # a template that could not be cut up
     missing: str = ""  # what `write` writes for people without the field
     seen: dict[Any, str] = field(default_factory=dict)  # what it said before, in earlier batches too
+
+
+class Ready:
+    """A text as it stands in JSON, quotes included, in the pieces it has with others in common.
+
+    Nothing is copied before the request as a whole is. No dataclass: orjson would write that as an object.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self.parts = parts
+
+    def __bool__(self) -> bool:
+        return sum(map(len, self.parts)) > len(b'""')
 
 
 HEADER: Final = "subject"
@@ -152,6 +169,21 @@ class Merge:
             self._texts[part] = in_headers(whole, strip=True) if part == HEADER else whole
         return self._texts[part]
 
+    def written(self, part: str) -> Sequence[str | Ready]:
+        """The part for everybody as it stands in JSON: what is shared is escaped once, and so is each value."""
+        if part == HEADER:
+            return self.texts(part)
+        columns: list[Iterable[bytes]] = [repeat(b'"', self.count)]
+        for piece in self.patterns[part]:
+            if isinstance(piece, str):
+                columns.append(repeat(_in_json(piece), self.count))
+                continue
+            values = self._filled[piece.key]
+            known = {value: _in_json(value) for value in set(values)}
+            columns.append([known[value] for value in values])
+        columns.append(repeat(b'"', self.count))
+        return list(map(Ready, zip(*columns, strict=True)))
+
     def skeletons(
         self, mark: Callable[[str], str], prefix: str, risky: Sequence[str]
     ) -> tuple[dict[str, str], dict[str, Sequence[str]]]:
@@ -222,6 +254,14 @@ class Merge:
         except Exception as wrong:  # noqa: BLE001  # a template can fail in any way, and that must not stop a batch
             self.failures.update(dict.fromkeys(rows, wrong))
             return ""
+
+
+def _in_json(text: str) -> bytes:
+    """What stands between the quotes."""
+    try:
+        return orjson.dumps(text)[1:-1]
+    except TypeError:  # half of a surrogate pair
+        return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")[1:-1]
 
 
 def _hashable(values: tuple[Any, ...]) -> bool:
