@@ -50,7 +50,7 @@ PERIODS: Final = {
 `release` notices that there is something to send; until then the others rest, and an idle daemon costs next to nothing.
 """
 
-LED: Final = frozenset({"release", "feedback", "judge", "score", "alerts", "crm", "janitor"})
+LED: Final = frozenset({"release", "feedback", "judge", "settle", "score", "alerts", "crm", "janitor"})
 """Stages of the node that leads; every node dispatches and reads its policy files."""
 
 REPEAT: Final = timedelta(minutes=1)
@@ -128,7 +128,7 @@ class Daemon:
 
     def settle(self, now: datetime) -> None:
         """Accept people nobody answered for whom events have told about since."""
-        if done := settle.settle_due(self.workspace.db, by=self.holder, now=now):
+        if done := settle.settle_due(self.node.led, by=self.holder, now=now):
             _LOG.info("settled_by_events", people=done)
 
     def policies(self, now: datetime) -> None:
@@ -194,6 +194,7 @@ class Daemon:
         if not self.node.leads:
             return self.dispatch(now)
         self.feedback(now)
+        self.settle(now)
         self.judge(now)
         self.release(now)
         return self.dispatch(now)

@@ -3,6 +3,8 @@
 A worker that died or a call that never answered leaves people `unknown`. Any event that carries somebody's token says
 that the ESP had them. Once the policy's time is over (`settle_unknown` of the campaign type), those are accepted, and
 the rest waits for a person: write to them again, which risks writing twice, or leave them, which risks not at all.
+
+The tick is the leader's. A person may decide anywhere: each batch is settled by compare-and-set, once.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from sendwave.clock import SystemClock, VirtualClock
 from sendwave.daemon import PERIODS, Daemon
 from sendwave.errors import Busy, FullDisk, StaleTransition
 from sendwave.esp.simulated_state import arrivals
-from sendwave.flow import audit
+from sendwave.flow import audit, settle
+from sendwave.store.database import Database
 from sendwave.workspace import Workspace
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -167,3 +168,27 @@ def test_crms_are_read_and_written_of_its_own_accord_and_one_that_fails_holds_no
         ("crm_failed", "dead"),
     ]
     assert lines[-1]["reason"] == "Salesforce could not be reached: ConnectionError"
+
+
+def settling(house: Workspace, monkeypatch: pytest.MonkeyPatch) -> tuple[Daemon, list[Database]]:
+    """A daemon, and the stores by which it settles."""
+    asked: list[Database] = []
+    monkeypatch.setattr(settle, "settle_due", lambda db, **_told: asked.append(db) or 0)
+    return Daemon(house, VirtualClock(NOW)), asked
+
+
+def test_a_round_of_all_stages_settles_too(house: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon, asked = settling(house, monkeypatch)
+    daemon.step(NOW)
+    assert asked == [house.db]
+
+
+def test_only_the_leader_settles_by_events(house: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon, asked = settling(house, monkeypatch)
+    daemon.node.led = house.db.fenced(lambda _conn: None)
+    daemon._guarded("settle")()
+    assert asked == [daemon.node.led], "its writes are fenced"
+    monkeypatch.setattr(type(daemon.node), "leads", False)
+    daemon._guarded("settle")()
+    daemon.step(NOW)
+    assert len(asked) == 1, "another node leads"
