@@ -12,13 +12,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from http_esps import Reply, Server, serving
 from ruamel.yaml import YAML
-from sms_gateway import SETTINGS, Gateway, Reply, reported, serving
 
 from sendwave import esp
 from sendwave.errors import BadInput, Held, Permanent
 from sendwave.esp.base import RawReport, Submission, WebRequest
 from sendwave.rules.events import Cause, EventType, Permanence
+from sendwave.simulator.base import KEY as API_KEY
+from sendwave.simulator.base import SECRET
 
 KEY = b"0123456789abcdef" * 2
 ANNE, BRUNO = "+33612345678", "+33712345678"
@@ -27,19 +29,19 @@ Batch = Callable[..., Submission]
 
 
 @pytest.fixture
-def server() -> Iterator[Gateway]:
-    with serving() as running:
+def server() -> Iterator[Server]:
+    with serving("http_sms") as running:
         yield running
 
 
 @pytest.fixture
-def sms(tmp_path: Path, server: Gateway) -> Iterator[Make]:
+def sms(tmp_path: Path, server: Server) -> Iterator[Make]:
     made: list[Any] = []
 
     def make(text: str = "Bonjour {{ first_name }}, -20 %\n", **settings: Any) -> Any:
         (tmp_path / "content").mkdir(exist_ok=True)
         (tmp_path / "content" / "body.txt").write_text(text, encoding="utf-8")
-        chosen = {**SETTINGS, "base_url": server.url, **settings}
+        chosen = {**server.route(), "base_url": server.url, **settings}
         made.append(esp.make(chosen, route="main", home=tmp_path, token_key=KEY))
         return made[-1]
 
@@ -53,7 +55,7 @@ def texts(batch: Batch) -> Batch:
     return lambda *numbers, **more: batch(*numbers, **{"sender": "LUNE", "subject": "", "unsubscribe": None, **more})
 
 
-def test_a_call_names_everybody_with_their_own_text(sms: Make, server: Gateway, texts: Batch) -> None:
+def test_a_call_names_everybody_with_their_own_text(sms: Make, server: Server, texts: Batch) -> None:
     submission = texts("+33 6 12 34 56 78", BRUNO, fields={"first_name": ["Anne", "Bruno"]})
     receipt = sms().submit(submission)
     assert (receipt.refused, receipt.deferred, receipt.unknown) == ([], [], [])
@@ -61,11 +63,11 @@ def test_a_call_names_everybody_with_their_own_text(sms: Make, server: Gateway, 
     assert [(one["to"], one["reference"], one["text"]) for one in server.taken] == [
         (ANNE, tokens[0], "Bonjour Anne, -20 %"), (BRUNO, tokens[1], "Bonjour Bruno, -20 %"),
     ]  # fmt: skip
-    assert server.calls[0].json["from"] == "LUNE"
+    assert server.calls[0].document["from"] == "LUNE"
     assert server.calls[0].path == "/v1/messages"
 
 
-def test_a_form_for_each_person(sms: Make, server: Gateway, texts: Batch) -> None:
+def test_a_form_for_each_person(sms: Make, server: Server, texts: Batch) -> None:
     server.script = [Reply(200, b"OK"), Reply(422, b"bad number"), Reply(200, b"OK")]
     body = {"dest": "{to}", "msg": "{text}", "ref": "{token}", "n": "{parts}", "dcs": "{alphabet}"}
     settings = {"body": body, "format": "form", "batch_size": 1, "results": {}, "user": "us", "password": "pw"}
@@ -81,7 +83,7 @@ def test_a_form_for_each_person(sms: Make, server: Gateway, texts: Batch) -> Non
     assert len({call.headers["idempotency-key"] for call in server.calls}) == 3
 
 
-def test_who_has_no_number_and_whose_text_is_too_long(sms: Make, server: Gateway, texts: Batch) -> None:
+def test_who_has_no_number_and_whose_text_is_too_long(sms: Make, server: Server, texts: Batch) -> None:
     receipt = sms("{{ first_name }}", max_parts=2).submit(
         texts("0612345678", ANNE, BRUNO, fields={"first_name": ["A", "x" * 307, "B"]})
     )
@@ -92,13 +94,13 @@ def test_who_has_no_number_and_whose_text_is_too_long(sms: Make, server: Gateway
     assert [one["to"] for one in server.taken] == [BRUNO]
 
 
-def test_curly_quotes_are_made_plain_unless_told_not_to(sms: Make, server: Gateway, texts: Batch) -> None:
+def test_curly_quotes_are_made_plain_unless_told_not_to(sms: Make, server: Server, texts: Batch) -> None:
     sms("L\u2019été").submit(texts(ANNE))
     sms("L\u2019été", simplify=False).submit(texts(ANNE, number=2))
     assert [one["text"] for one in server.taken] == ["L'été", "L\u2019été"]
 
 
-def test_answers_person_by_person(sms: Make, server: Gateway, texts: Batch) -> None:
+def test_answers_person_by_person(sms: Make, server: Server, texts: Batch) -> None:
     told = [
         {"to": BRUNO, "status": "unknown_number", "error": "no such subscriber"},
         {"to": ANNE, "status": "throttled"},
@@ -114,7 +116,7 @@ def test_answers_person_by_person(sms: Make, server: Gateway, texts: Batch) -> N
 
 
 @pytest.mark.parametrize("reply", [Reply(402, b"{}"), Reply(403, {"code": "no_credit"})])
-def test_no_credit_holds_the_route(sms: Make, server: Gateway, texts: Batch, reply: Reply) -> None:
+def test_no_credit_holds_the_route(sms: Make, server: Server, texts: Batch, reply: Reply) -> None:
     server.script = [reply]
     with pytest.raises(Held):
         sms().submit(texts(ANNE))
@@ -196,14 +198,15 @@ def test_a_signature_with_its_instant(sms: Make, now: datetime) -> None:
     assert adapter.verify(WebRequest(body, {}), now) is not None
 
 
-def test_the_route_of_the_guide_works_as_it_stands(sms: Make, server: Gateway, texts: Batch, now: datetime) -> None:
+def test_the_route_of_the_guide_works_as_it_stands(sms: Make, server: Server, texts: Batch, now: datetime) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "sms.md").read_text("utf-8")
     written = YAML(typ="safe").load(guide.split("```yaml")[1].split("```")[0])["routes"]["texts"]
-    written["signature"]["secret"] = "secret"
-    adapter = sms(**dict.fromkeys(SETTINGS.keys() - written.keys()), **written)
+    written["signature"]["secret"], written["headers"]["X-Api-Key"] = SECRET, API_KEY
+    adapter = sms(**dict.fromkeys(server.route().keys() - written.keys()), **written)
     receipt = adapter.submit(texts(ANNE, BRUNO))
     assert (receipt.refused, receipt.deferred, receipt.unknown) == ([], [], [])
-    request = reported({"status": "UNDELIV", "reference": "a" * 40, "to": ANNE, "id": "1", "at": now.isoformat()})
+    told = {"status": "UNDELIV", "reference": "a" * 40, "to": ANNE, "id": "1", "at": now.isoformat()}
+    request = server.reported(told)
     assert adapter.verify(request, now) is None
     [event] = adapter.normalise(RawReport(request.body), now)
     assert (event.type, event.permanence, event.token) == (EventType.BOUNCE, Permanence.HARD, "a" * 40)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sms_gateway import Gateway, Reply, serving
+from http_esps import Reply, Server, serving
 
 from sendwave import esp
 from sendwave.errors import Held
@@ -22,13 +22,13 @@ KEYS: dict[str, dict[str, str]] = {
 
 
 @pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    with serving() as running:
+def gateway() -> Iterator[Server]:
+    with serving("http_sms") as running:  # it says what the test tells it to, whoever is meant
         yield running
 
 
 @pytest.fixture
-def adapter(content: Path, tmp_path: Path, gateway: Gateway) -> Iterator[Callable[..., Any]]:
+def adapter(content: Path, tmp_path: Path, gateway: Server) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def make(name: str, **changed: Any) -> Any:
@@ -67,9 +67,7 @@ def adapter(content: Path, tmp_path: Path, gateway: Gateway) -> Iterator[Callabl
         ("scaleway", Reply(403, {"type": "quotas_exceeded", "message": "x"}), "esp_quota_used_up"),
     ],
 )
-def test_a_stop_is_a_hold(
-    adapter: Any, gateway: Gateway, batch: Batch, *, name: str, reply: Reply, reason: str
-) -> None:
+def test_a_stop_is_a_hold(adapter: Any, gateway: Server, batch: Batch, *, name: str, reply: Reply, reason: str) -> None:
     gateway.script = [reply]
     with pytest.raises(Held) as caught:
         adapter(name).submit(batch("anne@orange.example"))
@@ -86,7 +84,7 @@ def test_a_stop_is_a_hold(
     ],
 )
 def test_mail_to_be_sent_later_is_called_back(
-    adapter: Any, gateway: Gateway, batch: Batch, *, name: str, answers: list[Reply], path: str
+    adapter: Any, gateway: Server, batch: Batch, *, name: str, answers: list[Reply], path: str
 ) -> None:
     gateway.script = answers
     made, submission = adapter(name, recall_window="1h"), batch("anne@orange.example")
@@ -99,10 +97,10 @@ def test_mail_to_be_sent_later_is_called_back(
     assert adapter(name).capabilities.recall is Recall.NONE
 
 
-def test_a_queue_is_bounced_by_campaign_wave_and_lane(adapter: Any, gateway: Gateway, batch: Batch) -> None:
+def test_a_queue_is_bounced_by_campaign_wave_and_lane(adapter: Any, gateway: Server, batch: Batch) -> None:
     gateway.script = [Reply(200, {"success_count": 1}), Reply(200, {})]
     made, submission = adapter("kumomta"), batch("anne@orange.example")
     receipt = made.submit(submission)
-    assert gateway.calls[0].json["content"]["headers"]["X-Campaign"] == receipt.ref == "lettre-mars-wave-2-orange"
+    assert gateway.calls[0].document["content"]["headers"]["X-Campaign"] == receipt.ref == "lettre-mars-wave-2-orange"
     assert made.recall([receipt.ref, receipt.ref], submission.now) == [False, False]
     assert [call.path for call in gateway.calls] == ["/api/inject/v1", "/api/admin/bounce/v1"]

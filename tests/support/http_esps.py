@@ -89,6 +89,19 @@ class Server(Simulator):
         """Address, token, one-click link of everybody written to, once per mail."""
         return [(p.address, p.token, p.link) for p in self.service.truth.people() for _ in range(p.times)]
 
+    @property
+    def taken(self) -> list[dict[str, str]]:
+        """What it took, as http_sms is asked: to, title, text, reference."""
+        return [
+            {"to": p.address, "title": p.subject, "text": p.text, "reference": p.token}
+            for p in self.service.truth.people()
+            if p.times
+        ]
+
+    def reported(self, *told: dict[str, Any]) -> WebRequest:
+        """These events in a request as it would post it, signed."""
+        return request_of(self.service.provider.wrap(told, HOOK, self.clock.now()))
+
     def posts(self, after: timedelta = timedelta(days=90)) -> list[Post]:
         """What it has to tell by then, all of it taken."""
         self.clock.move_to(self.clock.now() + after)
@@ -141,9 +154,9 @@ def write_content(home: Path) -> None:
 class World:
     """One adapter, and what truly happened."""
 
-    def __init__(self, home: Path, token_key: bytes, server: Server) -> None:
+    def __init__(self, home: Path, token_key: bytes, server: Server, **changed: Any) -> None:
         self.server = server
-        self.adapter = adapter_of(server, home, token_key)
+        self.adapter = adapter_of(server, home, token_key, **changed)
         at_once = server.service.provider.at_hand_over
         self.addresses: dict[str, list[str]] = {
             "accepted": ["anne@orange.example", "bruno@gmail.example"],
@@ -165,13 +178,13 @@ class World:
         return [request_of(self.server.service.provider.forged(post)) for post in self.server.posts()]
 
 
-def conforming(name: str) -> tuple[Any, Any]:
-    """`world` and `away` for tests/conformance/esp_worlds/<name>.py."""
+def conforming(name: str, **changed: Any) -> tuple[Any, Any]:
+    """`world` and `away` for tests/conformance/esp_worlds/<name>.py; `changed` are settings of the route."""
 
     @contextmanager
     def world(home: Path, token_key: bytes) -> Iterator[World]:
         with serving(name) as server:
-            made = World(home, token_key, server)
+            made = World(home, token_key, server, **changed)
             try:
                 yield made
             finally:
@@ -180,7 +193,7 @@ def conforming(name: str) -> tuple[Any, Any]:
     @contextmanager
     def away(home: Path, token_key: bytes, now: datetime) -> Iterator[Any]:
         with serving(name) as server:
-            settings = json.loads(json.dumps(settings_of(server)))
+            settings = json.loads(json.dumps(settings_of(server, **changed)))
         write_content(home)
         yield esp.make(settings, route="test", home=home, token_key=token_key)
 

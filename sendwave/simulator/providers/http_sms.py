@@ -1,4 +1,4 @@
-"""A gateway for text messages as many are: a list of messages a call, a word for each in the answer, signed reports.
+"""A gateway for texts and notifications as many are: a list of messages a call, a word for each back, signed reports.
 
 It is no provider's in particular. Its route shows how such a gateway is described to sendwave.
 """
@@ -57,7 +57,13 @@ class Speaker(Provider):
         needs(all(one.get("to") and one.get("text") for one in messages), Reply(400, {"code": "to_and_text_needed"}))
         sender = str(told.get("from") or "")
         return [
-            Mail(one["to"], text=one["text"], echo={"reference": one.get("reference", "")}, sender=sender)
+            Mail(
+                one["to"],
+                one.get("title") or "",
+                one["text"],
+                echo={"reference": one.get("reference", "")},
+                sender=sender,
+            )
             for one in messages
         ]
 
@@ -93,7 +99,7 @@ class Speaker(Provider):
 
     def route(self, url: str, hook: str | None) -> dict[str, Any]:
         del hook
-        each = {"to": "{to}", "text": "{text}", "reference": "{token}"}
+        each = {"to": "{to}", "title": "{title}", "text": "{text}", "reference": "{token}"}
         return {
             "channel": "sms",
             "url": f"{url}/v1/messages",
