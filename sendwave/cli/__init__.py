@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _complain(error: SendwaveError) -> None:
-    """The message and every finding, on stderr."""
+    """The message and every finding, on stderr; those that show a place in a file, over several lines, stand apart."""
     click.secho(str(error), fg="red", err=True)
     for finding in getattr(error, "findings", ()):
-        click.echo(f"\n{finding}", err=True)
+        click.echo("\n" * ("\n" in finding) + finding, err=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 from sendwave.engine.landing import IDS, Landing
 from sendwave.engine.people import Outcome, note, notes
-from sendwave.engine.reading import literal, quoted
+from sendwave.engine.sources import literal, quoted
 from sendwave.rules.imports import CONTROLS
 
 _TOLD: Final = (

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sendwave.engine.landing import IDS, SEPARATOR, Landing
 from sendwave.engine.people import Outcome, check_emails, note, notes
-from sendwave.engine.reading import literal, quoted
+from sendwave.engine.sources import literal, quoted
 
 PART: Final = "history"
 """The part of the dataset `sends` that imports write; live sends have their own."""
@@ -89,14 +89,22 @@ _CHANGES: Final = """
 
 
 def prepare_interactions(landing: Landing) -> None:
-    """Clean every row into `cleaned`. Without an id of its own, a row is known by all it says."""
+    """Clean every row into `cleaned`. Without an id of its own, a row is known by all it says.
+
+    Where the layout keeps repeats, the second of two equal rows is known as their second: equal rows of one import are
+    that many interactions, and the same import again brings none.
+    """
     pairs = ", ".join(f"{literal(name.removeprefix('attr_'))}, {quoted(name)}" for name in landing.attributes)
     attributes = f"nullif(CAST(json_merge_patch('{{}}', json_object({pairs})) AS VARCHAR), '{{}}')" if pairs else "NULL"
     parts = ("contact_id", "kind", "ts", "value", "channel", "campaign", "message_id", "machine", "attributes")
     said = ", ".join(f"coalesce(CAST({part} AS VARCHAR), '')" for part in parts)
+    known_by = f"md5(concat_ws({literal(SEPARATOR)}, {said}))"
+    if landing.layout.repeats:
+        nth = f"row_number() OVER (PARTITION BY {known_by}, interaction_id ORDER BY f, n)"
+        known_by = f"md5(concat_ws({literal(SEPARATOR)}, {said}, CAST(nullif({nth}, 1) AS VARCHAR)))"
     landing.keep(
         "cleaned",
-        f"""SELECT * REPLACE (coalesce(interaction_id, md5(concat_ws({literal(SEPARATOR)}, {said}))) AS interaction_id)
+        f"""SELECT * REPLACE (coalesce(interaction_id, {known_by}) AS interaction_id)
         FROM (SELECT f, n, contact, contact_id, interaction_id, word(kind) AS kind, instant_of(ts) AS ts,
             number_of(value) AS value, coalesce(channel_of(channel), word(channel)) AS channel, campaign, message_id,
             is_yes(machine) AS machine, CAST({attributes} AS VARCHAR) AS attributes,
@@ -117,7 +125,7 @@ def merge_interactions(landing: Landing) -> Outcome:
         FROM cleaned ANTI JOIN interactions USING (interaction_id) WHERE bad IS NULL
         QUALIFY row_number() OVER (PARTITION BY interaction_id ORDER BY f, n) = 1""",
     )
-    return _append(landing, "interactions", "SELECT * FROM added ORDER BY ts, contact, interaction_id")
+    return _append(landing, "interactions", "interaction_id", "ts, contact, interaction_id")
 
 
 def prepare_sends(landing: Landing) -> None:
@@ -147,16 +155,20 @@ def merge_sends(landing: Landing) -> Outcome:
         FROM cleaned ANTI JOIN sends USING (contact, campaign, channel, sent_ts) WHERE bad IS NULL
         QUALIFY row_number() OVER (PARTITION BY contact, campaign, channel, sent_ts ORDER BY f, n) = 1""",
     )
-    return _append(landing, "sends", "SELECT * FROM added ORDER BY sent_ts, contact")
+    return _append(landing, "sends", "contact, campaign, channel, sent_ts", "sent_ts, contact")
 
 
-def _append(landing: Landing, dataset: str, added: str) -> Outcome:
-    good, new = (
-        landing.number("SELECT count(*) FROM cleaned WHERE bad IS NULL"),
-        landing.number("SELECT count(*) FROM added"),
-    )
-    counts = {"new": new, "known": good - new}
-    files = ((dataset, landing.write(dataset, added)),) if new else ()
+def _append(landing: Landing, dataset: str, key: str, order: str) -> Outcome:
+    """Write the rows of `added`; the others are known already, or are said twice in these files."""
+    good = landing.number("SELECT count(*) FROM cleaned WHERE bad IS NULL")
+    new = landing.number("SELECT count(*) FROM added")
+    known = 0
+    if good > new:
+        known = landing.number(f"SELECT count(*) FROM cleaned SEMI JOIN {dataset} USING ({key}) WHERE bad IS NULL")
+    counts = {"new": new, "known": known}
+    if repeated := good - new - known:
+        counts["repeated"] = repeated
+    files = ((dataset, landing.write(dataset, f"SELECT * FROM added ORDER BY {order}")),) if new else ()
     return Outcome(good, counts, files, replaces=False)
 
 

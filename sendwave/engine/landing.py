@@ -23,7 +23,8 @@ import pyarrow as pa
 from sendwave.engine.base import Written, withdraw
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine, DuckdbSession, disk_faults
-from sendwave.engine.reading import Source, Staged, literal, pick, quoted, stage
+from sendwave.engine.reading import Staged, pick, stage
+from sendwave.engine.sources import Source, literal, quoted
 from sendwave.rules.addresses import (
     BLANKS,
     FINGERPRINT,
@@ -34,24 +35,27 @@ from sendwave.rules.addresses import (
     RESERVED,
 )
 from sendwave.rules.imports import CHANNELS, STATUSES, YES
+from sendwave.rules.layout import Layout
 
 IDS: Final = "ids"
 _IDS_COLUMNS: Final = "CAST(NULL AS VARCHAR) AS contact_id, CAST(NULL AS BIGINT) AS contact"
-
-DATE_FORMATS: Final = (
-    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y", "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%m-%Y",
-    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%Y%m%d%H%M%S", "%Y%m%d", "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M", "%Y/%m/%d",
-)  # fmt: skip
-"""Dates beside ISO 8601. The day comes before the month: 03/04/2026 is the third of April."""
 
 SEPARATOR: Final = "\x1f"
 """Between the notes of one row, and the values a fingerprint is made of."""
 
 
-def _macros(time_zone: str) -> str:
+_WHOLE_IDS: Final = (
+    "CASE WHEN suffix(contact_id, '.0') THEN regexp_replace(contact_id, '^(\\d+)\\.0$', '\\1') "
+    "ELSE contact_id END AS contact_id"
+)
+"""SQL: 17850.0, as tools write a number they took for a fraction, is contact 17850."""
+
+
+def _macros(time_zone: str, layout: Layout) -> str:
     """What the recipes call values by. `word` is `rules.imports.word`; instants are epoch seconds or NULL."""
-    formats = ", ".join(literal(text) for text in DATE_FORMATS)
+    patterns = f"TRY_STRPTIME(x, [{', '.join(literal(text) for text in layout.dates)}])"
+    written = f"coalesce(TRY_CAST(x AS TIMESTAMP), {patterns})" if layout.iso else patterns
+    iso = str(layout.iso).lower()
     statuses = " ".join(f"WHEN {literal(word)} THEN {literal(status)}" for word, status in STATUSES.items())
     channels = " ".join(f"WHEN {literal(word)} THEN {literal(channel)}" for word, channel in CHANNELS.items())
     reserved = " OR ".join(f"suffix(x, {literal(domain)})" for domain in RESERVED)
@@ -64,7 +68,10 @@ def _macros(time_zone: str) -> str:
     CREATE MACRO status_of(x) AS CASE word(x) {statuses} END;
     CREATE MACRO channel_of(x) AS CASE word(x) {channels} END;
     CREATE MACRO is_yes(x) AS coalesce(word(x) IN ({yes}), false);
-    CREATE MACRO number_of(x) AS TRY_CAST(CASE WHEN contains(x, '.') THEN x ELSE replace(x, ',', '.') END AS DOUBLE);
+    CREATE MACRO unmarked(x) AS regexp_replace(x, '[\\s\u00a0\u202f€$£]', '', 'g');
+    CREATE MACRO number_of(x) AS coalesce(TRY_CAST(x AS DOUBLE), TRY_CAST(CASE
+        WHEN strpos(x, '.') < strpos(x, ',') THEN replace(replace(unmarked(x), '.', ''), ',', '.')
+        ELSE replace(unmarked(x), ',', '') END AS DOUBLE));
     CREATE MACRO plain_email(x) AS length(x) <= {PLAIN_LENGTH} AND regexp_full_match(x, {literal(PLAIN_EMAIL)})
         AND NOT ({reserved});
     CREATE MACRO phone_digits(x) AS
@@ -74,11 +81,10 @@ def _macros(time_zone: str) -> str:
     CREATE MACRO zoned(x) AS length(x) > 16 AND regexp_matches(substr(x, 17), '(Z|z|[+-]\\d\\d(:?\\d\\d)?)$');
     CREATE MACRO instant_of(x) AS TRY_CAST(floor(CASE
         WHEN x IS NULL THEN NULL
-        WHEN length(x) BETWEEN 9 AND 13 AND regexp_full_match(x, '\\d{{9,10}}') THEN TRY_CAST(x AS DOUBLE)
-        WHEN length(x) = 13 AND regexp_full_match(x, '\\d{{13}}') THEN TRY_CAST(x AS DOUBLE) / 1000
-        WHEN zoned(x) THEN epoch(TRY_CAST(x AS TIMESTAMPTZ))
-        ELSE epoch(timezone({literal(time_zone)},
-            coalesce(TRY_CAST(x AS TIMESTAMP), TRY_STRPTIME(x, [{formats}]))))
+        WHEN {iso} AND length(x) BETWEEN 9 AND 13 AND regexp_full_match(x, '\\d{{9,10}}') THEN TRY_CAST(x AS DOUBLE)
+        WHEN {iso} AND length(x) = 13 AND regexp_full_match(x, '\\d{{13}}') THEN TRY_CAST(x AS DOUBLE) / 1000
+        WHEN {iso} AND zoned(x) THEN epoch(TRY_CAST(x AS TIMESTAMPTZ))
+        ELSE epoch(timezone({literal(time_zone)}, {written}))
     END) AS BIGINT);
     """
 
@@ -91,6 +97,7 @@ class Landing:
     lake: Lake
     scratch: Path
     now: datetime
+    layout: Layout
     staged: list[Staged] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
 
@@ -137,17 +144,20 @@ class Landing:
         """
         for source, chosen in zip(sources, targets, strict=True):
             with disk_faults():
-                self.staged.append(stage(self.session.connection, source, chosen, self.scratch))
+                one = stage(self.session.connection, source, chosen, self.scratch, self.layout.skip)
+                self.staged.append(one)
         absent = ", ".join(f"CAST(NULL AS VARCHAR) AS {quoted(name)}" for name in fields)
         parts = [f"SELECT -1 AS f, -1 AS n, {absent}", *(part.query for part in self.staged)]
         self.run(f"CREATE VIEW staged AS {' UNION ALL BY NAME '.join(parts)}")
         fixed = {name: f"{literal(value.strip())} AS {quoted(name)}" for name, value in (constants or {}).items()}
+        fixed = {"contact_id": _WHOLE_IDS} | fixed
         names = ", ".join(fixed.get(name, quoted(name)) for name in self.columns("staged") if not name.startswith("__"))
         self.run(
             "CREATE TABLE report (f INTEGER, n BIGINT, line BIGINT, landed BOOLEAN, reason VARCHAR, detail VARCHAR)"
         )
         self._report_refused()
-        real = " AND NOT coalesce(__blank, false)" if "__blank" in self.columns("staged") else ""
+        told = [name for name in ("__blank", "__skip") if name in self.columns("staged")]
+        real = "".join(f" AND NOT coalesce({name}, false)" for name in told)
         self.run(f"CREATE VIEW raw AS SELECT {names} FROM staged WHERE f >= 0{real}")
 
     def _report_refused(self) -> None:
@@ -165,9 +175,7 @@ class Landing:
         )
         self.run("INSERT INTO report SELECT f, NULL, line, false, reason, '' FROM refused")
         if "__broken" in self.columns("staged"):
-            self.run(
-                "INSERT INTO report SELECT f, n, NULL, false, 'broken_json', '' FROM staged WHERE __broken = 'true'"
-            )
+            self.run("INSERT INTO report SELECT f, n, NULL, false, __broken, '' FROM staged WHERE __broken IS NOT NULL")
 
     def columns(self, view: str) -> list[str]:
         """The column names of a view, in order."""
@@ -213,7 +221,16 @@ class Landing:
 
     def total(self) -> int:
         """Lines read: rows, and the lines of what could not be read."""
-        return self.number("SELECT (SELECT count(*) FROM raw) + (SELECT coalesce(sum(lines), 0) FROM refused)")
+        broken = "SELECT count(__broken) FROM staged" if "__broken" in self.columns("staged") else "SELECT 0"
+        return self.number(
+            f"SELECT (SELECT count(*) FROM raw) + ({broken}) + (SELECT coalesce(sum(lines), 0) FROM refused)"
+        )
+
+    def skipped(self) -> int:
+        """Rows left out because the layout says so."""
+        if "__skip" not in self.columns("staged"):
+            return 0
+        return self.number("SELECT count(*) FROM staged WHERE __skip")
 
     def located(self) -> str:
         """SQL: the report with the line of every row."""
@@ -251,10 +268,13 @@ class Landing:
             outcome = "noted" if landed else "rejected"
             yield part.source.path, line, outcome, reason, detail, "" if landed else text
 
-    def findings(self, limit: int = 20) -> tuple[str, ...]:
-        """The first lines of the report as text, the rejected ones first."""
+    def findings(self, limit: int = 20, of_a_kind: int = 5) -> tuple[str, ...]:
+        """The first lines of the report as text, the rejected ones first, a few of every reason."""
         names = {part.source.number: part.source.path.name for part in self.staged}
-        rows = self.run(f"SELECT * FROM ({self.located()}) ORDER BY landed, f, line, reason, detail LIMIT {limit}")
+        rows = self.run(
+            f"SELECT * FROM ({self.located()}) QUALIFY row_number() OVER (PARTITION BY landed, reason "
+            f"ORDER BY f, line, detail) <= {of_a_kind} ORDER BY landed, f, line, reason, detail LIMIT {limit}"
+        )
         return tuple(
             f"{names[f]}:{line}: {reason.replace('_', ' ')}{': ' + detail if detail else ''}"
             for f, line, _, reason, detail in rows
@@ -263,7 +283,13 @@ class Landing:
 
 @contextmanager
 def land(
-    engine: DuckdbEngine, lake: Lake, known: Mapping[str, Sequence[Path]], *, time_zone: str, now: datetime
+    engine: DuckdbEngine,
+    lake: Lake,
+    known: Mapping[str, Sequence[Path]],
+    *,
+    time_zone: str,
+    now: datetime,
+    layout: Layout,
 ) -> Iterator[Landing]:
     """A landing over the datasets of `known`; what was written is removed when the block raises."""
     scratch = lake.root / f".landing-{uuid.uuid4().hex[:12]}"
@@ -273,10 +299,10 @@ def land(
         with engine.workshop(files) as session:
             assert isinstance(session, DuckdbSession), "imports run on the embedded engine"
             session.connection.execute("SET TimeZone = 'UTC'")
-            session.connection.execute(_macros(time_zone))
+            session.connection.execute(_macros(time_zone, layout))
             if IDS not in files:
                 session.connection.execute(f"CREATE VIEW {IDS} AS SELECT {_IDS_COLUMNS} WHERE false")
-            landing = Landing(session, lake, scratch, now)
+            landing = Landing(session, lake, scratch, now, layout)
             try:
                 yield landing
             except BaseException as fault:

@@ -14,7 +14,7 @@ from zoneinfo import available_timezones
 
 from sendwave.engine.base import Written
 from sendwave.engine.landing import IDS, SEPARATOR, Landing
-from sendwave.engine.reading import literal, quoted
+from sendwave.engine.sources import literal, quoted
 from sendwave.rules.addresses import national_phone, normalise_email
 from sendwave.rules.columns import CONTACTS
 from sendwave.rules.imports import ATTRIBUTE, CONSENT

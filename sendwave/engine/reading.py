@@ -1,4 +1,4 @@
-"""Files as people export them, read by DuckDB: CSV, Parquet and JSON lines become rows of text with their line.
+"""Files as people export them, read by DuckDB: CSV, words, Parquet and JSON lines become rows of text with their line.
 
 DuckDB parses in parallel and keeps going after a bad record, but counts records where people count lines. Every file
 is therefore copied once, in its order, to a scratch Parquet file; the n-th row is on line n + 2 (after the heading)
@@ -18,13 +18,11 @@ from typing import Final
 
 import duckdb
 
-from sendwave.errors import BadInput, NotFound
-from sendwave.rules.addresses import BLANKS
+from sendwave.engine.sources import IS_OBJECT, Source, forget_rejects, literal, quoted, text_lines
+from sendwave.errors import BadInput
+from sendwave.rules.imports import find_column
+from sendwave.rules.layout import Skip
 
-DELIMITERS: Final = ",;\t|"
-"""What separates columns, the likeliest first: most exports of French tools use the semicolon."""
-
-_HEAD: Final = 1 << 18  # bytes looked at to find the heading
 _REASONS: Final = {
     "INVALID ENCODING": "broken_utf8",
     "MISSING COLUMNS": "too_few_columns",
@@ -32,23 +30,7 @@ _REASONS: Final = {
     "UNQUOTED VALUE": "broken_quotes",
     "LINE SIZE OVER MAXIMUM": "line_too_long",
 }
-_IS_OBJECT: Final = "coalesce(CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END, false)"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file and its heading. `number` is its place among the files of the import."""
-
-    number: int
-    path: Path
-    format: str  # csv | parquet | json
-    columns: tuple[str, ...]
-    delimiter: str = ","
-
-    @property
-    def first_line(self) -> int:
-        """The line of the first row when nothing spans lines; for Parquet, row 1."""
-        return 2 if self.format == "csv" else 1
+_WORDS: Final = "string_split_regex(trim(line, '\t '), '[\t ]+')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,80 +62,22 @@ class Staged:
     lines: Lines
 
 
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
+def stage(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    targets: Mapping[str, str],
+    scratch: Path,
+    skip: Sequence[Skip] = (),
+) -> Staged:
+    """Read one file; `targets` (column -> name) says which columns are kept. Raises BadInput when it cannot be read.
 
-
-def literal(text: object) -> str:
-    """An SQL string."""
-    return "'" + str(text).replace("'", "''") + "'"
-
-
-def look(connection: duckdb.DuckDBPyConnection, path: Path, number: int) -> Source:
-    """The format and heading of a file. Raises NotFound and BadInput (empty, not UTF-8, two columns of one name)."""
-    if not path.is_file():
-        raise NotFound(f"there is no file {path}")
-    if path.suffix.lower() in (".parquet", ".pq"):
-        columns = _described(connection, f"read_parquet({literal(path)})", path)
-        return Source(number, path, "parquet", columns)
-    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        return Source(number, path, "json", _json_keys(connection, path))
-    columns, delimiter = _heading(path)
-    return Source(number, path, "csv", columns, delimiter)
-
-
-def _described(connection: duckdb.DuckDBPyConnection, relation: str, path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall())
-    except duckdb.Error as fault:
-        raise BadInput(f"{path} cannot be read: {str(fault).splitlines()[0]}") from fault
-
-
-def _heading(path: Path) -> tuple[tuple[str, ...], str]:
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadInput(f"{path} is UTF-16: export it as CSV UTF-8")
-    first = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
-    try:
-        text = first.decode().rstrip("\r")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}:1: the heading is not UTF-8 (Windows-1252?): export it as CSV UTF-8") from None
-    delimiter = max(DELIMITERS, key=text.count)
-    columns = tuple(name.strip(BLANKS) for name in next(csv.reader([text], delimiter=delimiter), []))
-    if not any(columns):
-        raise BadInput(f"{path} is empty: its first line should name its columns")
-    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
-        raise BadInput(f"{path}:1: two columns have the same name: {', '.join(twice)}")
-    return columns, delimiter
-
-
-def _text_lines(path: Path) -> str:
-    """Every line as one value: no byte can be its delimiter or quote in a file of text."""
-    return (
-        f"read_csv({literal(path)}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
-        "columns = {'line': 'VARCHAR'}, max_line_size = 16000000, store_rejects = true, rejects_limit = 0)"
-    )
-
-
-def _json_keys(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, ...]:
-    _forget_rejects(connection)
-    rows = connection.execute(
-        f"SELECT DISTINCT unnest(json_keys(CASE WHEN {_IS_OBJECT} THEN line END)) FROM {_text_lines(path)} ORDER BY 1"
-    ).fetchall()
-    if not rows:
-        raise BadInput(f"{path} has no line that is a JSON object: JSON lines need one object a line")
-    return tuple(row[0] for row in rows)
-
-
-def stage(connection: duckdb.DuckDBPyConnection, source: Source, targets: Mapping[str, str], scratch: Path) -> Staged:
-    """Read one file; `targets` (column -> name) says which columns are kept. Raises BadInput when it cannot be read."""
+    Rows of `skip` have `__skip`.
+    """
     if source.format == "parquet":
-        return _stage_parquet(connection, source, targets)
+        return _stage_parquet(connection, source, targets, skip)
     kept = scratch / f"read-{source.number}.parquet"
-    relation, values = _rows_of(source, targets)
-    _forget_rejects(connection)
+    relation, values = _rows_of(source, targets, skip)
+    forget_rejects(connection)
     connection.execute("SET preserve_insertion_order = true")
     try:
         rows = connection.execute(
@@ -167,7 +91,9 @@ def stage(connection: duckdb.DuckDBPyConnection, source: Source, targets: Mappin
     finally:
         connection.execute("SET preserve_insertion_order = false")
     count = int(rows[0]) if rows else 0
-    starts = _lines_at(source.path, {int(position) - 1: _REASONS.get(kind, "unreadable") for position, kind in errors})
+    starts = _lines_at(
+        source.content, {int(position) - 1: _REASONS.get(kind, "unreadable") for position, kind in errors}
+    )
     lines, refused = _locate(source, count, starts)
     query = (
         f"SELECT {source.number} AS f, file_row_number AS n, * EXCLUDE (file_row_number) "
@@ -176,43 +102,101 @@ def stage(connection: duckdb.DuckDBPyConnection, source: Source, targets: Mappin
     return Staged(source, frozenset(targets.values()), query, count, refused, lines)
 
 
-def _rows_of(source: Source, targets: Mapping[str, str]) -> tuple[str, str]:
+def _rows_of(source: Source, targets: Mapping[str, str], skip: Sequence[Skip]) -> tuple[str, str]:
     """The relation that reads a text file, and the values taken from it."""
     if source.format == "json":
-        shape = "{" + ", ".join(f'"{_escaped(column)}": "VARCHAR"' for column in targets) + "}"
-        values = [f"value_of(item[{literal(column)}]) AS {quoted(target)}" for column, target in targets.items()]
-        inner = (
-            f"(SELECT line IS NOT NULL AND NOT {_IS_OBJECT} AS broken, "
-            f"CASE WHEN {_IS_OBJECT} THEN from_json(line, {literal(shape)}) END AS item "
-            f"FROM {_text_lines(source.path)})"
-        )
-        return inner, ", ".join([*values, "broken AS __broken", "item IS NULL AS __blank"])
+        relation, places, state = _json_rows(source, {*targets, *(one.column for one in _known(source, skip))})
+    elif source.format == "words":
+        relation, places, state = _word_rows(source)
+    else:
+        relation, places, state = _csv_rows(source)
+    values = [f"value_of({places[column]}) AS {quoted(target)}" for column, target in targets.items()]
+    return relation, ", ".join([*values, *state, *_left_out(source, places, skip)])
+
+
+_Rows = tuple[str, Mapping[str, str], tuple[str, ...]]
+"""A relation, the SQL of every column, and further values: why a line is broken, whether it is no row."""
+
+
+def _csv_rows(source: Source) -> _Rows:
     names = [f"c{place}" for place in range(len(source.columns))]
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     relation = (
-        f"read_csv({literal(source.path)}, auto_detect = false, header = true, delim = {literal(source.delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, store_rejects = true, rejects_limit = 0)"
+        f"read_csv({literal(source.content)}, auto_detect = false, header = {str(source.heading).lower()}, "
+        f"delim = {literal(source.delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}}, "
+        "store_rejects = true, rejects_limit = 0)"
     )
-    place = dict(zip(source.columns, names, strict=True))
-    return relation, ", ".join(f"value_of({place[column]}) AS {quoted(target)}" for column, target in targets.items())
+    return relation, dict(zip(source.columns, names, strict=True)), ()
+
+
+def _word_rows(source: Source) -> _Rows:
+    wide = len(source.columns)
+    relation = (
+        f"(SELECT {_WORDS} AS words, value_of(line) IS NULL AS blank FROM "
+        f"{text_lines(source.content, heading=source.heading)})"
+    )
+    broken = (
+        f"CASE WHEN blank OR len(words) = {wide} THEN NULL "
+        f"WHEN len(words) < {wide} THEN 'too_few_columns' ELSE 'too_many_columns' END"
+    )
+    places = {column: f"words[{place}]" for place, column in enumerate(source.columns, 1)}
+    return relation, places, (f"{broken} AS __broken", f"blank OR len(words) <> {wide} AS __blank")
+
+
+def _json_rows(source: Source, columns: Iterable[str]) -> _Rows:
+    shape = "{" + ", ".join(f'"{_escaped(column)}": "VARCHAR"' for column in sorted(columns)) + "}"
+    relation = (
+        f"(SELECT line IS NOT NULL AND NOT {IS_OBJECT} AS broken, "
+        f"CASE WHEN {IS_OBJECT} THEN from_json(line, {literal(shape)}) END AS item "
+        f"FROM {text_lines(source.content)})"
+    )
+    places = {column: f"item[{literal(column)}]" for column in columns}
+    return relation, places, ("CASE WHEN broken THEN 'broken_json' END AS __broken", "item IS NULL AS __blank")
+
+
+def _known(source: Source, skip: Sequence[Skip]) -> list[Skip]:
+    """What this file has of it, columns as it spells them."""
+    found = [(find_column(source.columns, one.column), one.pattern) for one in skip]
+    return [Skip(column, pattern) for column, pattern in found if column is not None]
+
+
+def _left_out(source: Source, places: Mapping[str, str], skip: Sequence[Skip]) -> list[str]:
+    """SQL: whether a row is one to leave out."""
+    tests = [
+        f"coalesce(lower(value_of({places[column]})) GLOB {literal(pattern.lower().replace('[', '[[]'))}, false)"
+        if pattern
+        else f"value_of({places[column]}) IS NULL"
+        for column, pattern in ((one.column, one.pattern) for one in _known(source, skip))
+    ]
+    return [f"{' OR '.join(tests)} AS __skip"] if tests else []
 
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _forget_rejects(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
-
-
-def _stage_parquet(connection: duckdb.DuckDBPyConnection, source: Source, targets: Mapping[str, str]) -> Staged:
-    values = ", ".join(
-        f"value_of(CAST({quoted(column)} AS VARCHAR)) AS {quoted(name)}" for column, name in targets.items()
-    )
+def _stage_parquet(
+    connection: duckdb.DuckDBPyConnection, source: Source, targets: Mapping[str, str], skip: Sequence[Skip]
+) -> Staged:
     relation = f"read_parquet({literal(source.path)}, file_row_number = true)"
-    query = f"SELECT {source.number} AS f, file_row_number AS n, {values} FROM {relation}"
+    kinds = dict(
+        connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {relation})").fetchall()
+    )
+    places = {column: _as_text(quoted(column), kinds[column]) for column in source.columns}
+    values = [f"value_of({places[column]}) AS {quoted(name)}" for column, name in targets.items()]
+    taken = ", ".join([*values, *_left_out(source, places, skip)])
+    query = f"SELECT {source.number} AS f, file_row_number AS n, {taken} FROM {relation}"
     row = connection.execute(f"SELECT count(*) FROM read_parquet({literal(source.path)})").fetchone()
     return Staged(source, frozenset(targets.values()), query, int(row[0]) if row else 0, (), Lines([(0, 1)]))
+
+
+def _as_text(column: str, kind: str) -> str:
+    """SQL: a value of Parquet as text. A whole number is written as one, also where a tool kept it as a fraction."""
+    text = f"CAST({column} AS VARCHAR)"
+    if kind not in ("DOUBLE", "FLOAT"):
+        return text
+    whole = f"{column} = floor({column}) AND abs({column}) < 9007199254740992"
+    return f"CASE WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE {text} END"
 
 
 def _lines_at(path: Path, starts: Mapping[int, str]) -> dict[int, str]:
@@ -238,12 +222,12 @@ def _newlines(content: mmap.mmap, start: int, end: int, block: int = 1 << 24) ->
 
 def _locate(source: Source, rows: int, starts: Mapping[int, str]) -> tuple[Lines, tuple[Refused, ...]]:
     """The line of every row, and the extent of every refused record."""
-    with source.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with source.content.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         physical = _newlines(content, 0, len(content)) + (content[-1:] != b"\n")
     expected = rows + source.first_line - 1
     lines = Lines([(0, source.first_line)])
     refused: list[Refused] = []
-    if not starts and (source.format == "json" or physical == expected):
+    if not starts and (source.format in ("json", "words") or physical == expected):
         return lines, ()
     row, shift = 0, source.first_line
     for first, last in _records(source):
@@ -261,14 +245,15 @@ def _locate(source: Source, rows: int, starts: Mapping[int, str]) -> tuple[Lines
 
 def _records(source: Source) -> Iterator[tuple[int, int]]:
     """First and last line of every record after the heading; empty lines are none, except in a file of one column."""
-    if source.format == "json":
-        with source.path.open("rb") as lines:
-            yield from ((line, line) for line, _ in enumerate(lines, 1))
+    if source.format in ("json", "words"):
+        with source.content.open("rb") as lines:
+            yield from ((line, line) for line, _ in enumerate(lines, 1) if line >= source.first_line)
         return
     csv.field_size_limit(1 << 30)
-    with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with source.content.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=source.delimiter)
-        next(reader, None)
+        if source.heading:
+            next(reader, None)
         last = reader.line_num
         for values in reader:
             first, last = last + 1, reader.line_num
@@ -280,7 +265,7 @@ def pick(staged: Staged, wanted: Iterable[int]) -> Iterator[tuple[int, str]]:
     """(line, text) of the records that start at these lines, in order, as they stand in the file."""
     if staged.source.format == "parquet":
         return
-    with staged.source.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with staged.source.content.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         at = 1
         for line in sorted(set(wanted)):
             last = staged.lines.spans.get(line, line)

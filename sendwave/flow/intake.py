@@ -18,9 +18,11 @@ from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.engine.landing import IDS, Landing, land
 from sendwave.engine.people import Outcome
-from sendwave.engine.reading import Source, columns_of, look
+from sendwave.engine.reading import columns_of
+from sendwave.engine.sources import Source, look
 from sendwave.errors import BadInput
-from sendwave.rules.imports import CONSENT, check_constants, check_mapping, kind_of, match_headings
+from sendwave.rules.imports import CONSENT, IGNORED, check_constants, check_mapping, kind_of, match_headings
+from sendwave.rules.layout import Layout, advice
 from sendwave.rules.throttle import Lanes
 from sendwave.store import files as registry
 from sendwave.store import journal, suppressions
@@ -79,6 +81,7 @@ class ImportSummary:
     notes: Mapping[str, int] = field(default_factory=dict)  # reason -> lines that landed, less something
     rejects_file: Path | None = None
     findings: tuple[str, ...] = ()  # the first of the report, `file:line: reason: detail`
+    advice: tuple[str, ...] = ()  # what to try next about what was rejected
 
     def document(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -94,6 +97,7 @@ class ImportSummary:
             "notes": dict(self.notes),
             "rejects_file": None if self.rejects_file is None else str(self.rejects_file),
             "findings": list(self.findings),
+            "advice": list(self.advice),
         }
 
 
@@ -120,13 +124,15 @@ def import_files(
     strict: bool = False,
     max_bad: float = MAX_BAD,
     time_zone: str = "UTC",
+    layout: Layout | None = None,
     rejects_dir: Path | None = None,
 ) -> ImportSummary:
     """Import files of one kind (docs/reference/imports.md says what each kind understands).
 
     `mapping` is heading -> field, before any guess; `constants` are field -> the value of every row. With
     `create_contacts`, rows about people nobody imported make them contacts, without an address. `time_zone` (IANA) is
-    where dates without one were written. `rejects_dir` is where the report goes, `rejects` beside the lake by default.
+    where dates without one were written, `layout` what the files do not say of themselves. `rejects_dir` is where the
+    report goes, `rejects` beside the lake by default.
 
     Raises:
         BadInput: a heading that does not fit, an unreadable file, `strict` or `max_bad`; nothing has landed.
@@ -135,23 +141,29 @@ def import_files(
         Busy: another import changed the same datasets meanwhile; nothing has landed.
 
     """
-    spec, mapping, constants = kind_of(kind), mapping or {}, constants or {}
+    spec, mapping, constants, layout = kind_of(kind), mapping or {}, constants or {}, layout or Layout()
     check_constants(spec, constants)
     if create_contacts and kind not in CREATING:
         raise BadInput(f"only {', '.join(CREATING)} can create contacts, not {kind}")
     with db.read() as connection:
         seen = {name: _listed(connection, name) for name in _NEEDS[kind]}
     ordered = sorted({Path(path) for path in paths}, key=lambda path: (path.name, str(path)))
-    with land(engine, lake, lake.paths(seen), time_zone=time_zone, now=now) as landing:
-        sources = [look(landing.session.connection, path, number) for number, path in enumerate(ordered)]
-        check_mapping(mapping, columns_of(sources))
-        targets = [match_headings(spec, one.columns, mapping, one.path.name, constants) for one in sources]
+    with land(engine, lake, lake.paths(seen), time_zone=time_zone, now=now, layout=layout) as landing:
+        sources = [
+            look(landing.session.connection, path, number, landing.scratch, layout)
+            for number, path in enumerate(ordered)
+        ]
+        check_mapping([*mapping, *(one.column for one in layout.skip)], columns_of(sources))
+        targets = [
+            match_headings(spec, one.columns, _unnamed(one) | dict(mapping), one.path.name, constants, shown=one.shown)
+            for one in sources
+        ]
         landing.read(sources, targets, tuple(spec.fields), constants)
         created = [people.create_contacts(landing)] if create_contacts else []
         _PREPARE[kind](landing)
         folder = rejects_dir or lake.root.parent / "rejects"
         name = f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-        counted = _judge(landing, strict=strict, max_bad=max_bad, folder=folder, name=name)
+        counted = _judge(landing, kind, strict=strict, max_bad=max_bad, folder=folder, name=name)
         outcomes = [*_merge(landing, kind, targets, lanes), *created]
         summary = _summary(
             landing,
@@ -164,12 +176,17 @@ def import_files(
         return _register(db, lake, landing, summary=summary, outcomes=outcomes, seen=seen, by=by)
 
 
+def _unnamed(source: Source) -> dict[str, str]:
+    """Columns nobody named are left out, unless they are mapped."""
+    return {} if source.heading else dict.fromkeys(source.columns, IGNORED)
+
+
 def _listed(connection: Connection, dataset: str) -> list[LakeFile]:
     part = history.PART if dataset == "sends" else None
     return registry.live(connection, [dataset], part)[dataset]
 
 
-def _judge(landing: Landing, *, strict: bool, max_bad: float, folder: Path, name: str) -> _Report:
+def _judge(landing: Landing, kind: str, *, strict: bool, max_bad: float, folder: Path, name: str) -> _Report:
     """Count the bad lines, and raise BadInput where they are too many for anything to land."""
     total, rejects = landing.total(), landing.tally(landed=False)
     bad = sum(rejects.values())
@@ -178,10 +195,12 @@ def _judge(landing: Landing, *, strict: bool, max_bad: float, folder: Path, name
         return counted
     findings = landing.findings()
     report = landing.report(folder, name)
-    limit = "--strict allows none" if strict else f"more than {max_bad:.0%}"
+    limit = "--strict allows none" if strict else f"more than {max_bad:.0%}; --max-bad allows more"
     reasons = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in rejects.items())
+    hints = (f"  {hint}" for hint in advice(rejects, creating=kind in CREATING))
     raise BadInput(
-        f"nothing landed: {bad:,} of {total:,} lines are bad ({limit}): {reasons}. All of them: {report}", findings
+        f"nothing landed: {bad:,} of {total:,} lines are bad ({limit}): {reasons}. All of them: {report}",
+        (*findings, *hints),
     )
 
 
@@ -207,6 +226,8 @@ def _summary(
     report: Path | None,
 ) -> ImportSummary:
     counts = dict(outcomes[0].counts)
+    if skipped := landing.skipped():
+        counts["skipped"] = skipped
     for outcome in outcomes[1:]:
         whose = "consents" if kind == "contacts" else "contacts"
         counts |= {f"{whose}_{word}": count for word, count in outcome.counts.items()}
@@ -222,6 +243,7 @@ def _summary(
         notes=landing.tally(landed=True),
         rejects_file=report,
         findings=landing.findings(),
+        advice=advice(counted.rejects, creating=kind in CREATING),
     )
 
 
@@ -258,7 +280,8 @@ def _register(
         if summary.kind == "suppressions":
             summary = _suppress(connection, landing, summary)
         document = summary.document()
-        del document["kind"], document["findings"], document["rejects_file"]
+        for told in ("kind", "findings", "rejects_file", "advice"):
+            del document[told]
         journal.write(connection, at=now, actor=by, action=f"import.{summary.kind}", evidence=document)
     return summary
 

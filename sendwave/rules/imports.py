@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -28,8 +28,8 @@ def _kind(required: str, fields: Mapping[str, str], *, one_of: str = "", extras:
 
 
 _CONTACT: Final = (
-    "customer_id client_id id_client id_contact contactid customerid code_client numero_client crm_id external_id "
-    "contact client customer identifiant id"
+    "customer_id client_id id_client id_contact contactid customerid code_client numero_client n_client no_client "
+    "num_client crm_id external_id user_id contact client customer identifiant id"
 )
 _DATE: Final = "date at timestamp created_at date_creation horodatage"
 _EMAIL: Final = "mail e_mail email_address adresse_email adresse_mail courriel adresse_e_mail adresse_electronique"
@@ -97,8 +97,9 @@ KINDS: Final[Mapping[str, Kind]] = {
             "contact_id": _CONTACT,
             "interaction_id": "event_id id_interaction id_evenement uuid id",
             "kind": "type event event_type touchpoint evenement interaction type_interaction action",
-            "ts": f"event_time occurred_at event_at {_DATE}",
-            "value": "amount montant valeur revenue",
+            "ts": f"event_time occurred_at event_at {_DATE} date_d_achat date_achat date_commande purchase_date "
+            "order_date invoice_date invoicedate transaction_date",
+            "value": "amount montant montant_ttc valeur revenue",
             "channel": "canal media",
             "campaign": "campaign_name campagne campaign_id",
             "message_id": "messageid id_message",
@@ -201,15 +202,21 @@ def kind_of(name: str) -> Kind:
 
 
 def match_headings(
-    kind: Kind, columns: Sequence[str], mapping: Mapping[str, str], file: str, constants: Collection[str] = ()
+    kind: Kind,
+    columns: Sequence[str],
+    mapping: Mapping[str, str],
+    file: str,
+    constants: Collection[str] = (),
+    *,
+    shown: Sequence[str] = (),
 ) -> dict[str, str]:
     """Column -> what it fills: a field, `attr_<name>` or `consent:<channel>:<purpose>`; ignored columns are left out.
 
     `mapping` (column -> field) goes first, then the field's own name, then its other headings; no column is looked for
     to fill `constants`, fields that have one value in every row. Raises BadInput with one finding per missing field,
-    listing the columns found and the likely misspelling.
+    listing the columns found (as `shown`, where given) and the likely misspelling.
     """
-    given = {_find(columns, column): _target(kind, target) for column, target in mapping.items()}
+    given = {find_column(columns, column): _target(kind, target) for column, target in mapping.items()}
     given.pop(None, None)  # mapped for another file of the same import
     chosen: dict[str, str] = {column: target for column, target in given.items() if column is not None}
     free = {word(column): column for column in reversed(columns) if column not in chosen}
@@ -218,17 +225,18 @@ def match_headings(
         if name not in chosen.values() and column is not None and name not in constants:
             chosen[column] = name
     left = [column for column in columns if column not in chosen and word(column)]
-    _check(kind, columns, chosen | {f"={name}": name for name in constants}, left, file)
+    _check(kind, shown or columns, chosen | {f"={name}": name for name in constants}, left, file)
     if kind.extras:
         chosen |= {column: ATTRIBUTE + word(column) for column in left}
     return {column: target for column, target in chosen.items() if target != IGNORED}
 
 
-def check_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> None:
-    """Raise BadInput for a mapped column that none of the files has; `columns` are those of all files."""
+def check_mapping(mapping: Iterable[str], columns: Sequence[str]) -> None:
+    """Raise BadInput for a column of --map or --skip that none of the files has; `columns` are those of all files."""
     for column in mapping:
-        if _find(columns, column) is None:
-            raise BadInput(f"--map names a column {column!r} that no file has{_did_you_mean(column, columns)}")
+        if find_column(columns, column) is None:
+            hint = _did_you_mean(column, columns)
+            raise BadInput(f"there is no column {column!r} in the files{hint}. Columns: {', '.join(columns)}")
 
 
 def check_constants(kind: Kind, constants: Mapping[str, str]) -> None:
@@ -239,7 +247,8 @@ def check_constants(kind: Kind, constants: Mapping[str, str]) -> None:
             raise BadInput(f"--set {name}={value}: {name!r} {told}. Fields: {', '.join(kind.fields)}")
 
 
-def _find(columns: Sequence[str], name: str) -> str | None:
+def find_column(columns: Sequence[str], name: str) -> str | None:
+    """The column of that name as the file spells it, else the one that differs in case, accents or punctuation."""
     if name in columns:
         return name
     return next((column for column in columns if word(column) == word(name)), None)
@@ -261,7 +270,7 @@ def _target(kind: Kind, target: str) -> str:
     )
 
 
-def _check(kind: Kind, columns: Sequence[str], chosen: Mapping[str, str], left: Sequence[str], file: str) -> None:
+def _check(kind: Kind, shown: Sequence[str], chosen: Mapping[str, str], left: Sequence[str], file: str) -> None:
     """Every field needed is there, none twice, and no column left over looks like a misspelt field."""
     filled = list(chosen.values())
     findings = [f"two columns are mapped to {name!r}" for name in kind.fields if filled.count(name) > 1]
@@ -279,11 +288,25 @@ def _check(kind: Kind, columns: Sequence[str], chosen: Mapping[str, str], left: 
                 for other in ["attr:" + word(column) if kind.extras else IGNORED]
             ]
     if findings:
-        found = ", ".join(columns)
+        found = ", ".join(shown)
+        hints = f"Where a name is not ours: --map COLUMN=FIELD{_what_instead(shown)}"
         raise BadInput(
-            f"{file}: the header does not fit. Columns found: {found}. Where a name is not ours: --map COLUMN=FIELD",
+            f"{file}: the header does not fit. Columns found: {found}. {hints}",
             tuple(f"{file}:1: {finding}" for finding in findings),
         )
+
+
+def _what_instead(columns: Sequence[str]) -> str:
+    """A hint where a heading is a row of numbers and dates, or its columns were not told apart."""
+    hints = []
+    if len(columns) == 1 and re.search(r"\S[\t ]+\S", columns[0]):
+        hints.append("Are blanks between the columns? --delimiter space")
+    cells = [cell for column in columns for cell in column.split()]
+    if columns[0].startswith("1 ("):
+        return ""
+    if sum(not re.search(r"[^\W\d_]{2}", cell) for cell in cells) * 2 > len(cells):
+        hints.append("Is this a first row, and no heading? --no-header calls the columns 1, 2, 3 …")
+    return "".join(f". {hint}" for hint in hints)
 
 
 def _alike(names: Sequence[str], columns: Sequence[str], cutoff: float = 0.7) -> list[str]:

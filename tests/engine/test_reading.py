@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendwave.engine.landing import _macros
-from sendwave.engine.reading import Staged, look, pick, stage
+from sendwave.engine.reading import Staged, pick, stage
+from sendwave.engine.sources import look
+from sendwave.rules.layout import Layout
 
 CELLS = st.text(st.sampled_from('ab ",;\né1'), max_size=6)
 ROWS = st.lists(st.tuples(CELLS, CELLS), max_size=12)
@@ -21,13 +23,13 @@ ROWS = st.lists(st.tuples(CELLS, CELLS), max_size=12)
 @pytest.fixture(scope="module")
 def connection() -> duckdb.DuckDBPyConnection:
     opened = duckdb.connect(config={"threads": 2})
-    opened.execute(_macros("UTC"))
+    opened.execute(_macros("UTC", Layout()))
     return opened
 
 
 def read(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Staged, dict[int, tuple[str, str]]]:
     """The staged file, and its rows by line."""
-    source = look(connection, path, 0)
+    source = look(connection, path, 0, path.parent)
     staged = stage(connection, source, {name: name for name in source.columns if name}, path.parent)
     rows = connection.execute(f"SELECT * FROM ({staged.query}) ORDER BY n").fetchall()
     placed = {}

@@ -328,7 +328,7 @@ def test_interactions_are_added_once(known: Desk) -> None:
         "Z,,open,2026-01-02,,,,\nA,,open,2026-03-03,,,,\nA,,open,1969-12-31,,,,\nA,,,2026-01-01,,,,\nA,,open,,,,,\n"
     )
     summary = known.take("interactions", content, max_bad=0.6, time_zone="Europe/Paris")
-    assert (summary.landed, summary.counts) == (5, {"new": 3, "known": 2})
+    assert (summary.landed, summary.counts) == (5, {"new": 3, "known": 0, "repeated": 2})
     assert known.rows("interactions", "contact", "kind", "ts", "value", "machine", "attributes") == [
         (1, "achat", 1767258000, 19.9, False, '{"sku":"X1"}'),
         (2, "open", 1767340800, None, True, None),
@@ -349,7 +349,7 @@ def test_past_sends_become_pressure(known: Desk) -> None:
         "B,Mai,Newsletter,email,2026-01-01\nB,Juin,Flash sale,sms,2026-02-01\n"
     )
     summary = known.take("sends", content)
-    assert summary.counts == {"new": 3, "known": 1}
+    assert summary.counts == {"new": 3, "known": 0, "repeated": 1}
     rows = known.rows("sends", "contact", "type", "channel", "sent_ts", "freeze", "excluded_by")
     assert rows == [
         (1, "newsletter", "email", 1767225600, 0, None),

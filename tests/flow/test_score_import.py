@@ -46,7 +46,7 @@ def scores(desk: Desk) -> dict[str, float]:
 def test_a_purchase_log_is_scored_by_recency(desk: Desk) -> None:
     told = desk.take("interactions", LOG, mapping=MAPPED, constants={"kind": "purchase"}, create_contacts=True)
     assert (told.landed, told.rejected, told.counts["contacts_created"]) == (5, 0, 3)
-    assert told.counts["known"] == 1  # the same line twice is one purchase
+    assert told.counts["repeated"] == 1  # the same line twice is one purchase
     summary = score(desk)
     assert scores(desk) == {"17850": 40, "13047": 10, "12583": 0}
     assert summary.left_out == ("sign_up", "click", "open", "visit", "survey", "social", "service", "intent")
@@ -114,7 +114,7 @@ F;visit;yesterday;;8
     assert told.rejects == {
         "future_date": 1, "before_1970": 1, "missing_contact_id": 1, "missing_kind": 1, "unreadable_date": 1
     }  # fmt: skip
-    assert told.counts["known"] == 1  # the same id twice counts once
+    assert told.counts["repeated"] == 1  # the same id twice counts once
     summary = score(desk)
     assert {who: value for who, value in scores(desk).items() if value} == {"A": 40, "B": 10}
     assert summary.unknown_kinds == {"demande_de_devis": 1}
