@@ -39,6 +39,7 @@ class Posting:
         self._truth, self._url = truth, url
         self._queue: list[tuple[datetime, int, Act | Parcel]] = []
         self._order, self._lock = count(), threading.Lock()
+        self._under_way = 0  # requests that left and were not answered yet
         self._began: datetime | None = None
         self.size = min(provider.bodies, self._hooks.batch or provider.bodies)
 
@@ -92,6 +93,7 @@ class Posting:
                 item = heapq.heappop(self._queue)[2]
                 acts.append(item) if isinstance(item, Act) else parcels.append(item)
             parcels += [Parcel(None, acts[at : at + self.size]) for at in range(0, len(acts), self.size)]
+            self._under_way += len(parcels)
         for parcel in parcels:
             if parcel.ours:  # signed anew at each try, as providers do
                 told = [event for act in parcel.acts if (event := self._provider.tell(act)) is not None]
@@ -100,6 +102,13 @@ class Posting:
 
     def answered(self, parcel: Parcel, status: int | None, now: datetime) -> None:
         """What came back: an HTTP status, None where no answer came."""
+        try:
+            self._note(parcel, status, now)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def _note(self, parcel: Parcel, status: int | None, now: datetime) -> None:
         outcome = "no answer" if status is None else "stored" if 200 <= status < 300 else f"answered {status}"
         self._truth.count(self._truth.posts if parcel.ours else self._truth.foreign, outcome)
         if not parcel.ours:
@@ -117,9 +126,9 @@ class Posting:
             self._push(now + timedelta(seconds=wait), Parcel(None, parcel.acts, parcel.attempt + 1))
 
     def waiting(self) -> int:
-        """Events and requests whose time has not come."""
+        """Events and requests whose time has not come, or that are under way."""
         with self._lock:
-            return len(self._queue)
+            return len(self._queue) + self._under_way
 
     def next(self) -> datetime | None:
         """When the next leaves; None when nothing waits."""

@@ -14,7 +14,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    UniqueConstraint,
 )
 
 from sendwave.store.tables.base import METADATA, Id, Instant
@@ -69,5 +68,4 @@ runs = Table(  # calendar jobs: the unique key makes a date run once, whatever t
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("summary", JSON, nullable=False, default=dict),
-    UniqueConstraint("job", "scheduled_on"),
 )
