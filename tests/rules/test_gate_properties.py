@@ -66,13 +66,15 @@ def _sent(number: int, batch: Batch) -> dict[str, Any]:
     return {"wave": 1, "lane": batch.lane, "batch": str(number), "t": 60 * batch.minute, "n": batch.people}
 
 
-def _told(sent: list[dict[str, Any]], events: list[dict[str, Any]], lanes: tuple[str, ...] = LANES) -> dict[str, Any]:
-    """What is decided at one look, two hours after the start; deliveries are complete."""
+def _told(
+    sent: list[dict[str, Any]], events: list[dict[str, Any]], lanes: tuple[str, ...] = LANES, *, done: bool = True
+) -> dict[str, Any]:
+    """What is decided at one look, two hours after the start, the wave sent or not; deliveries are complete."""
     replay = Replay.of(_hello(lanes))
     delivered = [{"wave": 1, "lane": row["lane"], "n": row["n"]} for row in sent]
     replay.hear({"t": 7_200, "sent": sent, "delivered": delivered, "events": events,
-                 "state": {"wave": 1, "wave_done": True}})  # fmt: skip
-    actions, ruling = replay.decide({"campaign": "running", "wave": 1, "wave_done": True})
+                 "state": {"wave": 1, "wave_done": done}})  # fmt: skip
+    actions, ruling = replay.decide({"campaign": "running", "wave": 1, "wave_done": done})
     return {
         "acts": sorted((a["do"], a.get("lane", "")) for a in actions),
         "odds": sorted(
@@ -95,14 +97,14 @@ def _rows(batches: list[Batch]) -> tuple[list[dict[str, Any]], list[dict[str, An
 
 
 @settings(max_examples=30)
-@given(BATCHES, st.integers(1, 400))
-def test_more_events_never_turn_a_halt_into_a_pass(batches: list[Batch], more: int) -> None:
+@given(BATCHES, st.integers(1, 400), st.booleans())
+def test_more_events_never_turn_a_halt_into_a_pass(batches: list[Batch], more: int, done: bool) -> None:
     """Whoever was stopped stays stopped, and no wave opens, when more of them bounce."""
-    before = _told(*_rows(batches))
+    before = _told(*_rows(batches), done=done)
     first = batches[0]
     known = {who for signal, who, _ in first.events if signal == "hard_bounce"}
     fresh = [("hard_bounce", who, 5) for who in range(first.people) if who not in known][:more]
-    after = _told(*_rows([replace(first, events=(*first.events, *fresh)), *batches[1:]]))
+    after = _told(*_rows([replace(first, events=(*first.events, *fresh)), *batches[1:]]), done=done)
     stopped = {"halt_campaign", "suspend_lane"} & {what for what, _ in before["acts"]}
     if stopped:
         assert {"halt_campaign", "suspend_lane"} & {what for what, _ in after["acts"]}
