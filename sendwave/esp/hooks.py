@@ -309,7 +309,8 @@ def meaning(
     code = enhanced if enhanced and enhanced[:1] in "245" and enhanced.count(".") == 2 else told.enhanced
     if code is not None and code.endswith(".0.0") and told.enhanced:
         code = told.enhanced
-    read, why = classify(told.code, code, told.text)
+    later = "4.0.0" if permanence is Permanence.SOFT and told.code is None else None  # a "later" without its digits
+    read, why = classify(told.code, code or later, told.text)
     if why is Cause.OTHER or sure:
         why = cause
     if permanence is Permanence.UNKNOWN:

@@ -127,6 +127,8 @@ def _meaning(said: Any, payload: dict[str, Any]) -> Word:
     if "bounce" in payload:  # a mail came back, whatever the event is called: older servers say MessageDelayed
         return words.UNCLEAR
     word = words.look_up(_WORDS, said)
+    if said == "MessageHeld" and "suppression" not in (hooks.text(payload, "details") or "suppression"):
+        return Word(EventType.DEFERRED, Permanence.SOFT, Cause.POLICY)  # for somebody to look at, not for good
     if word is words.UNCLEAR and "status" in payload:
         return words.look_up(_STATUSES, payload["status"])
     if said is None and (told := words.look_up(_STATUSES, payload.get("status"))) is not words.UNHEARD:

@@ -39,7 +39,7 @@ _UNNAMED: Final = {  # webhooks from before 2018 have no RecordType: by what onl
     "BouncedAt": "Bounce", "DeliveredAt": "Delivery", "OriginalLink": "Click", "FirstOpen": "Open",
 }  # fmt: skip
 _TYPES: Final = {  # of Bounce
-    "HardBounce": words.HARD,
+    "HardBounce": words.NO_SUCH,  # "unknown user, mailbox not found", unless the details say otherwise
     "SoftBounce": words.SOFT,
     "Transient": words.DEFERRED,
     "Blocked": words.BLOCKED,

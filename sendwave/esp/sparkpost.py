@@ -128,9 +128,14 @@ class Adapter(WebAdapter):
                 message_id=hooks.text(found, "message_id", "transmission_id"),
                 event_id=hooks.text(found, "event_id"),
                 machine=hooks.flag(found.get("is_prefetched")),
-                reply=hooks.text(found, "raw_reason", "reason"),
+                reply=_reply(hooks.text(found, "error_code"), hooks.text(found, "raw_reason", "reason")),
                 url=hooks.text(found, "target_link_url"),
             )
+
+
+def _reply(code: str | None, reason: str | None) -> str | None:
+    """The mailbox provider's answer, with the code they took out of it."""
+    return f"{code} {reason}" if code and reason and not reason.startswith(code) else reason
 
 
 def _document(mailing: Mailing) -> dict[str, Any]:
