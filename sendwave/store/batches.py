@@ -80,7 +80,7 @@ class Draft:
     zone: str  # '' where the campaign's window is not local
     position: int  # order inside the wave
     size: int
-    payload: bytes  # Arrow IPC, zstd
+    payload: bytes  # Arrow IPC, lz4
     attempt: int = 0
     not_before: datetime | None = None
     origins: Sequence[tuple[int, int]] | None = None

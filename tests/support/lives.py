@@ -53,7 +53,8 @@ class Nodes:
 @contextmanager
 def nodes() -> Iterator[Nodes]:
     """A server that forks nodes, as long as the block runs."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     with subprocess.Popen(
         [sys.executable, str(DRIVE)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

@@ -122,7 +122,7 @@ batches = Table(
     Column("esp_ref", String(200)),  # what the ESP calls it, where it can still be called back
     Column("recall_until", Instant),  # until when asking helps; NULL once asked
     Column("returned_at", Instant),  # its given-back slots are in the lake's `returns`
-    Column("payload", LargeBinary),  # Arrow IPC, zstd; NULL once nobody of it can go any more
+    Column("payload", LargeBinary),  # Arrow IPC, lz4; NULL once nobody of it can go any more
     Index("ix_batches_status", "status", "campaign_id", "wave", "position"),
     Index("ix_batches_campaign_id", "campaign_id", "wave", "provider"),
     Index("ix_batches_settled_at", "campaign_id", "settled_at"),  # what the judge has not read yet
