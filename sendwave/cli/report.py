@@ -14,7 +14,7 @@ from sendwave.clock import SystemClock
 
 if TYPE_CHECKING:
     from sendwave.flow.report import Report
-    from sendwave.rules.report_policy import Habit
+    from sendwave.flow.report.sources import Rule
     from sendwave.web.phrases import Tongue
     from sendwave.workspace import Workspace
 
@@ -27,7 +27,11 @@ FILE: Final = click.Path(dir_okay=False, path_type=Path)
 @click.option("--by", default="tier", show_default=True, metavar="tier|score_band|provider|wave|ATTRIBUTE")
 @click.option("--bands", metavar="1,4,7,…", help="Lower ends of the bands of a numeric attribute.")
 @click.option("--band-width", type=click.FloatRange(0.1), default=10, show_default=True, help="Of score bands, points.")
-@click.option("--baseline", metavar="RULE|none", help="The habit to compare with: 'email_open within 365d'.")
+@click.option(
+    "--baseline",
+    metavar="RULE|AUDIENCE|none",
+    help="What to compare with: 'email_open within 365d', or a named audience.",
+)
 @click.option("--until", metavar="INSTANT", help="Later events count for nothing; ISO 8601. Now, by default.")
 @click.option("--control", metavar="ARM", help="The arm of an imported experiment that got nothing.")
 @click.option("--same", multiple=True, metavar="OLD=NEW", help="A tier that had another name in an older campaign.")
@@ -66,7 +70,7 @@ def report(
         ids,
         now=SystemClock().now(),
         breakdown=flow.Breakdown(by, band_width, _bands(bands)),
-        habit=_habit(baseline),
+        habit=_habit(baseline, workspace),
         compare=baseline != "none",
         until=_instant(until, workspace.settings.time_zone),
         control=control,
@@ -103,15 +107,22 @@ def _write(
     return [path for path in (csv, parquet, html) if path is not None]
 
 
-def _habit(text: str | None) -> Habit | None:
+def _habit(text: str | None, workspace: Workspace) -> Rule | None:
+    """A rule, or the audience of that name; `none` leaves the comparison out."""
+    from sendwave.errors import did_you_mean
+    from sendwave.flow.report import Named
     from sendwave.rules.report_policy import Habit
 
-    if text in {None, "none"}:
+    if text is None or text == "none":
         return None
+    known, name = workspace.policy.audiences, text.removeprefix("audience ").strip()
+    if name in known:
+        return Named(name, known[name].who.resolved(known))
     try:
-        return Habit.parse(text or "")
+        return Habit.parse(text)
     except ValueError as wrong:
-        raise click.UsageError(f"--baseline: {wrong}") from None
+        told = f" There is no audience {name!r} either.{did_you_mean(name, known)}" if " " not in name else ""
+        raise click.UsageError(f"--baseline: {wrong}.{told}") from None
 
 
 def _bands(text: str | None) -> tuple[float, ...]:

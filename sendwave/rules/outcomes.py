@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sendwave.rules import acts, eligibility
+from sendwave.rules import acts, affinity, eligibility
+from sendwave.rules.audience import Who
 from sendwave.rules.columns import (
     BOUND,
     CONTACTS,
     EXPERIMENTS,
     INTERACTIONS,
     PLAN,
+    SCORES,
     SENDS,
     BigInteger,
     ColumnElement,
@@ -45,6 +47,7 @@ from sendwave.rules.columns import (
 )
 from sendwave.rules.lifecycle import SEEDS
 from sendwave.rules.lift import SCALE
+from sendwave.rules.tiers import Tiers
 
 GIVEN: Final = "given"
 CONTROL: Final = "control"
@@ -282,6 +285,13 @@ def habitual(kinds: Sequence[str], since: int, until: int, *, machine: bool) -> 
         parts.append(select(c.contact).where(c.kind.in_(list(kinds)), c.ts >= since, c.ts < until, human))
     found = union_all(*parts).subquery("found")
     return select(found.c.contact).where(found.c.contact.is_not(None)).distinct().subquery("habitual")
+
+
+def members(who: Who, tiers: Tiers, until: int) -> Subquery:
+    """contact: everybody in an audience (resolved), by the acts up to that second and by today's fields and scores."""
+    start = CONTACTS.outerjoin(SCORES, SCORES.c.contact == CONTACTS.c.contact)
+    source, inside = affinity.member(start, who, tiers, until)
+    return select(CONTACTS.c.contact).select_from(source).where(inside).subquery("habitual")
 
 
 def coverage_group(habit: Subquery) -> ColumnElement[Any]:

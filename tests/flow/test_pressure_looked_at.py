@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import sendable
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
+from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput
-from sendwave.flow import pressure
+from sendwave.flow import intake, pressure
+from sendwave.store import campaigns
 from sendwave.store.database import Database
 
 LETTER = {"type": "newsletter", "channel": "email", "freeze": 0, "tier": "hot", "provider": "gmail"}
@@ -84,3 +88,59 @@ def test_a_cap_longer_than_the_history_is_said(
         f"{known}: the days before are empty here, whatever was sent",
         f"{known}: caps that look back further count less than was sent: newsletter over 30d",
     ]
+
+
+DATES = ("05-30", "06-03", "06-08", "06-12", "06-22", "06-30")
+
+
+@pytest.mark.parametrize(
+    ("grouping", "left_out"),
+    [
+        ({}, ["06-12"]),
+        ({"calendar": "month Europe/Paris"}, ["06-12", "06-30"]),
+        ({"calendar": "quarter Europe/Paris"}, ["06-12", "06-22", "06-30"]),
+    ],
+    ids=["rolling", "by month", "by quarter"],
+)
+def test_a_published_case_from_the_import_to_the_preview(  # noqa: PLR0917  # the house, and the case
+    sqlite_database: Database,
+    engine: DuckdbEngine,
+    lake: Lake,
+    tmp_path: Path,
+    grouping: dict[str, str],
+    left_out: list[str],
+) -> None:
+    """Adobe Campaign's own example ("setting the period"): at most 3 per 15 days, six dates.
+
+    Each message is imported after it was sent; a campaign of each date is planned and looked at. The replay of all six
+    together says the same.
+    """
+    db, policy = sqlite_database, sendable.policy_set(caps=[{"max": "3 per 15d", **grouping}], ramp=["100%"])
+    days = [datetime.fromisoformat(f"2025-{date}T10:00+02:00") for date in DATES]
+    sendable.write_base(db, lake, 1, days[0] - timedelta(days=1))
+    sendable.land(db, lake, "ids", {"contact": pa.array([1], pa.int64()), "contact_id": ["C1"]}, days[0])
+
+    def sent(which: list[str], now: datetime) -> None:
+        lines = [f"C1,2025-{date} 10:00,letter {date},newsletter,email" for date in which]
+        file = tmp_path / "sends.csv"
+        file.write_text("\n".join(["contact_id,sent_at,campaign,type,channel", *lines]), encoding="utf-8")
+        told = {"lanes": policy.lanes, "now": now, "by": "ann", "time_zone": "Europe/Paris"}
+        assert intake.import_files(db, engine, lake, "sends", [file], **told).rejected == 0
+
+    found = []
+    for date, at in zip(DATES, days, strict=True):
+        campaign = sendable.approved(db, engine, lake, policy, at, name=f"letter-{date}")
+        seen = pressure.preview(db, engine, lake, campaign)
+        with db.write() as conn:
+            campaigns.transition(conn, campaign.id, "cancel", by="ann", now=at)
+        assert (seen.planned == 1) is not bool(seen.left_out)
+        if seen.left_out:
+            found.append(date)
+        else:
+            sent([date], at)
+    assert found == left_out
+
+    sent(list(DATES), days[-1])
+    played = pressure.compare(db, engine, lake, {"today": policy}, now=days[-1] + timedelta(hours=1)).document()
+    assert (played["sent"]["messages"], played["today"]["messages"]) == (6, 6 - len(left_out))
+    assert played["today"]["left_out"] == {"newsletter": len(left_out)}

@@ -17,7 +17,8 @@ from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, NotAllowed, NotFound
 from sendwave.flow import intake
 from sendwave.flow import report as flow
-from sendwave.flow.report import Breakdown
+from sendwave.flow.report import Breakdown, Named
+from sendwave.rules.audience import Who
 from sendwave.rules.report_policy import Habit, Worth
 from sendwave.store import files
 from sendwave.store.database import Database
@@ -278,6 +279,30 @@ def test_the_score_beside_the_habit(desk: Desk) -> None:
     assert met["left_at_random"] == len(drawn & set(habit))
     assert met["by_the_habit"] == len(habit)
     assert by(met["tiers"], "tier")["cold"]["lost"]["by"] == {"tier_not_contacted": 2}
+
+
+@pytest.mark.parametrize("text", ["clicked within 365d", "score over 40"])
+def test_the_score_beside_a_named_audience(desk: Desk, text: str) -> None:
+    """By hand: clicks count up to the plan, not since; scores are today's. Both rules hold for 1, 2, 3, 7 and 8."""
+    slices = (Slice("hot", 6, 60, buys=0.0), Slice("cold", 4, 5, 0.0, buys=0.0))
+    desk.world.campaign(slices=slices, control=0.3)
+    plan = {row["contact"]: row["excluded_by"] for row in desk.rows("plan")}
+    members = [1, 2, 3, 7, 8]
+    for contacts, days in ((members, 100), ([4, 9], 1)):
+        at = int((desk.now - timedelta(days=days)).timestamp())
+        desk.world.interactions([{"contact": one, "kind": "email_click", "ts": at} for one in contacts])
+    every = range(1, 11)
+    scores = {"contact": np.array(every), "score": [50.0 if n in members else 5.0 for n in every]}
+    with desk.db.write() as conn:
+        files.retire(conn, [file.id for file in files.live(conn, ["scores"])["scores"]], desk.now)
+    desk.world.file("scores", columns("scores", 10, **scores))
+    met = desk.ask("spring", habit=Named("engaged", Who.parse(text)))["baseline"]
+    mailed = {contact for contact, reason in plan.items() if reason is None}
+    drawn = {contact for contact, reason in plan.items() if reason == "control_group"}
+    assert met["rule"] == "audience engaged"
+    assert (met["kept"], met["gained"]) == (len(mailed & set(members)), len(mailed - set(members)))
+    assert met["lost"] == len(set(members) - mailed - drawn)
+    assert met["by_the_habit"] == len(members)
 
 
 def test_the_draw_is_checked(desk: Desk) -> None:

@@ -20,19 +20,20 @@ from sendwave.flow.report import coverage, mailings, pooling, trials
 from sendwave.flow.report.coverage import Coverage
 from sendwave.flow.report.mailings import Mailing, Records, columns_of
 from sendwave.flow.report.pooling import Row
-from sendwave.flow.report.sources import Breakdown, Gathered, Note, Question, renamed
+from sendwave.flow.report.sources import Breakdown, Gathered, Named, Note, Question, Rule, renamed
+from sendwave.rules import affinity
 from sendwave.rules import outcomes as rules
 from sendwave.rules.breakeven import Cutoff
-from sendwave.rules.columns import CONTACTS
+from sendwave.rules.columns import CONTACTS, Subquery
 from sendwave.rules.outcomes import Group
 from sendwave.rules.policy import PolicySet
-from sendwave.rules.report_policy import Habit, Worth
+from sendwave.rules.report_policy import Worth
 from sendwave.store import campaigns, files
 from sendwave.store import mailings as sent
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 
-__all__ = ["Breakdown", "Report", "report"]
+__all__ = ["Breakdown", "Named", "Report", "report"]
 
 OF_THE_PLAN: Final = ("tier", "score_band", "provider", "wave")
 _PRIVATE: Final = ("contact", "contact_id", "email", "email_hash", "phone", "phone_hash")
@@ -82,7 +83,7 @@ def report(
     *,
     now: datetime,
     breakdown: Breakdown | None = None,
-    habit: Habit | None = None,
+    habit: Rule | None = None,
     compare: bool = True,
     until: datetime | None = None,
     control: str | None = None,
@@ -91,9 +92,9 @@ def report(
 ) -> Report:
     """Report on campaigns and imported experiments, pooled.
 
-    `habit` replaces that of report.yaml, `compare=False` leaves the comparison with it out; later events than `until`
-    count for nothing; `control` names the arm of an experiment that got nothing; `same` maps former names of tiers to
-    those of today; `top` is how many groups are listed, the others go together.
+    `habit`, a rule or a named audience, replaces that of report.yaml, `compare=False` leaves the comparison with it
+    out; later events than `until` count for nothing; `control` names the arm of an experiment that got nothing; `same`
+    maps former names of tiers to those of today; `top` is how many groups are listed, the others go together.
 
     Raises:
         NotFound: no such campaign, experiment, attribute or arm.
@@ -122,7 +123,7 @@ def report(
         groups=groups,
         total=pooling.total(found, asked.worth),
         cutoffs=_cutoffs(found, order, asked),
-        coverage=coverage.measure(compared, rule, order) if rule is not None and compared else None,
+        coverage=coverage.measure(compared, str(rule), order) if rule is not None and compared else None,
         notes=[*(note for source in found for note in source.notes), *_strangers(found, order)],
     )
 
@@ -144,7 +145,7 @@ class _Desk:
     policy: PolicySet
     asked: Question
 
-    def gather_all(self, names: Sequence[str], rule: Habit | None) -> tuple[list[Gathered], list[Gathered]]:
+    def gather_all(self, names: Sequence[str], rule: Rule | None) -> tuple[list[Gathered], list[Gathered]]:
         """Every source, and the campaigns among them broken down by whether the habit would have written to somebody.
 
         By tier both are one: tiers are always told apart, so the habit takes the place of the group.
@@ -164,19 +165,26 @@ class _Desk:
             met += [] if by_habit is None else [by_habit]
         return found, met
 
-    def _by_habit(self, records: Records, habit: Habit) -> Gathered | None:
+    def _by_habit(self, records: Records, habit: Rule) -> Gathered | None:
         planned = records.campaign.planned_at
         if planned is None:
             return None
-        until = int(planned.timestamp())
-        known = rules.habitual(habit.kinds, until - int(habit.within.total_seconds()), until, machine=habit.machine)
+        known, datasets = self._members(habit, int(planned.timestamp()))
         only = self.asked.breakdown.by == "tier"
         asked = Question(Breakdown(by="habit"), self.asked.worth, self.asked.until)
         with self.db.read() as conn:
-            listed = self.lake.paths(files.live(conn, ["events"]))
+            listed = self.lake.paths(files.live(conn, datasets))
             mails = sent.table(conn)
         whole = records.with_inputs(listed, {sent.NAME: mails})
         return Mailing(self.engine, whole, asked, Group(rules.coverage_group(known)), thorough=only).gather()
+
+    def _members(self, habit: Rule, until: int) -> tuple[Subquery, list[str]]:
+        """Whom the rule would have written to at that second, and the datasets it reads beside the campaign's own."""
+        if isinstance(habit, Named):
+            members = rules.members(habit.who, self.policy.tiers, until)
+            return members, sorted({"scores", *affinity.inputs(habit.who)} - {"interactions"})
+        since = until - int(habit.within.total_seconds())
+        return rules.habitual(habit.kinds, since, until, machine=habit.machine), ["events"]
 
     def _find(self, name: str) -> tuple[Campaign | None, list[Path]]:
         with self.db.read() as conn:

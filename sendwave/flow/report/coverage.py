@@ -15,7 +15,7 @@ from sendwave.flow.report.figures import Figures
 from sendwave.flow.report.sources import Gathered
 from sendwave.rules.lift import Arm, rate
 from sendwave.rules.outcomes import AT_RANDOM
-from sendwave.rules.report_policy import Habit, Worth
+from sendwave.rules.report_policy import Worth
 
 YES: Final = "yes"
 
@@ -55,7 +55,7 @@ class Line:
 class Coverage:
     """The whole comparison; sums over all tiers, then tier by tier."""
 
-    habit: Habit
+    rule: str
     total: Line
     lines: tuple[Line, ...]
 
@@ -63,7 +63,7 @@ class Coverage:
         """Plain JSON values."""
         found = self.total
         told = {
-            "rule": str(self.habit),
+            "rule": self.rule,
             "written_to": found.kept.planned + found.gained.planned,
             "by_the_habit": found.kept.planned + found.lost.people + _random(self.lines),
         }
@@ -81,12 +81,12 @@ def _random(lines: Sequence[Line]) -> int:
     return sum(line.left_at_random for line in lines)
 
 
-def measure(sources: Sequence[Gathered], habit: Habit, order: Sequence[str]) -> Coverage:
+def measure(sources: Sequence[Gathered], rule: str, order: Sequence[str]) -> Coverage:
     """The comparison over campaigns gathered by habit ('yes', 'no')."""
     tiers = {key[0] for source in sources for key in (*source.figures, *source.excluded)}
     ordered = [tier for tier in order if tier in tiers] + sorted(tiers - set(order))
     lines = [_line(sources, tier, lambda key, t=tier: key[0] == t) for tier in ordered]
-    return Coverage(habit, _line(sources, "", lambda _: True), tuple(lines))
+    return Coverage(rule, _line(sources, "", lambda _: True), tuple(lines))
 
 
 def _line(sources: Sequence[Gathered], tier: str, chosen: Any) -> Line:

@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from sendwave.flow.report.figures import Figures
+from sendwave.rules.audience import Who
 from sendwave.rules.balance import Alike, Ratio
 from sendwave.rules.lift import Arm
-from sendwave.rules.report_policy import Worth
+from sendwave.rules.report_policy import Habit, Worth
 
 MAILING: Final = "mailing"
 """The one arm of a campaign that is written to."""
@@ -27,6 +28,21 @@ class Breakdown:
     by: str = "tier"
     width: float = 10.0  # of score bands, in points
     bands: tuple[float, ...] = ()  # lower ends of bands of a numeric attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A named audience as the rule that mailings are compared with."""
+
+    name: str
+    who: Who  # its conditions, no name left in them
+
+    def __str__(self) -> str:
+        return f"audience {self.name}"
+
+
+Rule = Habit | Named
+"""What the score is compared with: who would have been written to otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
