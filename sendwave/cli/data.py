@@ -172,6 +172,7 @@ def _show(kind: str, document: dict[str, object]) -> None:
     bad = document["rejected"]
     rejected = f"{number(bad)} {'row' if bad == 1 else 'rows'} rejected"
     click.echo(f"{number(document['landed'])} {kind} landed, {rejected}")
+    _show_columns(document.get("columns"))
     for title in ("counts", "rejects", "notes"):
         found = document.get(title)
         if isinstance(found, dict) and found:
@@ -182,6 +183,20 @@ def _show(kind: str, document: dict[str, object]) -> None:
         found = document.get(title)
         for line in found[:5] if isinstance(found, list) else ():
             click.echo(f"  {line}")
+
+
+def _show_columns(columns: object) -> None:
+    """Which heading was read as what, so that a wrong guess is seen: `--map` puts it right."""
+    from sendwave.rules.imports import ATTRIBUTE
+
+    if not isinstance(columns, dict):
+        return
+    named = [f"{heading} → {field}" for heading, field in columns.items() if not field.startswith(ATTRIBUTE)]
+    kept = [field.removeprefix(ATTRIBUTE) for field in columns.values() if field.startswith(ATTRIBUTE)]
+    if named:
+        click.echo(f"read as: {', '.join(named)}")
+    if kept:
+        click.echo(f"kept as attributes: {', '.join(kept)}")
 
 
 COMMANDS: Final = {"import": import_}

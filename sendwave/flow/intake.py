@@ -82,6 +82,7 @@ class ImportSummary:
     rejects_file: Path | None = None
     findings: tuple[str, ...] = ()  # the first of the report, `file:line: reason: detail`
     advice: tuple[str, ...] = ()  # what to try next about what was rejected
+    columns: Mapping[str, str] = field(default_factory=dict)  # heading -> the field it was read as
 
     def document(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -98,6 +99,7 @@ class ImportSummary:
             "rejects_file": None if self.rejects_file is None else str(self.rejects_file),
             "findings": list(self.findings),
             "advice": list(self.advice),
+            "columns": dict(self.columns),
         }
 
 
@@ -173,6 +175,8 @@ def import_files(
             outcomes=outcomes,
             report=landing.report(folder, name),
         )
+        named = {heading: target for chosen in targets for heading, target in chosen.items() if target != IGNORED}
+        summary = replace(summary, columns=named)
         return _register(db, lake, landing, summary=summary, outcomes=outcomes, seen=seen, by=by)
 
 
@@ -280,7 +284,7 @@ def _register(
         if summary.kind == "suppressions":
             summary = _suppress(connection, landing, summary)
         document = summary.document()
-        for told in ("kind", "findings", "rejects_file", "advice"):
+        for told in ("kind", "findings", "rejects_file", "advice", "columns"):
             del document[told]
         journal.write(connection, at=now, actor=by, action=f"import.{summary.kind}", evidence=document)
     return summary
