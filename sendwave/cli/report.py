@@ -162,20 +162,19 @@ def _show(document: Mapping[str, Any], say: Tongue) -> None:
         parts.append((say("by", by=document["by"]), "group", document["groups"]))
     for title, key, rows in parts:
         every = [*rows, document["total"] | {key: say("total")}] if len(rows) > 1 else rows
-        _messages(f"{title}: {say('messages').lower()}", key, every, say, document)
-        _lifts(f"{title}: {say('lift').lower()}", key, every, say, document)
+        _messages(say.pair(title, say("messages").lower()), key, every, say, document)
+        _lifts(say.pair(title, say("lift").lower()), key, every, say, document)
     _cutoffs(document, say)
     _coverage(document, say)
     _draw(document, say)
+    _assumed(document, say)
     for note in document["notes"]:
         click.secho(f"! {note['text']}", fg="yellow", err=True)
 
 
-def _name(row: Mapping[str, Any], key: str, say: Tongue) -> str:
-    return row[key] or (say("all") if key == "tier" else say("unknown"))
-
-
 def _messages(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Mapping[str, Any]) -> None:
+    from sendwave.web.report import row_name
+
     rates = (
         "delivered",
         "opened",
@@ -190,7 +189,7 @@ def _messages(title: str, key: str, rows: Sequence[Any], say: Tongue, document: 
     currency = document["assumptions"]["currency"]
     drawn = [
         (
-            _name(row, key, say),
+            row_name(row, key, say),
             say.number(row["accepted"]),
             *(say.percent(row["rates"].get(name, {}).get("value"), _DIGITS.get(name, 1)) for name in shown),
             say.money(row["revenue"], currency),
@@ -209,6 +208,8 @@ _DIGITS: Final = {"unsubscribed": 2, "complained": 3, "hard_bounced": 2, "conver
 
 
 def _lifts(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Mapping[str, Any]) -> None:
+    from sendwave.web.report import row_name
+
     currency, drawn = document["assumptions"]["currency"], []
     arms = dict.fromkeys(arm for row in rows for arm in row["lift"])
     for row in rows:
@@ -217,8 +218,8 @@ def _lifts(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Map
             money = lifts["revenue"]
             drawn.append(
                 (
-                    _name(row, key, say),
-                    *([arm] if len(arms) > 1 else []),
+                    row_name(row, key, say),
+                    *([say("all") if arm == "all" else arm] if len(arms) > 1 else []),
                     say.number(one["people"]),
                     say.number(one["control_people"]),
                     f"{say.percent(one['given'], 2)} / {say.percent(one['control'], 2)}",
@@ -238,29 +239,33 @@ def _ends(lift: Mapping[str, Any], written: Any) -> str:
 
 
 def _cutoffs(document: Mapping[str, Any], say: Tongue) -> None:
-    from sendwave.web.report import cut_sentence, verdict_words
+    from sendwave.web.report import cut_sentence, judged_by, names_of, verdict_words
 
-    currency = document["assumptions"]["currency"]
+    currency, names = document["assumptions"]["currency"], names_of(document, say)
     for channel, cutoff in document["cutoffs"].items():
         rows = []
         for one in cutoff["verdicts"]:
             ends = [say.money(None if one[name] is None else one[name] * 1_000, currency, 2) for name in _ENDS]
-            rows.append((one["tier"] or say("all"), ends[0], f"{ends[1]} … {ends[2]}", verdict_words(one, say)))
-        heads = (say("tier"), say("profit"), say("lower_is"), say("verdict"))
+            rows.append(
+                (names.get(one["tier"], one["tier"]), ends[0], f"{ends[1]} … {ends[2]}", verdict_words(one, say))
+            )
+        heads = (judged_by(document, say), say("profit"), say("lower_is"), say("verdict"))
         table(f"{say('cutoff')} · {channel}", heads, rows, right=(1, 2))
-        click.secho(cut_sentence(channel, cutoff, say), bold=True)
+        click.secho(cut_sentence(channel, cutoff, say, names), bold=True)
 
 
 _ENDS: Final = ("profit", "low", "high")
 
 
 def _coverage(document: Mapping[str, Any], say: Tongue) -> None:
+    from sendwave.web.report import row_name
+
     met = document["baseline"]
     if met is None:
         return
     rows = [
         (
-            _name(line, "tier", say),
+            row_name(line, "tier", say),
             *(say.number(line[name]["planned"]) for name in ("kept", "gained")),
             say.number(line["lost"]["people"]),
             *(say.percent(_rate(line[name], "converted"), 2) for name in ("kept", "gained", "lost")),
@@ -287,6 +292,13 @@ def _draw(document: Mapping[str, Any], say: Tongue) -> None:
 
     for sentence in draw_findings(document, say):
         click.echo(f"{say('draw')} {sentence}")
+
+
+def _assumed(document: Mapping[str, Any], say: Tongue) -> None:
+    from sendwave.web.report import assumed
+
+    *lines, _ = assumed(document, say)  # the last one, how intervals are made, is the page's and the guide's
+    click.secho(say.pair(say("assumptions"), " ".join(lines)), dim=True)
 
 
 COMMANDS: Final = {"report": report}

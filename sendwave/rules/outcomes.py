@@ -337,6 +337,23 @@ def experiment_buyers(experiment: str, group: ColumnElement[Any]) -> Select[Any]
     return select(*told).where(e.experiment == experiment, e.revenue > 0)
 
 
+def experiment_distinct(experiment: str, names: Sequence[str]) -> Select[Any]:
+    """One row: how many different values each of these attributes has."""
+    counted: list[ColumnElement[Any]] = [
+        func.count(cast(column(name, String), String).distinct()).label(name) for name in names
+    ]
+    return select(*counted).select_from(EXPERIMENTS).where(EXPERIMENTS.c.experiment == experiment)
+
+
+def experiment_attribute(experiment: str, control: str, name: str) -> Select[Any]:
+    """tier, arm (GIVEN or CONTROL), people by each value of an attribute, in the column of its name."""
+    e = EXPERIMENTS.c
+    tier, value = func.coalesce(e.tier, "").label("tier"), cast(column(name, String), String).label(name)
+    arm = case((e.arm == control, CONTROL), else_=GIVEN).label("arm")
+    counted: Select[Any] = select(tier, arm, value, func.count().label("count_all"))
+    return counted.where(e.experiment == experiment).group_by(tier, arm, value)
+
+
 def experiments_statement() -> Select[Any]:
     """experiment, people: what was imported."""
     e = EXPERIMENTS.c

@@ -44,6 +44,10 @@ class Tongue:
             return ", ".join(str(one) for one in value)
         return self.day(value) if key == "closes" else str(value)
 
+    def pair(self, name: str, told: str) -> str:
+        """`name: told`, with the blank French sets before a colon."""
+        return f"{name}{_THIN if self.code == 'fr' else ''}: {told}"
+
     def number(self, value: float, digits: int = 0) -> str:
         """Thousands apart, the decimal mark of the language."""
         text = f"{abs(value):,.{digits}f}"

@@ -88,7 +88,7 @@ def _cards(document: Document, say: Tongue) -> str:
         people = lift["revenue"]["people"]
         ends = [lift["revenue"][name] for name in ("difference", "low", "high")]
         money = [None if end is None else say.money(end * people, currency) for end in ends]
-        cards.append((money[0] or "–", f"{say('revenue')}: {say('difference')}" + _between(money[1], money[2])))
+        cards.append((money[0] or "–", say.pair(say("revenue"), say("difference")) + _between(money[1], money[2])))
         one = lift["converted"]
         ends = [one[name] * 1_000 for name in ("difference", "low", "high")]
         cards.append((say.signed(ends[0]), say("conversion_lift") + _between(*(say.signed(end) for end in ends[1:]))))
@@ -121,34 +121,52 @@ def verdict_words(verdict: Document, say: Tongue) -> str:
     if says != "unknown":
         return words
     if verdict["more"] is None:
-        return f"{words}: {say('out_of_reach')}"
-    return f"{words}: {say('send_more', n=say.number(verdict['more']))}"
+        return say.pair(words, say("out_of_reach"))
+    return say.pair(words, say("send_more", n=say.number(verdict["more"])))
 
 
-def cut_sentence(channel: str, cutoff: Document, say: Tongue) -> str:
+def row_name(row: Document, key: str, say: Tongue) -> str:
+    """What a row is called: tiers by their key, bands of a number by their ends."""
+    if key == "group":
+        return row["label"] or row[key] or say("unknown")
+    return row[key] or say("all")
+
+
+def names_of(document: Document, say: Tongue) -> Mapping[str, str]:
+    """What the places of a cut-off are called."""
+    return {row["group"]: row_name(row, "group", say) for row in document["groups"]} | {"": say("all")}
+
+
+def judged_by(document: Document, say: Tongue) -> str:
+    """What cut-offs are told by: tiers, or the groups of an experiment that knows none."""
+    tiers = {row["tier"] for row in document["tiers"]}
+    return say("tier") if tiers != {""} or not document["groups"] else document["by"]
+
+
+def cut_sentence(channel: str, cutoff: Document, say: Tongue, names: Mapping[str, str]) -> str:
     """The cut-off of a channel in one sentence."""
     level = say.percent(cutoff["confidence"], 0)
     if cutoff["tier"] is None:
         return say("cut_nowhere", channel=channel, level=level)
-    return say("cut_at", channel=channel, tier=cutoff["tier"] or say("all"), level=level)
+    return say("cut_at", channel=channel, tier=names.get(cutoff["tier"], cutoff["tier"]), level=level)
 
 
 def _stops(document: Document, say: Tongue) -> Iterable[str]:
-    currency = document["assumptions"]["currency"]
+    currency, names = document["assumptions"]["currency"], names_of(document, say)
     for channel, cutoff in document["cutoffs"].items():
         rows = []
         shown = [one for one in cutoff["verdicts"] if one["profit"] is not None]
         for one in cutoff["verdicts"]:
             kind = _KINDS.get(one["says"], "")
-            rows.append([one["tier"] or say("all"), (verdict_words(one, say), f"words {kind}")])
-        lines = [_whisker(one["tier"] or say("all"), one, "profit") for one in shown]
+            rows.append([names.get(one["tier"], one["tier"]), (verdict_words(one, say), f"words {kind}")])
+        lines = [_whisker(names.get(one["tier"], one["tier"]), one, "profit") for one in shown]
         picture = whiskers.draw(say("profit"), lines, lambda value: say.money(value, currency)) if lines else ""
         paint = "good" if cutoff["tier"] is not None else ""
         yield (
             f"<section><h2>{escape(say('cutoff'))}</h2>"
-            f'<p class="say {paint}">{escape(cut_sentence(channel, cutoff, say))}</p>'
+            f'<p class="say {paint}">{escape(cut_sentence(channel, cutoff, say, names))}</p>'
             f"<h3>{escape(say('profit'))}</h3>{picture}"
-            + _table([say("tier"), (say("verdict"), "words")], rows)
+            + _table([judged_by(document, say), (say("verdict"), "words")], rows)
             + "</section>"
         )
 
@@ -180,7 +198,7 @@ def _pictures(document: Document, key: str, rows: Sequence[Document], measure: s
     for arm in arms:
         if arm == "all":
             continue
-        found = [(row[key] or say("unknown" if key == "group" else "all"), row["lift"].get(arm, {})) for row in rows]
+        found = [(row_name(row, key, say), row["lift"].get(arm, {})) for row in rows]
         if len(rows) > 1 and arm in total:
             found.append((say("total"), total[arm]))
         lines = [_whisker(name, lifts[measure]) for name, lifts in found if measure in lifts]
@@ -208,8 +226,8 @@ def _messages(document: Document, key: str, rows: Sequence[Document], title: str
     every = [*rows, document["total"]] if len(rows) > 1 else list(rows)
     body = []
     for row in every:
-        name = say("total") if row is document["total"] and len(rows) > 1 else row[key] or say("all")
-        cells: list[Any] = [(name, "", row["label"])]
+        name = say("total") if row is document["total"] and len(rows) > 1 else row_name(row, key, say)
+        cells: list[Any] = [(name, "", row["label"] if key == "tier" else "")]
         cells.append((say.number(row["accepted"]), "", f"{say('planned')} {say.number(row['planned'])}"))
         cells += [_rate(row["rates"].get(rate), say, 2 if rate == "complained" else 1) for rate in shown]
         cells += [say.money(row["revenue"], currency), say.money(row["cost"], currency)]
@@ -234,8 +252,9 @@ def _coverage(document: Document, say: Tongue) -> str:
     if met is None:
         return ""
     heads = ["", *(say(name) for name in ("kept", "gained", "lost"))]
-    heads += [f"{say('converted')}: {say(name)}" for name in ("kept", "gained")] + [f"{say('lost')}: {say('lost_buy')}"]
-    heads += [f"{say('complained')}: {say(name)}" for name in ("kept", "gained")]
+    heads += [say.pair(say("converted"), say(name)) for name in ("kept", "gained")]
+    heads += [say.pair(say("lost"), say("lost_buy"))]
+    heads += [say.pair(say("complained"), say(name)) for name in ("kept", "gained")]
     body = []
     for line in [*met["tiers"], met["total"]]:
         cells: list[Any] = [line["tier"] or say("total")]
@@ -272,6 +291,8 @@ def draw_findings(document: Document, say: Tongue) -> list[str]:
     ratios, values = len(document["draws"]), len(document["balance"])
     if not ratios + values:
         return [say("draw_none")]
+    if not ratios:
+        return [say("draw_fair_values", values=say.number(values))]
     return [say("draw_fair", ratios=say.number(ratios), values=say.number(values))]
 
 
@@ -315,26 +336,33 @@ def _untold(note: Document) -> dict[str, Any]:
     return {key: value for key, value in note.items() if key != "text"}
 
 
-def _assumptions(document: Document, say: Tongue) -> str:
+def assumed(document: Document, say: Tongue) -> list[str]:
+    """What the money and the intervals rest on, a sentence each."""
     told = document["assumptions"]
     costs = told["costs"]
     channels = list(document["cutoffs"])
     message = ", ".join(dict.fromkeys(costs.get(channel, costs["email"]) for channel in channels))
     sales = told["attribution"]
-    lines = [
-        say("assume_sales", kinds=", ".join(sales["kinds"]), within=sales["within"]),
-        say(
-            "assume_money",
-            margin=told["margin"],
-            message=message,
-            unsubscribe=costs["unsubscribe"],
-            complaint=costs["complaint"],
-        ),
-        say("assume_intervals", level=told["confidence"]),
-    ]
+    kinds = {source["type"] == "experiment" for source in document["campaigns"]}
+    harm = {name: costs[name] for name in ("unsubscribe", "complaint")}
+    lines = [say("assume_sales", kinds=", ".join(sales["kinds"]), within=sales["within"])] if False in kinds else []
+    lines += [say("assume_file")] if True in kinds else []
+    lines.append(say("assume_money", margin=_percent(told["margin"], say), message=message, **harm))
+    lines += [say("assume_parts")] if "sms" in channels else []
     if told["winsorise"]:
-        lines.append(say("assume_cap", cap=told["winsorise"]))
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        lines.append(say("assume_cap", cap=_percent(told["winsorise"], say)))
+    lines.append(say("assume_intervals", level=_percent(told["confidence"], say)))
+    return lines
+
+
+def _percent(written: str, say: Tongue) -> str:
+    """A percentage of a policy file as the language writes it."""
+    value = float(written.rstrip("%"))
+    return say.percent(value / 100, 0 if value == int(value) else 1)
+
+
+def _assumptions(document: Document, say: Tongue) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in assumed(document, say))
     return f'<section class="quiet"><h2>{escape(say("assumptions"))}</h2><ul>{items}</ul></section>'
 
 

@@ -335,6 +335,12 @@ def test_our_own_addresses_are_in_no_figure(desk: Desk) -> None:
     assert desk.ask("spring")["tiers"][0]["planned"] == before - len(own)
 
 
+PUBLIC = (
+    "recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel", "segment", "visit",
+    "conversion", "spend",
+)  # fmt: skip
+
+
 def experiment(path: Path, people: int = 64_000, seed: int = 5) -> dict[str, np.ndarray[Any, Any]]:
     """A public e-mail experiment's shape: months since the last purchase, three arms, visit, conversion, spend."""
     draw = np.random.default_rng(seed)
@@ -349,6 +355,20 @@ def experiment(path: Path, people: int = 64_000, seed: int = 5) -> dict[str, np.
         writer.writerows(
             (f"K{n}", recency[n], names[n], int(visit[n]), int(bought[n]), f"{spend[n]:.2f}") for n in range(people)
         )
+    public, french = path.with_suffix(".public.csv"), path.with_suffix(".french.csv")
+    with public.open("w", encoding="utf-8", newline="") as out:  # as published: nothing names a customer
+        writer = csv.writer(out)
+        writer.writerow(PUBLIC)
+        for n in range(people):
+            before = (recency[n], "2) $100 - $200", "142.44", n % 2, 1 - n % 2, "Surburban", n % 3 // 2, "Phone")
+            writer.writerow((*before, names[n], int(visit[n]), int(bought[n]), f"{spend[n]:g}"))
+    with french.open("w", encoding="windows-1252", newline="") as out:  # as a French Excel saves it
+        writer = csv.writer(out, delimiter=";", quoting=csv.QUOTE_ALL)
+        writer.writerow(("Client", "Récence", "Groupe", "Visite", "Achat", "Montant"))
+        for n in range(people):
+            spent = f"{spend[n]:.2f}".replace(".", ",")
+            words = ("oui" if visit[n] else "non", "oui" if bought[n] else "non")
+            writer.writerow((f"K{n}", recency[n], names[n].replace("No E-Mail", "Témoin"), *words, spent))
     return {"recency": recency, "arm": names, "visited": visit, "converted": bought, "spend": spend}
 
 
@@ -357,7 +377,8 @@ MAPPED = {"customer": "contact_id", "segment": "arm", "visit": "visited", "conve
 
 def test_an_outside_experiment_to_the_last_digit(desk: Desk, tmp_path: Path) -> None:
     data = experiment(tmp_path / "mens.csv")
-    desk.land("experiments", tmp_path / "mens.csv", mapping=MAPPED, constants={"experiment": "mens"})
+    unnamed = {column: field for column, field in MAPPED.items() if column != "customer"}
+    desk.land("experiments", tmp_path / "mens.public.csv", mapping=unnamed, constants={"experiment": "mens"})
     document = desk.ask("mens", by="recency")
     assert [row["group"] for row in document["groups"]] == [str(month) for month in range(1, 13)]
     for row in [*document["groups"], document["total"]]:
@@ -382,6 +403,7 @@ def test_bands_of_a_number(desk: Desk, tmp_path: Path) -> None:
     data = experiment(tmp_path / "mens.csv", people=3_000)
     desk.land("experiments", tmp_path / "mens.csv", mapping=MAPPED, constants={"experiment": "mens"})
     rows = by(desk.ask("mens", by="recency", bands=(2, 4, 8))["groups"], "group")
+    assert {name: row["label"] for name, row in rows.items()} == {"2": "2 – < 4", "4": "4 – < 8", "8": "≥ 8", "": ""}
     mailed = data["arm"] != "No E-Mail"
     assert {name: row["planned"] for name, row in rows.items()} == {
         "2": int((mailed & (data["recency"] >= 2) & (data["recency"] < 4)).sum()),
@@ -389,6 +411,30 @@ def test_bands_of_a_number(desk: Desk, tmp_path: Path) -> None:
         "8": int((mailed & (data["recency"] >= 8)).sum()),
         "": int((mailed & (data["recency"] < 2)).sum()),
     }
+
+
+def test_the_file_of_a_french_excel_says_the_same(desk: Desk, tmp_path: Path) -> None:
+    experiment(tmp_path / "mens.csv", people=3_000)
+    desk.land("experiments", tmp_path / "mens.csv", mapping=MAPPED, constants={"experiment": "mens"})
+    french = tmp_path / "mens.french.csv"
+    desk.land("experiments", french, constants={"experiment": "hommes"}, encoding="windows-1252")
+    ours, theirs = desk.ask("mens", by="recency"), desk.ask("hommes", by="recence")
+    assert (theirs["groups"], theirs["total"], theirs["cutoff"]) == (ours["groups"], ours["total"], ours["cutoff"])
+
+
+def test_arms_that_were_not_drawn_at_random_are_found_out(desk: Desk, tmp_path: Path) -> None:
+    """Recency on both sides: alike in the public file; where the control group is of the lapsed alone, it is not."""
+    data = experiment(tmp_path / "mens.csv", people=3_000)
+    desk.land("experiments", tmp_path / "mens.csv", mapping=MAPPED, constants={"experiment": "mens"})
+    found = desk.ask("mens")["balance"]
+    assert {one["attribute"] for one in found} == {"recency"}
+    assert all(one["balanced"] for one in found)
+    one, mailed = found[0], data["arm"] != "No E-Mail"
+    assert one["given"] == (data["recency"][mailed] == int(one["value"])).mean()
+    rows = [f"K{n},{12 if n % 4 == 0 else n % 12 + 1},{'control' if n % 4 == 0 else 'mail'}" for n in range(400)]
+    (tmp_path / "odd.csv").write_text("\n".join(["id,recency,arm", *rows]), encoding="utf-8")
+    desk.land("experiments", tmp_path / "odd.csv", constants={"experiment": "odd"})
+    assert [one["balanced"] for one in desk.ask("odd")["balance"] if one["value"] == "12"] == [False]
 
 
 def test_bad_rows_of_an_experiment(desk: Desk, tmp_path: Path) -> None:

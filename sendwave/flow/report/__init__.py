@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,7 +113,9 @@ def report(
     order = policy.tiers.keys
     groups: list[Row] = []
     if asked.breakdown.by != "tier":
-        groups = _top(found, pooling.rows(found, pooling.by_group, _natural(found, order), {}, asked.worth), top, asked)
+        bands = _bands(asked.breakdown.bands)
+        rows = pooling.rows(found, pooling.by_group, _natural(found, order), bands, asked.worth)
+        groups = _top(found, rows, top, asked)
     compared = [renamed(source, same or {}) for source in met]
     return Report(
         sources=found,
@@ -220,6 +223,14 @@ def _cutoffs(sources: Sequence[Gathered], order: Sequence[str], asked: Question)
     if asked.breakdown.by != "tier" and {key[0] for source in sources for key in source.figures} == {""}:
         return pooling.cutoffs(sources, pooling.by_group, _natural(sources, ()), asked.worth)
     return pooling.cutoffs(sources, pooling.by_tier, order, asked.worth)
+
+
+def _bands(ends: Sequence[float]) -> dict[str, str]:
+    """What the bands with these lower ends are called: `1 – < 4`, and `≥ 10` for the last."""
+    known = sorted(ends)
+    return {f"{low:g}": f"{low:g} – < {high:g}" for low, high in pairwise(known)} | {
+        f"{low:g}": f"≥ {low:g}" for low in known[-1:]
+    }
 
 
 def _natural(sources: Sequence[Gathered], tiers: Sequence[str]) -> list[str]:

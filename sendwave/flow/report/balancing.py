@@ -62,6 +62,19 @@ def balances(session: Session, contacts: Sequence[Path], people: int) -> tuple[A
     return tuple(found)
 
 
+def of_experiment(session: Session, experiment: str, control: str, columns: set[str]) -> tuple[Alike, ...]:
+    """The same of an experiment run elsewhere: all arms that got something beside the one that did not."""
+    asked = sorted(name for name in columns if name.startswith("attr_"))
+    if not asked:
+        return ()
+    row = session.read(rules.experiment_distinct(experiment, asked)).to_pylist()[0]
+    found: list[Alike] = []
+    for name in [name for name in asked if 1 < row[name] <= DISTINCT][:ATTRIBUTES]:
+        counted = session.read(rules.experiment_attribute(experiment, control, name)).to_pylist()
+        found += _of_attribute(name.removeprefix("attr_"), name, sorted(counted, key=str))
+    return tuple(found)
+
+
 def _of_attribute(label: str, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Alike]:
     values: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     sides: dict[tuple[str, str], int] = defaultdict(int)

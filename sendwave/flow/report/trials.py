@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from sendwave.engine.base import Engine
 from sendwave.errors import BadInput, NotFound, did_you_mean
+from sendwave.flow.report.balancing import of_experiment
 from sendwave.flow.report.figures import Figures
 from sendwave.flow.report.sources import Compared, Gathered, Key, Note, Question
 from sendwave.rules import outcomes as rules
@@ -35,7 +36,8 @@ def gather(engine: Engine, paths: Sequence[Path], name: str, question: Question,
     with engine.session({"experiments": paths}) as session:
         sizes = sorted(session.read(rules.experiment_sizes(name, group)).to_pylist(), key=_place)
         bought = session.read(rules.experiment_buyers(name, group))
-    left = _control(name, sizes, question.control)
+        left = _control(name, sizes, question.control)
+        alike = of_experiment(session, name, left, columns)
     amounts = dict(_amounts(bought))
     arms: dict[tuple[Key, str], Arm] = {}
     for row in sizes:
@@ -50,7 +52,7 @@ def gather(engine: Engine, paths: Sequence[Path], name: str, question: Question,
     figures = {key: _figures(pair, question.worth.message(CHANNEL)) for key, pair in compared.items()}
     tiny = sum(pair.control.people for pair in compared.values())
     notes = [Note("tiny_control", {"id": name, "count": tiny})] if tiny < 30 else []
-    return Gathered(name, name, "experiment", CHANNEL, figures, compared, notes=notes)
+    return Gathered(name, name, "experiment", CHANNEL, figures, compared, balance=alike, notes=notes)
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
