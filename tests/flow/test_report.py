@@ -19,6 +19,7 @@ from sendwave.flow import intake
 from sendwave.flow import report as flow
 from sendwave.flow.report import Breakdown, Named
 from sendwave.rules.audience import Who
+from sendwave.rules.layout import Layout
 from sendwave.rules.report_policy import Habit, Worth
 from sendwave.store import files
 from sendwave.store.database import Database
@@ -417,7 +418,8 @@ def test_the_file_of_a_french_excel_says_the_same(desk: Desk, tmp_path: Path) ->
     experiment(tmp_path / "mens.csv", people=3_000)
     desk.land("experiments", tmp_path / "mens.csv", mapping=MAPPED, constants={"experiment": "mens"})
     french = tmp_path / "mens.french.csv"
-    desk.land("experiments", french, constants={"experiment": "hommes"}, encoding="windows-1252")
+    layout = Layout(encoding="windows-1252")
+    desk.land("experiments", french, constants={"experiment": "hommes"}, layout=layout)
     ours, theirs = desk.ask("mens", by="recency"), desk.ask("hommes", by="recence")
     assert (theirs["groups"], theirs["total"], theirs["cutoff"]) == (ours["groups"], ours["total"], ours["cutoff"])
 
