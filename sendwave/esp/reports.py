@@ -100,19 +100,20 @@ def _events(mail: Message, token_key: bytes | None, received_at: datetime) -> It
     texts = () if clear else _texts(parts)  # reading them takes longer than all the rest
     said = freeform_bounces.read((words(part), part.get_content_subtype() == "html") for part in texts)
     returned = returned or said.returned
+    feedback = kinds.get("message/feedback-report")
+    told_back = _fields(feedback) if feedback is not None else None
     about = _About(
-        token=_token(mail, returned, token_key),
+        token=_token(mail, returned, told_back, token_key),
         message_id=field(returned, "Message-ID"),
         event_id=field(mail, "Message-ID"),
         at=_date(mail.get("Date"), received_at),
         received_at=received_at,
     )
-    feedback = kinds.get("message/feedback-report")
     if _is_wrapped(returned, kinds):
         for event in _events(returned, token_key, received_at):
             yield event if event.token else replace(event, token=about.token)
-    elif feedback is not None:
-        yield _complaint(_fields(feedback), returned, about)
+    elif told_back is not None:
+        yield from _complaints(told_back, returned, about)
     elif _is_junk_report(mail, returned):
         yield _event(EventType.COMPLAINT, about, recipient=address(field(returned, "X-HmXmrOriginalRecipient")))
     elif (asked := _UNSUBSCRIBE.fullmatch(auto_replies.subject(mail).strip()[:200])) is not None:
@@ -170,9 +171,9 @@ def _returned(kinds: dict[str, Message]) -> Message | None:
 
 
 # ── whom it is about ─────────────────────────────────────────────────────────────────────────────────────────────────
-def _token(mail: Message, returned: Message | None, token_key: bytes | None) -> str | None:
+def _token(mail: Message, returned: Message | None, feedback: Message | None, token_key: bytes | None) -> str | None:
     """The first token found, verified. Raises _Forged when the first one found is not ours."""
-    return next((_ours(candidate, token_key) for candidate in _candidates(mail, returned)), None)
+    return next((_ours(candidate, token_key) for candidate in _candidates(mail, returned, feedback)), None)
 
 
 def _ours(token: str, token_key: bytes | None) -> str | None:
@@ -184,10 +185,12 @@ def _ours(token: str, token_key: bytes | None) -> str | None:
     return token.lower()
 
 
-def _candidates(mail: Message, returned: Message | None) -> Iterator[str]:
+def _candidates(mail: Message, returned: Message | None, feedback: Message | None) -> Iterator[str]:
     for name in _ENVELOPE:
         for value in mail.get_all(name) or ():
             yield from _VERP.findall(str(value))
+    if feedback is not None:  # whoever reports often blacks everything else out
+        yield from _VERP.findall(field(feedback, "Original-Mail-From") or "")
     if returned is None:
         return
     if token := field(returned, TOKEN_HEADER):
@@ -285,18 +288,21 @@ def _fields(part: Message) -> Message:
     return email.message_from_string(words(part).strip())
 
 
-def _complaint(fields: Message, returned: Message | None, about: _About) -> Event:
+def _complaints(fields: Message, returned: Message | None, about: _About) -> Iterator[Event]:
+    """One for each recipient it names (RFC 5965 §3.2 allows several); our token names the only one there is."""
     word = (field(fields, "Feedback-Type") or "").lower()
-    recipient = field(fields, "Original-Rcpt-To") or field(fields, "Removal-Recipient") or field(returned, "To")
+    several = [str(one) for one in fields.get_all("Original-Rcpt-To") or ()]
+    named = several or [field(fields, "Removal-Recipient") or field(returned, "To") or ""]
     when = field(fields, "Arrival-Date") or field(fields, "Received-Date")
-    return _event(
-        _FEEDBACK.get(word, EventType.UNKNOWN),
-        about,
-        recipient=address(recipient),
-        description=f"Feedback-Type: {word}, from {field(fields, 'User-Agent') or 'an unnamed reporter'}",
-        # The mail's arrival is when it was received, not when somebody complained; the report's own date is nearer.
-        at=about.at if about.at != about.received_at else _date(when, about.received_at),
-    )
+    for recipient in named[:1] if about.token else named[:_DEEPEST]:
+        yield _event(
+            _FEEDBACK.get(word, EventType.UNKNOWN),
+            about,
+            recipient=address(recipient),
+            description=f"Feedback-Type: {word}, from {field(fields, 'User-Agent') or 'an unnamed reporter'}",
+            # The mail's arrival is when it was received, not when somebody complained; the report's own date is nearer.
+            at=about.at if about.at != about.received_at else _date(when, about.received_at),
+        )
 
 
 def _is_junk_report(mail: Message, returned: Message | None) -> bool:

@@ -96,7 +96,8 @@ class Adapter(WebAdapter):
             return hooks.check_login(self._settings, request)
         told = {name: _header(request, name) for name in ("id", "timestamp", "signature")}
         try:
-            key = base64.b64decode(written.removeprefix("whsec_"))
+            bare = written.strip().removeprefix("whsec_")
+            key = base64.b64decode(bare + "=" * (-len(bare) % 4))
         except (ValueError, binascii.Error):
             return Refusal("webhook_secret is no base64, as `whsec_…` should be", unset=True)
         signed = f"{told['id']}.{told['timestamp']}.".encode("utf-8", "surrogatepass") + request.body

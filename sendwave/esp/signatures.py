@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 from sendwave.errors import BadInput
@@ -27,8 +28,10 @@ def _library() -> Any:
 
 
 def _public_key(written: str) -> Any:
-    """A key in PEM, or the base64 in the middle of one."""
+    """A key in PEM, the base64 in the middle of one, or a DKIM record."""
     load = _library().hazmat.primitives.serialization
+    if found := re.search(r"\bp=([A-Za-z0-9+/=\s]+)", written):  # out of a DKIM record (RFC 6376 §3.6.1)
+        written = found[1]
     if "BEGIN" in written:
         return load.load_pem_public_key(written.encode())
     return load.load_der_public_key(base64.b64decode("".join(written.split()), validate=True))

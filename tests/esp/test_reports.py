@@ -290,6 +290,21 @@ def test_a_redacted_feedback_report_is_known_by_its_token() -> None:
     assert (event.type, event.token) == (EventType.COMPLAINT, TOKEN)
 
 
+def test_who_blacks_everything_out_still_says_where_bounces_go() -> None:
+    black = ARF.replace(f"{RETURNED}\n", "To: [redacted]\n\n").replace(
+        "Version: 1\n", f"Version: 1\nOriginal-Mail-From: <b-{TOKEN}@bounces.example>\n"
+    )
+    assert [(e.type, e.token) for e in read(mail(black))] == [(EventType.COMPLAINT, TOKEN)]
+    assert read(mail(black.replace(TOKEN, FORGED))) == ()
+
+
+def test_a_complaint_about_several_recipients() -> None:
+    several = ARF.replace(f"{RETURNED}\n", "Subject: x\n\n").replace(
+        "Arrival-Date", "Original-Rcpt-To: <bruno@provider.example>\nArrival-Date"
+    )
+    assert [e.recipient for e in read(mail(several))] == ["anne@provider.example", "bruno@provider.example"]
+
+
 def test_a_forged_complaint_is_ignored() -> None:
     assert read(mail(ARF.replace(TOKEN, FORGED))) == ()
 

@@ -82,6 +82,16 @@ def signed_by(name: str, post: Post) -> tuple[Any, WebRequest]:
     return made(name, **settings), WebRequest(post.body, {n.lower(): v for n, v in post.headers.items()})
 
 
+def test_keys_are_taken_as_people_copy_them() -> None:
+    body = b"{}"
+    _, request = postal(body, NOW)
+    record = f"v=DKIM1; t=s; h=sha256; p={public(modulus())};"
+    assert made("postal", public_key=record).verify(request, NOW) is None
+    _, request = resend(body, NOW)
+    secret = find("resend")(KEYS).route("http://127.0.0.1", HOOK)["webhook_secret"]
+    assert made("resend", signing_secret=f" {secret.rstrip('=')}\n").verify(request, NOW) is None
+
+
 SCHEMES = [sendgrid, postal, mailersend, resend, mandrill]
 Scheme = Callable[[bytes, datetime], tuple[Any, WebRequest]]
 BODY = b'mandrill_events=[{"event":"bounce"}]\r\n'
