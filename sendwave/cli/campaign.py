@@ -293,8 +293,9 @@ def audit(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool) -
 @in_workspace
 @click.argument("id")
 @click.argument("contact")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Also as a piece of a page.")
 @json_option
-def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:
+def explain(workspace: Workspace, id: str, contact: str, html_file: Path | None, as_json: bool) -> None:
     """The whole chain of rules for one CONTACT (your own id), and what would change the answer."""
     from sendwave.flow import explain as explaining
     from sendwave.store import campaigns
@@ -304,6 +305,10 @@ def explain(workspace: Workspace, id: str, contact: str, as_json: bool) -> None:
     document = explaining.explain(
         workspace.db, workspace.engine, workspace.lake, workspace.policy, found, contact, now=SystemClock().now()
     )
+    if html_file is not None:
+        from sendwave.web import explaining as page
+
+        html_file.write_text(page.fragment(document), encoding="utf-8")
     if as_json:
         emit_json(document)
         return

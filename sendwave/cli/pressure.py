@@ -95,7 +95,8 @@ def budget(workspace: Workspace, id: str, as_json: bool) -> None:
         found = campaigns.get(connection, id)
     where = (workspace.db, workspace.engine, workspace.lake)
     document = budgeting.account(*where, found, workspace.policy.budgets, now=SystemClock().now())
-    planned = budgeting.estimate(*where, found, workspace.policy.budgets, texts=workspace.texts)
+    now = SystemClock().now()
+    planned = budgeting.estimate(*where, found, workspace.policy.budgets, texts=workspace.texts, now=now)
     if as_json:
         emit_json(document | {"plan": None if planned is None else planned.document()})
         return
@@ -114,8 +115,14 @@ def _show_estimate(document: dict[str, Any], *, is_text: bool) -> None:
         for row in document["countries"]
     ]  # fmt: skip
     rows.append(("total", number(document["people"]), *("" for _ in sizes), document["cost"]))
-    told = "texts measured with everybody's own fields" if document["measured"] else ""
-    table("What the plan costs" + (f" ({told})" if told else ""), heads, rows, right=range(1, len(heads)))
+    table("What the plan costs", heads, rows, right=range(1, len(heads)))
+    if document["measured"]:
+        click.echo("texts are measured with everybody's own fields")
+    for character, people in document["not_gsm"].items():
+        told = f"{character!r} is not in the GSM alphabet: it halves what a part holds"
+        click.secho(f"{told} (texts: {number(people)})", fg="yellow")
+    if document["within_budget"] is not None and document["within_budget"] < document["people"]:
+        click.secho(f"what is left pays for the best {number(document['within_budget'])} of them", fg="yellow")
 
 
 def show_comparison(played: Comparison) -> None:

@@ -55,10 +55,20 @@ def links(person: Person) -> tuple[Link, ...]:
     """One link per reason of the campaign type, in the order in which they exclude."""
     found = []
     for reason in plan.reasons(person.kind, person.now_ts, person.rivals):
+        if _is_void(person, reason.name):
+            found.append(Link(reason.name, None, f"not asked: tier {person.tier or 'none'} is not written to"))
+            continue
         detail, remedy = _WORDS.get(reason.name, _cap)(person, reason.name)
         passed = bool(person.facts[f"passes_{reason.name}"])
         found.append(Link(reason.name, passed, detail, "" if passed else remedy))
     return tuple(found)
+
+
+def _is_void(person: Person, reason: str) -> bool:
+    """Whether it is a rule of tiers, and the person's is not written to: then it has nothing to say."""
+    own = reason.removeprefix(pressure.OUTRANKED)
+    of_tiers = own.startswith(pressure.TIER_CAP) or own in (pressure.MIN_GAP, "not_in_share")
+    return of_tiers and person.tier not in pressure.contacted(person.kind.tiers)
 
 
 def reach_seconds(kind: CampaignType) -> int:

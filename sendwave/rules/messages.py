@@ -56,6 +56,11 @@ def simplify(text: str) -> str:
     return text.translate(_PLAINER)
 
 
+def odd(text: str) -> frozenset[str]:
+    """The characters the GSM alphabet does not have: one of them more than halves what fits."""
+    return frozenset(text) - _GSM7
+
+
 def measure(text: str) -> Size:
     """The alphabet a text needs, and what it takes in it."""
     if _BASIC.issuperset(text):  # most texts: every character takes one place

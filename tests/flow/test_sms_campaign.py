@@ -174,7 +174,9 @@ class Priced(NamedTuple):
 
     def estimate(self, campaign: Campaign, texts: Texts) -> dict[str, Any]:
         """What its plan costs."""
-        found = budgeting.estimate(self.db, self.engine, self.lake, campaign, self.policy.budgets, texts=texts)
+        found = budgeting.estimate(
+            self.db, self.engine, self.lake, campaign, self.policy.budgets, texts=texts, now=self.now
+        )
         assert found is not None
         return found.document()
 
@@ -226,7 +228,7 @@ def test_each_text_is_paid_for_by_its_own_parts(priced: Priced) -> None:
     texts = Texts(priced.home)
     made = priced.approved(budget="0.50 EUR")
     assert priced.estimate(made, texts) == {
-        "measured": True, "people": 6, "cost": "0.56 EUR",
+        "measured": True, "people": 6, "cost": "0.56 EUR", "within_budget": 5, "not_gsm": {"Ł": 1},
         "countries": [
             {"country": "FR", "people": 4, "cost": "0.40 EUR", "parts": {"1": 1, "2": 2, "3": 1}},
             {"country": None, "people": 1, "cost": "0.08 EUR", "parts": {"1": 1}},

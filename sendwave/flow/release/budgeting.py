@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.flow.release.measuring import Texts
-from sendwave.rules import budgets
+from sendwave.rules import budgets, messages
 from sendwave.rules.budgets import Budgets, ChannelBudget, Purse
 from sendwave.rules.lifecycle import Batch
 from sendwave.rules.money import shown
@@ -142,6 +142,8 @@ class Estimate:
     currency: str
     measured: bool
     countries: tuple[Costing, ...]  # most people first
+    within: int | None  # of its people, best first, that what is left pays for; None where nothing limits it
+    odd: Mapping[str, int]  # characters outside the GSM alphabet, and in how many texts, the most frequent first
 
     def document(self) -> dict[str, Any]:
         """Amounts as text; keys are stable."""
@@ -152,11 +154,12 @@ class Estimate:
         ]  # fmt: skip
         total = sum(one.cost for one in self.countries)
         people = sum(one.people for one in self.countries)
-        return {"measured": self.measured, "people": people, "cost": shown(total, self.currency), "countries": rows}
+        told = {"measured": self.measured, "people": people, "cost": shown(total, self.currency), "countries": rows}
+        return told | {"within_budget": self.within, "not_gsm": dict(self.odd)}
 
 
 def estimate(
-    db: Database, engine: Engine, lake: Lake, campaign: Campaign, money: Budgets, *, texts: Texts
+    db: Database, engine: Engine, lake: Lake, campaign: Campaign, money: Budgets, *, texts: Texts, now: datetime
 ) -> Estimate | None:
     """What the plan costs by country; None without a plan or a price. Raises BadInput for content that cannot be sent.
 
@@ -171,14 +174,29 @@ def estimate(
     paths = {**lake.paths(listed), "plan": [lake.root / planned.path]}
     names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
     attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
-    own, counts = texts.measured(campaign), Counter[tuple[str, int]]()
+    own, counts, odd = texts.measured(campaign), Counter[tuple[str, int]](), Counter[str]()
+    limit, goes = purse(db, engine, lake, campaign, money, now=now), 0
+    left = None if limit is None else limit.left
     with engine.session(paths) as session:
         for batch in session.stream(budgets.planned_statement(attributes if own else [])):
             people = pa.Table.from_batches([batch])
-            parts = texts.parts(campaign, people).tolist() if own else [campaign.settings.parts] * people.num_rows
-            counts.update(zip(pc.fill_null(people[COUNTRY], "").to_pylist(), parts, strict=True))
+            countries = people[COUNTRY].to_pylist()
+            parts = np.full(people.num_rows, campaign.settings.parts)
+            if own:
+                parts = texts.parts(campaign, people)
+                odd.update(character for text in texts.written(campaign, people) for character in messages.odd(text))
+            counts.update(zip([country or "" for country in countries], parts.tolist(), strict=True))
+            if left is not None:
+                each = budgets.costs(priced, countries, parts)
+                paid_for = budgets.affordable(each, range(len(each)), left)
+                goes, left = goes + int(paid_for.sum()), (left - int(each.sum()) if paid_for.all() else -1)
     found = [_costing(priced, country, counts) for country in sorted({country for country, _ in counts})]
-    return Estimate(priced.price.currency, own, tuple(sorted(found, key=lambda one: -one.people)))
+    ordered, within = sorted(found, key=lambda one: -one.people), None if left is None else goes
+    return Estimate(priced.price.currency, own, tuple(ordered), within, dict(odd.most_common(_ODD)))
+
+
+_ODD: Final = 5
+"""Characters outside the GSM alphabet that are named."""
 
 
 def _costing(priced: ChannelBudget, country: str, counts: Mapping[tuple[str, int], int]) -> Costing:

@@ -6,7 +6,7 @@ for the person's own, which is as long.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,16 @@ class Texts:
 
         Raises BadInput for content that cannot be sent.
         """
+        sizes: dict[str, int] = {}
+        found = np.ones(people.num_rows, np.int64)
+        for place, text in enumerate(self.written(campaign, people)):
+            if text not in sizes:
+                sizes[text] = max(1, measure(text).parts)
+            found[place] = sizes[text]
+        return found
+
+    def written(self, campaign: Campaign, people: pa.Table) -> Iterator[str]:
+        """Everybody's text as it leaves. Raises BadInput as `parts` does."""
         told, count = campaign.settings, people.num_rows
         content = Content(self.home / (told.content or ""), told.subject)
         link = one_line(told.unsubscribe or self.unsubscribe or "").replace("{token}", _TOKEN)
@@ -53,11 +63,5 @@ class Texts:
             **{name: [word] * count for name, word in same.items()},
         }
         plain = campaign.settings.route in self.simplifying
-        sizes: dict[str, int] = {}
-        found = np.ones(count, np.int64)
-        for place, text in enumerate(content.merge(columns, count).texts("text")):
-            if text not in sizes:
-                stripped = text.strip()
-                sizes[text] = max(1, measure(simplify(stripped) if plain else stripped).parts)
-            found[place] = sizes[text]
-        return found
+        for text in content.merge(columns, count).texts("text"):
+            yield simplify(text.strip()) if plain else text.strip()
