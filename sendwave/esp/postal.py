@@ -89,15 +89,15 @@ class Adapter(WebAdapter):
         return self._one_by_one(mailing, send)
 
     def verify(self, request: WebRequest, now: datetime | None) -> Refusal | None:  # noqa: ARG002  # no instant in it
-        """RSA over the raw body, with SHA-256 where the server is new enough, else SHA-1."""
+        """RSA over the raw body, with SHA-1 and, where the server is new enough, SHA-256: all that are given."""
         key = self._settings.webhook_public_key
         if not key:
             return hooks.check_login(self._settings, request)
-        newer, older = (request.headers.get(f"x-postal-signature{end}") for end in ("-256", ""))
-        good = signatures.rsa(key, newer, request.body) if newer else False
-        if not good and older and not newer:
-            good = signatures.rsa(key, older, request.body, sha1=True)
-        return hooks.check_login(self._settings, request, signed=True) if good else Refusal("the signature is wrong")
+        given = {end: request.headers.get(f"x-postal-signature{end}") for end in ("", "-256")}
+        good = [signatures.rsa(key, one, request.body, sha1=not end) for end, one in given.items() if one]
+        if not good or not all(good):
+            return Refusal("the signature is missing or wrong")
+        return hooks.check_login(self._settings, request, signed=True)
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         payload, said = hooks.part(told, "payload"), told.get("event")
