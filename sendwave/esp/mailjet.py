@@ -5,7 +5,7 @@ dev.mailjet.com: "Send API v3.1", "Webhooks" (event properties and their error s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -109,11 +109,15 @@ class Adapter(WebAdapter):
             messages = [_message(piece) | {"Variables": piece.fields} for piece in mailing.pieces]
             return {"Globals": everybody, "Messages": messages}
         shared, values = mailing.shared(lambda name: f'{{{{var:{name}:""}}}}', "{{", "{%", "{#")
-        if all(map(is_plain, values)):
+        plain = [is_plain(row) for row in values]
+        bodies: Sequence[Mapping[str, Any]] = values if all(plain) else mailing.bodies(_PARTS)
+        if any(plain):
             everybody |= {_PARTS[part]: text for part, text in shared.items()} | {"TemplateLanguage": True}
-            personal: Sequence[dict[str, Any]] = [{"Variables": row} for row in values]
-        else:  # in full: they could escape values once more
-            personal = mailing.bodies(_PARTS)
+        full = {"TemplateLanguage": False}  # whom they could escape values of once more
+        personal = [
+            {"Variables": row} if short else {**body, **full}
+            for row, short, body in zip(values, plain, bodies, strict=True)
+        ]
         told = zip(mailing.pieces, personal, strict=True)
         return {"Globals": everybody, "Messages": [_message(piece) | row for piece, row in told]}
 
