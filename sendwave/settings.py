@@ -225,6 +225,9 @@ def load(home: Path, environ: Mapping[str, str]) -> Settings:
         document.data = _resolved(document, document.data, (), environ)
         document.data |= {key: environ[name] for name, key in OVERRIDES.items() if environ.get(name)}
     settings = documents.validate(document, Settings)
+    if "policies" in settings.model_fields_set and not (home / settings.policies).is_dir():
+        told = f"there is no folder {settings.policies}; leave the key out to live on the shipped policies"
+        raise document.refused([document.mistake(("policies",), told)])
     placed = settings.model_copy(
         update={
             "store": _placed_store(settings.store, home),

@@ -41,9 +41,14 @@ def test_a_workspace_lives_on_defaults(tmp_path: Path, text: str) -> None:
 
 
 def test_paths_are_relative_to_the_workspace_unless_absolute(tmp_path: Path) -> None:
-    found = loaded(tmp_path, "store: sqlite:////var/lib/s.db\nlake: data/lake\npolicies: /etc/sendwave\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = loaded(tmp_path, f"store: sqlite:////var/lib/s.db\nlake: data/lake\npolicies: {elsewhere}\n")
     assert found.store == "sqlite:////var/lib/s.db"
-    assert (found.lake, found.policies) == (tmp_path / "data/lake", Path("/etc/sendwave"))
+    assert (found.lake, found.policies) == (tmp_path / "data/lake", elsewhere)
+    with pytest.raises(BadInput) as missing:
+        loaded(tmp_path, "policies: polices\n")
+    assert "sendwave.yaml:1:11: policies: there is no folder polices" in str(missing.value.findings)
 
 
 def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
@@ -52,6 +57,7 @@ def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
         "SENDWAVE_LAKE": "/mnt/lake",
         "SENDWAVE_POLICIES": "other",
     }
+    (tmp_path / "other").mkdir()
     found = loaded(tmp_path, "store: sqlite:///a.db\n", environ)
     assert found.store == environ["SENDWAVE_STORE"]
     assert (found.lake, found.policies) == (Path("/mnt/lake"), tmp_path / "other")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Final
 
 import click
 
 from sendwave import __version__
 from sendwave.cli.groups import Group
-from sendwave.errors import SendwaveError
+from sendwave.errors import BadInput, SendwaveError
 
 _COMMANDS: Final = {
     "demo": ("sendwave.cli.demo", "a whole campaign in virtual time, on made-up contacts"),
@@ -73,12 +75,16 @@ def run(arguments: list[str]) -> int:
     except SendwaveError as error:
         _complain(error)
         return error.exit_code
-    except click.exceptions.Abort:
-        return 130
+    except BrokenPipeError:  # whoever read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a folder nobody may write to, a file that is a folder
+        _complain(BadInput(f"{error}: check the path, and who may write there"))
+        return 2
     except click.ClickException as error:
         error.show()
         return 2
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
     return result if isinstance(result, int) else 0
 

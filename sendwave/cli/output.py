@@ -58,12 +58,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     from rich.console import Console
     from rich.table import Table
 
-    drawn = Table(title=title or None, title_justify="left", title_style="bold")
+    drawn = Table()
     for index, column in enumerate(columns):
         drawn.add_column(column, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(number(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(drawn)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    if title:
+        console.print(title, style="bold", markup=False)
+    console.print(drawn)
 
 
 def number(value: Any) -> str:

@@ -58,7 +58,7 @@ def score(
     if as_json:
         emit_json(summary.document())
     else:
-        _show(summary.document())
+        _show(summary.document(), workspace.settings.time_zone)
     return 1 if summary.warnings else 0
 
 
@@ -81,9 +81,10 @@ def _print_statement(workspace: Workspace, dialect: str, as_of: datetime) -> int
     return 0
 
 
-def _show(told: dict[str, Any]) -> None:
+def _show(told: dict[str, Any], zone: str) -> None:
     why = f" ({told['why']})" if told["why"] else ""
-    click.echo(f"{number(told['contacts'])} contacts scored as of {told['as_of']}: {told['mode']} run{why}")
+    when = f"{datetime.fromisoformat(told['as_of']).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
+    click.echo(f"{number(told['contacts'])} contacts scored as of {when}: {told['mode']} run{why}")
     click.echo(
         f"  scores from {_plain(told['lowest'])} to {_plain(told['highest'])}, {number(told['changed'])} changed"
     )

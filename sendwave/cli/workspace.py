@@ -141,7 +141,7 @@ def check(workspace: Workspace, as_json: bool) -> int:
             problems += wrong.findings or (str(wrong),)
         except NotFound as wrong:
             problems.append(str(wrong))
-    problems += bounces.self_test()
+    problems = list(dict.fromkeys([*problems, *bounces.self_test()]))  # routes repeat what the policies said
     warnings = [] if problems else list(workspace.policy_warnings)
     if as_json:
         emit_json({"ok": not problems, "findings": problems, "warnings": warnings})

@@ -27,7 +27,7 @@ PROVEN: Final = {
     "duckdb": f"DuckDB: {_RUN}",
     "postgresql": f"PostgreSQL: {_RUN}",
     "spark": f"Spark: {_RUN} (make conformance-spark)",
-    "databricks": f"Databricks: the very text for Spark, of which {_RUN}; {_COMPILED}",
+    "databricks": "Databricks: the text for Spark; the tests run it on Spark alone: compare a few scores first",
     "snowflake": f"Snowflake: {_COMPILED}",
     "bigquery": f"BigQuery: {_COMPILED}",
     "trino": f"Trino: {_COMPILED}",

@@ -176,7 +176,7 @@ def _attribute(by: str, paths: Sequence[Path]) -> str:
             return name
     spoken = {name.removeprefix(_ATTRIBUTE) for name in known} | {"tier", "score"}
     raise NotFound(
-        f"contacts have no attribute {by!r}.{did_you_mean(by, spoken)} They have {', '.join(sorted(spoken))}"
+        f"contacts have no attribute {by!r}.{did_you_mean(by, spoken) or ' They have ' + ', '.join(sorted(spoken))}"
     )
 
 

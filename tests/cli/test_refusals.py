@@ -41,6 +41,26 @@ def test_all_mistakes_of_all_files_are_told_at_once(shell: Shell) -> None:
     assert any("brand.yaml" in finding and "importance" in finding for finding in findings)
 
 
+def test_a_mistake_is_told_once(shell: Shell) -> None:
+    path = shell.home / "policies/types/newsletter.yaml"
+    path.write_text(path.read_text().replace("control:", "contorl:"))
+    assert len(shell.json("check", expect=1)["findings"]) == 1
+
+
+def test_policies_that_are_not_there_do_not_become_the_shipped_ones(shell: Shell) -> None:
+    settings = shell.home / "sendwave.yaml"
+    settings.write_text(settings.read_text().replace("policies: policies", "policies: polices"))
+    assert "no folder polices" in shell("check", expect=2).err
+    settings.write_text("time_zone: Europe/Paris\n")
+    shell("check")
+
+
+def test_a_place_nobody_can_write_to_is_2_and_no_traceback(bare: Shell) -> None:
+    told = bare.plain("init", "/proc/sendwave/here", expect=2).err
+    assert "/proc/sendwave" in told
+    assert "who may write there" in told
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

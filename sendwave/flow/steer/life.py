@@ -133,6 +133,8 @@ def shorten(db: Database, name: str, last_wave: int, *, reason: str = "", by: st
         if numbers and last_wave >= max(numbers):
             raise NotAllowed(f"campaign {found.name} has {max(numbers)} waves: there is none after wave {last_wave}")
         campaigns.shorten(conn, found.id, last_wave, by=by, now=now, reason=reason)
+        if not numbers:
+            raise NotAllowed(f"nobody is in the plan of campaign {found.name}: there is no wave to end it after")
         _stop_flying(conn, found.id, reason=reason, by=by, now=now, after=last_wave)
         stopped = campaigns.transition_waves(conn, found.id, "skip", by=by, now=now, reason=reason, after=last_wave)
         if not stopped:
