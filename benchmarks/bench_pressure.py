@@ -140,9 +140,8 @@ def measured(folder: Path, contacts: int, runs: int, *, with_usual: bool) -> Non
     took, floor = timed(caps, runs), timed(lambda: bare(folder), runs)
     sends = sum(pq.read_metadata(path).num_rows for path in paths["sends"])
     rate, free = contacts / took.wall, THREADS * contacts / took.cpu
-    print(
-        f"caps   {took.wall:.2f} s, {took.cpu:.2f} s CPU over {sends:,} sends  ({took.cpu / floor.cpu:.2f} x bare DuckDB)"
-    )
+    beside = f"{took.cpu / floor.cpu:.2f} x bare DuckDB"
+    print(f"caps   {took.wall:.2f} s, {took.cpu:.2f} s CPU over {sends:,} sends  ({beside})")
     print(f"       {rate:,.0f} contacts/s now; {free:,.0f} on {THREADS} cores of its own (by CPU)")
     if with_usual:
         other = usual(folder, contacts)

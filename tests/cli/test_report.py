@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
@@ -153,3 +155,21 @@ def test_the_guide_against_a_hand_calculation(letter: Shell) -> None:
     assert document["cutoff"]["tier"] == "warm"
     total = document["total"]["lift"]["letter"]["converted"]["difference"]
     assert total == pytest.approx((5_000 * 0.02 + 10_000 * 0.01 + 10_000 * 0.0002) / 25_000)
+
+
+def test_the_guide_s_six_people(bare: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom it concerns and how much they had, as the guide shows it and works it out by hand."""
+    bare.plain("init", bare.home)
+    monkeypatch.chdir(bare.home)
+    exec(compile(blocks("python")[1], "piloting.md", "exec"), {})
+    (bare.home / "policies" / "types" / "shoes.yaml").write_text(blocks("yaml")[1], encoding="utf-8")
+    for kind in ("contacts", "consents", "scores", "interactions", "sends"):
+        bare("import", kind, f"{kind}.csv")
+    told = {"name": "autumn", "type": "shoes", "route": "rehearsal", "sender": "news@lune.example"}
+    told |= {"subject": "Hello", "content": "content/first", "unsubscribe": "https://lune.example/u/{token}"}
+    (bare.home / "autumn.yaml").write_text(json.dumps(told), encoding="utf-8")
+    bare("campaign", "create", "autumn.yaml")
+    for part in blocks("console")[2].split("$ sendwave ")[1:]:
+        typed, *shown_lines = part.splitlines()
+        out = bare(*shlex.split(typed)).out.replace("\u202f", " ").replace("\u00a0", " ")
+        assert [line for line in shown_lines if line not in out] == [], f"{typed}: {out}"
