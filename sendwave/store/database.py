@@ -52,6 +52,10 @@ deadlock, no resources, lock not available, server shutting down or starting, se
 """
 
 
+_UNUSABLE: Final = ("readonly database", "unable to open database file", "not a database")
+"""What SQLite says of a file or folder that a person has to put right."""
+
+
 class Database:
     """The store's engine and its two kinds of transaction."""
 
@@ -114,6 +118,9 @@ class Database:
             full = getattr(fault.orig, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
             if full or "is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
                 raise FullDisk("the disk that holds the store is full; free some room and try again") from fault
+            if self.is_sqlite and any(words in text for words in _UNUSABLE):
+                told = f"the store {self.url.database} cannot be used ({text}): check the path, and who may write there"
+                raise BadInput(told) from fault
             if self.is_sqlite or not _passes(fault):
                 raise
             why = text.splitlines()[0] if text else type(fault.orig).__name__

@@ -148,6 +148,16 @@ def test_imported_scores_stay_until_somebody_scores_by_hand(world: ScoreWorld) -
     assert world.scores == world.by_hand(PARIS.on(date(2026, 3, 3)))
 
 
+def test_a_score_by_hand_later_than_the_date_s_time_leaves_nothing_to_do_until_the_next(world: ScoreWorld) -> None:
+    by_hand = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    world.score(by_hand)
+    assert world.due("2026-03-02T09:01") is None
+    assert world.scores == world.by_hand(by_hand)
+    tomorrow = world.due("2026-03-03T03:00")
+    assert tomorrow is not None
+    assert tomorrow.scheduled_on == "2026-03-03"
+
+
 def test_without_interactions_or_a_time_nothing_is_due(
     sqlite_database: Database, engine: DuckdbEngine, lake: Lake
 ) -> None:

@@ -34,6 +34,18 @@ def test_another_kind_of_database_is_refused() -> None:
         Database("mysql://localhost/x")
 
 
+@pytest.mark.parametrize("what", ["a folder", "no database", "read-only"])
+def test_a_file_that_cannot_be_the_store_is_told_in_one_line(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "store.db"
+    if what == "a folder":
+        place.mkdir()
+    else:
+        place.write_text("something else, long enough to be looked at\n" * 20 if what == "no database" else "")
+    url = f"sqlite:///file:{place}?mode=ro&uri=true" if what == "read-only" else f"sqlite:///{place}"
+    with pytest.raises(BadInput, match=r"the store .*store\.db cannot be used .*who may write there"):
+        Database(url).migrate()
+
+
 def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
     def write_and_fail() -> None:
         with database.write() as connection:

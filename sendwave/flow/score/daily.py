@@ -39,14 +39,15 @@ def run_due(
     if policy.score is None or policy.score.daily is None:
         return None
     day = policy.score.daily.latest(now)
+    instant = policy.score.daily.on(day)
     with db.read() as connection:
-        if _done(connection, day) or not _ours(connection, elsewhere=elsewhere is not None):
+        if _done(connection, day) or not _ours(connection, instant, elsewhere=elsewhere is not None):
             return None
     with db.write() as connection:
         if not runs.begin(connection, JOB, day, now):
             return None
     try:
-        run = partial(score, db, engine, lake, policy, now=now, by=by, as_of=policy.score.daily.on(day))
+        run = partial(score, db, engine, lake, policy, now=now, by=by, as_of=instant)
         summary = run(scheduled_on=day.isoformat(), elsewhere=elsewhere)
     except BaseException:
         with db.write() as connection:
@@ -62,11 +63,15 @@ def _done(connection: Connection, day: date) -> bool:
     return run is not None and (run.scheduled_on > day or (run.scheduled_on == day and run.finished_at is not None))
 
 
-def _ours(connection: Connection, *, elsewhere: bool) -> bool:
-    """Whether the scores in place are this job's to replace: made here, or none yet and something to make them of."""
+def _ours(connection: Connection, instant: datetime, *, elsewhere: bool) -> bool:
+    """Whether the scores in place are this job's to replace: made here, or none yet and something to make them of.
+
+    Scores of later than `instant` stay: somebody asked for them by hand since.
+    """
     live = registry.live(connection, ["contacts", "scores", *SOURCES])
     if not live["contacts"]:
         return False
     if live["scores"]:
-        return all("grid" in file.details for file in live["scores"])
+        told = [file.details for file in live["scores"]]
+        return all("grid" in one and int(one.get("as_of", 0)) <= instant.timestamp() for one in told)
     return elsewhere or bool(live["interactions"])
