@@ -161,10 +161,10 @@ def recheck_statement(
     p = PLAN.c
     people = select(PLAN).where(p.wave == wave, ~_written_to(campaign_id, p.contact))
     if contact is None:
-        left = people.cte("left")
-        chosen = union_all(select(left), _copies(campaign_id, wave, left)).cte("chosen")
+        left = people.cte(f"left_{wave}")  # an arbitration asks several waves in one statement
+        chosen = union_all(select(left), _copies(campaign_id, wave, left)).cte(f"chosen_{wave}")
     else:
-        chosen = people.where(p.contact == contact).cte("chosen")
+        chosen = people.where(p.contact == contact).cte(f"chosen_{wave}")
     c = chosen.c
     start = chosen.outerjoin(CONTACTS, CONTACTS.c.contact == c.contact)
     among: Among = lambda contact: contact.in_(select(c.contact))  # noqa: E731  # reads best where it is used

@@ -173,7 +173,7 @@ def test_an_arbitration_says_who_won_whom_over_what_and_compares(
     """The sale (80) wins the newsletter's (40) people: planned before or after it, and until it is cancelled."""
     db, people = database, 40
     sendable.write_base(db, lake, people, now)
-    policy = sendable.policy_set(caps=[{"max": "1 per 7d"}], ramp=["100%"])
+    policy = sendable.policy_set(caps=[{"max": "1 per 7d"}], ramp=["20%", "30%", "50%"])
     letters, _ = drafted(db, policy, now, ["letters", "spare"])
     plan(db, engine, lake, policy, letters, by="ann", now=now)
     sale = sendable.approved(
