@@ -36,6 +36,7 @@ def policy_set(
     routes: Mapping[str, Any] | None = None,
     providers: Mapping[str, Any] | None = None,
     importance: int = 40,
+    settle_unknown: str = "24h",
 ) -> PolicySet:
     """One campaign type, one tier, no control group."""
     kind = {
@@ -44,6 +45,7 @@ def policy_set(
         "tiers": {"hot": {"share": "100%"}},
         "caps": list(caps),
         "control": "0%",
+        "settle_unknown": settle_unknown,
         "waves": {"ramp": list(ramp), "soak": "1h", **(waves or {})},
     }
     lanes = {name: {"label": name, **(providers or {}).get(name, {})} for name in PROVIDERS}

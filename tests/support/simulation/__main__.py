@@ -15,6 +15,7 @@ from simulation.ground import Ground, template
 from simulation.history import history, world
 from simulation.shrink import shrunk
 from simulation.teeth import BROKEN, caught
+from simulation.trouble import Killed
 from simulation.world import Life, lived
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
         ground = Ground(Path(folder), template(Path(folder)))
         if asked.teeth:
-            sys.exit(_bites(ground, seeds))
+            sys.exit(_bites(ground, [name for name in BROKEN if asked.guard in name], seeds))
         for seed in seeds:
             if asked.minutes and time.perf_counter() - began > 60 * asked.minutes:
                 break
@@ -41,7 +42,7 @@ def main() -> None:
                 if asked.twice:
                     again = Life(ground, world(seed)).live(history(seed))
                     assert again == mark, "the same seed, another history"
-            except Exception as wrong:  # noqa: BLE001  # whatever it is, it is a finding
+            except (Exception, Killed) as wrong:  # noqa: BLE001  # whatever it is, it is a finding
                 failed.append(seed)
                 print(f"seed {seed}: {type(wrong).__name__}: {str(wrong)[:300]}", flush=True)
                 if asked.failures:
@@ -78,14 +79,15 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure, shrink nothing")
     parser.add_argument("--twice", action="store_true", help="live each twice and compare what was written down")
     parser.add_argument("--teeth", action="store_true", help="take one guard away at a time: do the seeds notice?")
+    parser.add_argument("--guard", default="", help="only guards whose name has this")
     parser.add_argument("--failures", type=Path, help="a file to which the seeds that fail are added")
     return parser.parse_args()
 
 
-def _bites(ground: Ground, seeds: Iterable[int]) -> int:
+def _bites(ground: Ground, names: Iterable[str], seeds: Iterable[int]) -> int:
     """One line a guard; 1 when one of them can be taken away unnoticed."""
     unnoticed = 0
-    for name in BROKEN:
+    for name in names:
         found = caught(ground, name, seeds)
         unnoticed += found is None
         print(f"{name}: {'unnoticed' if found is None else f'noticed by seed {found[0]}: {found[2]}'}", flush=True)

@@ -36,6 +36,7 @@ def policy_of(world: World, edition: int = 0) -> PolicySet:
         caps=[{"max": f"{world.cap} per 30d", "counts": "all"}] if world.cap else [],
         ramp=world.ramp,
         waves=waves,
+        settle_unknown="2h",
         routes={"main": (PACE if world.pace else {}) | ({"per_day": PER_DAY} if world.per_day else {})},
     )
     if not edition:

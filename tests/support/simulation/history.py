@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ PEOPLE: Final = {
     "withdraw": 2,  # a new consent file says no
     "hold_route": 1,
     "reload": 1,  # a policy file was edited
+    "settle": 3,  # somebody decides about people nobody knows the fate of
 }
 """What people may do, and how often compared with the others."""
 
@@ -34,12 +36,14 @@ ACTS: Final = {
     **PEOPLE,
     "restart": 3,  # a clean stop and a new start
     "hang": 2,  # a node sleeps longer than its leases last, then goes on where it was
-    "back": 1,  # a node's clock steps back, or runs a little ahead of the other's
+    "back": 1,  # a node's clock steps back
+    "ahead": 1,  # a node's clock runs ahead for a while
+    "silent": 1,  # the beats of a node do not reach the others for a while
     "intake": 1,  # files are imported while campaigns run
 }
 """What may happen, and how often compared with the others."""
 
-STAGES: Final = ("feedback", "judge", "release", "dispatch")
+STAGES: Final = ("feedback", "judge", "release", "dispatch", "settle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class World:
     per_day: bool  # a ceiling for each day
     idempotent: bool  # the ESP knows keys
     recall: bool  # the ESP gives accepted batches back for a while
-    mood: str  # how the ESP answers: kind | picky | flaky
+    mood: str  # how the ESP answers: kind | picky | flaky | mute
     bad: bool  # bounces far over the limits
     planned_here: bool  # the plan is made inside the history, under troubles
 
@@ -90,24 +94,25 @@ def world(seed: int) -> World:
         per_day=chance.happens(0.08, "per day"),
         idempotent=chance.happens(0.3, "idempotent"),
         recall=chance.happens(0.3, "recall"),
-        mood=chance.pick(("kind", "picky", "flaky", "flaky"), "mood"),
+        mood=chance.pick(("kind", "picky", "flaky", "flaky", "flaky", "mute"), "mood"),
         bad=chance.happens(0.2, "bad"),
         planned_here=chance.happens(0.15, "planned here"),
     )
 
 
-def history(seed: int) -> tuple[Step, ...]:
-    """The steps of a seed."""
-    chance, told = Chance(seed), world(seed)
-    troubled = chance.pick((0.0, 0.2, 0.4, 0.4), "troubled")
-    return tuple(_step(chance, told, n, troubled) for n in range(25 + chance.below(25, "steps")))
+def history(seed: int, told: World | None = None, only: Sequence[str] = ()) -> tuple[Step, ...]:
+    """The steps of a seed: in the world it draws or in another, with every trouble or some kinds `only`, and often."""
+    chance, told = Chance(seed), told or world(seed)
+    troubled = 0.7 if only else chance.pick((0.0, 0.2, 0.4, 0.4), "troubled")
+    kinds = {kind: often for kind, (_, often) in KINDS.items() if not only or kind in only}
+    return tuple(_step(chance, told, n, troubled, kinds) for n in range(25 + chance.below(25, "steps")))
 
 
-def _step(chance: Chance, told: World, n: int, troubled: float) -> Step:
+def _step(chance: Chance, told: World, n: int, troubled: float, kinds: Mapping[str, int]) -> Step:
     act = weighed(chance, ACTS, n)
     trouble = None
     if act in ("tick", "restart", "intake") and chance.happens(troubled, "trouble", n):
-        kind = weighed(chance, {kind: often for kind, (_, often) in KINDS.items()}, "kind", n)
+        kind = weighed(chance, kinds, "kind", n)
         trouble = Trouble(kind, int(KINDS[kind][0] * chance.unit("at", n)))
     after = chance.pick((1, 2, 5, 20, 60, 300, 1200), "after", n)
     if act == "wait":
@@ -117,7 +122,7 @@ def _step(chance: Chance, told: World, n: int, troubled: float) -> Step:
     )
 
 
-def weighed(chance: Chance, weights: dict[str, int], *what: object) -> str:
+def weighed(chance: Chance, weights: Mapping[str, int], *what: object) -> str:
     """One of the words, as often as its weight says."""
     left = chance.below(sum(weights.values()), "weighed", *what)
     for word, weight in weights.items():

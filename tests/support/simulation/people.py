@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import campaigns_made
 import sendable
 
-from sendwave.flow import feedback, intake, steer
+from sendwave.flow import feedback, intake, settle, steer
 from sendwave.store import campaigns, holds, suppressions
 from sendwave.store.suppressions import Suppression
 from simulation.ground import policy_of
@@ -113,6 +113,16 @@ class People:
         self.life.edition += 1
         for node in self.life.nodes.values():
             node.daemon._policy = policy_of(self.life.world, self.life.edition)
+
+    def settle(self, name: str, step: Step) -> None:
+        """Write again to those nobody knows the fate of, which may write to them twice; or leave them."""
+        resend = self.chance.happens(0.6, "resend", step.n)
+        with self.db.read() as conn:
+            number = campaigns.get(conn, name).id
+        silent = {row[1] for row in settle.people(self.db, name) if row[-1] == "silent"}
+        done = settle.decide(self.db, name, resend=resend, reason="looked into it", **self._by("eve"))
+        if done.resent:
+            self.life.truth.resent |= {(number, address) for address in silent}
 
     def _lane(self, step: Step) -> str:
         return self.life.aim[0] if self.life.aim else self.chance.pick(sendable.PROVIDERS, "lane", step.n)

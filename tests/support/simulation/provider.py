@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
@@ -38,7 +38,8 @@ _FATES: Final = {  # tally -> (share, event without its instant)
     "click": (0.1, (EventType.CLICK, Permanence.UNKNOWN, None)),
     "delivered": (0.9, (EventType.DELIVERED, Permanence.UNKNOWN, None)),
 }
-_MOODS: Final = {  # share of calls that end so
+_MOODS: Final[Mapping[str, Mapping[str, float]]] = {  # share of calls that end so
+    "mute": {"silent": 0.3, "lost": 0.2},
     "kind": {},
     "picky": {"busy": 0.1, "held": 0.05},
     "flaky": {"busy": 0.1, "held": 0.03, "away": 0.05, "silent": 0.08, "lost": 0.05, "broken": 0.02, "wrong": 0.02},
@@ -82,6 +83,7 @@ class Provider:
     told: dict[tuple[int, str], set[str]] = field(
         default_factory=lambda: defaultdict(set)
     )  # (batch, tally) -> addresses
+    heard: set[tuple[int, str]] = field(default_factory=set)  # campaign, address: the daemon was told something of it
     deferred: set[tuple[int, str]] = field(default_factory=set)
     open_batches: dict[str, list[Arrival]] = field(default_factory=dict)  # by ref, still to be called back
     given_back: list[Arrival] = field(default_factory=list)
@@ -175,6 +177,7 @@ class Provider:
         if told := self.waiting.pop(ref, None):
             batch, _ = token.verify(sendable.KEY, told.arrival.token) or (-1, -1)
             self.told[batch, told.tally].add(told.arrival.address)
+            self.heard.add((told.arrival.campaign, told.arrival.address))
 
     def note(self, signed: str, tally: str, address: str) -> None:
         """Somebody told us ourselves, by the link of their mail."""

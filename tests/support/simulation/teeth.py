@@ -1,26 +1,45 @@
-"""Does the simulation bite? One guard of the daemon is taken away at a time, in memory; a few seeds must notice."""
+"""Does the simulation bite? One guard of the daemon is taken away at a time, in memory; a few seeds must notice.
+
+Each guard is missed in worlds and troubles where it matters: the draws of a seed are kept, apart from what its `World`
+fields and `troubles` say.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from unittest import mock
 
 from sqlalchemy import update
 
-from sendwave.flow.dispatch import Dispatcher, parcels, settling
+from sendwave.cluster import Node
+from sendwave.errors import Transient, Unknown
+from sendwave.flow.dispatch import Dispatcher, follow_up, pacing, parcels, settling
 from sendwave.flow.release import opening
 from sendwave.rules import throttle
-from sendwave.store import batches, files, handed, holds, leases, suppressions, tables, tallies
+from sendwave.store import batches, files, handed, holds, journal, leases, suppressions, tables, tallies, unknowns
 from sendwave.store.database import Connection
 from simulation.ground import Ground
-from simulation.history import history, world
+from simulation.history import STOPS, history, world
+from simulation.trouble import IN_MIDDLE, KILLS
 from simulation.world import Life
 
 Broken = Callable[[], Any]
 """Makes a context in which one guard is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A guard, how to take it away, and where it is missed."""
+
+    broken: Broken
+    worlds: Mapping[str, Any] = field(default_factory=dict)  # fields of `World`
+    troubles: tuple[str, ...] = ()  # kinds; empty: as drawn
+    stops: Mapping[str, int] = field(default_factory=lambda: STOPS)  # what people stop in hand, and how often
 
 
 def _lost_go_again(conn: Connection, *, now: Any, holder: str | None = None, **rest: Any) -> Any:
@@ -46,8 +65,6 @@ def _hand_blindly(conn: Connection, batch_id: int, dropped: Any, *, holder: str,
 
 def _unknown_is_unsent(conn: Connection, parcel: Any, result: Any, route: Any, **rest: Any) -> Any:
     """A call nobody answered counts as one that never happened."""
-    from sendwave.errors import Transient, Unknown
-
     return _RECORD(conn, parcel, Transient(str(result)) if isinstance(result, Unknown) else result, route, **rest)
 
 
@@ -68,6 +85,16 @@ def _patched(owner: Any, name: str, new: Any) -> Broken:
 
 
 @contextmanager
+def _no_hold() -> Iterator[None]:
+    """Holds are placed, and nobody asks."""
+    with (
+        mock.patch.object(holds, "blocking", return_value=[]),
+        mock.patch.object(pacing, "blocking", return_value=[]),
+    ):
+        yield
+
+
+@contextmanager
 def _no_fence() -> Iterator[None]:
     """Everybody has the right to freeze at once, and nobody's is checked at the commit."""
 
@@ -83,44 +110,119 @@ def _no_fence() -> Iterator[None]:
 _ACQUIRE = leases.acquire
 
 
-def _count_twice(conn: Any, marks: Any, sizes: Any) -> Any:
-    """Counters go up by every report, also by one that was counted."""
-    found = _MARK(conn, marks, sizes)
-    table = tables.tallies
-    for batch in {int(one) for one in marks.batch}:
-        conn.execute(update(table).where(table.c.batch_id == batch).values(n=table.c.n + 1))
-    return found
+def _count_twice(*asked: Any) -> Any:
+    """Who was counted is counted again with whoever comes next."""
+    found = _MARK(*asked)
+    return found._replace(changes=[one._replace(n=one.n + (one.was is not None)) for one in found.changes])
 
 
 _MARK = tallies.mark
 
 
-BROKEN: Final[Mapping[str, Broken]] = {
-    "holds are not asked at hand-over, nor the status": _patched(Dispatcher, "_hand", _late_hand),
-    "no hold ever stops anything": _patched(holds, "blocking", lambda *_a, **_k: []),
-    "hand-over looks at no status": _patched(batches, "hand", _hand_blindly),
-    "lost batches go again": _patched(batches, "lost", _lost_go_again),
-    "a call nobody answered counts as unsent": _patched(settling, "_record", _unknown_is_unsent),
-    "nobody is asked again before hand-over": _patched(parcels.Packer, "_ask_again", lambda *_a, **_k: {}),
-    "release knows no suppressions": _patched(
-        suppressions, "table", lambda conn, channel, _old=suppressions.table: _old(conn, channel).slice(0, 0)
+def _hand_of_the_dead(conn: Connection, batch_id: int, dropped: Any, *, holder: str, now: Any) -> bool:
+    """A batch is handed over by whoever once claimed it, also after another node took it back."""
+    row = update(tables.batches).where(
+        tables.batches.c.id == batch_id, tables.batches.c.status.in_(("ready", "claimed"))
+    )
+    told = batches.Exceptions(dropped=dropped).document()
+    values = {"status": "handed", "handed_at": now, "dropped": len(dropped)}
+    return conn.execute(row.values(**values, **({"outcomes": told} if told else {}))).rowcount == 1
+
+
+def _unwritten(conn: Connection, *, action: str, **told: Any) -> Any:
+    """Moves of waves are not in the journal."""
+    return None if action.startswith("wave.") else _WRITE(conn, action=action, **told)
+
+
+_WRITE = journal.write
+
+
+def _again(self: Any, batch: Any, job: Any, dropped: Any, now: Any) -> Any:
+    """The parcel as it was, whoever asked to be left alone since."""
+    return self._parcel(batch, job, parcels.payloads.decode(batch.payload), dropped, now)
+
+
+_OTHERS: Final = {"nodes": 2, "campaigns": 3}
+_CROWD: Final = {"cap": 1, "campaigns": 4}
+
+BROKEN: Final[Mapping[str, Guard]] = {
+    "holds are not asked at hand-over, nor the status": Guard(
+        _patched(Dispatcher, "_hand", _late_hand), troubles=("stopped_in_hand",)
     ),
-    "freezing needs no lease": _no_fence,
-    "pressure forgets who was frozen": _patched(
-        opening._Release, "_ask_again", lambda self, *a, _old=opening._Release._ask_again: _forgetting(self, a, _old)
+    "no hold ever stops anything": Guard(
+        _no_hold, {"mood": "picky"}, ("stopped_in_hand",), {"hold_route": 1}
     ),
-    "no window": _patched(throttle, "is_open", lambda *_a, **_k: True),
-    "no pace": _patched(throttle, "take_all", lambda spent, *_a: dict(spent)),
-    "counters count every report": _patched(tallies, "mark", _count_twice),
-    "what was called back is not marked": _patched(handed, "call_back", lambda *_a, **_k: True),
-    "two nodes may have one batch": _patched(
-        batches, "claim", lambda conn, ids, *, holder, until: _stolen(conn, ids, holder, until)
+    "hand-over looks at no status": Guard(
+        _patched(batches, "hand", _hand_blindly), troubles=("stopped_in_hand",), stops={"cancel": 1}
     ),
-    "returned slots are forgotten": _patched(batches, "recall", lambda conn, ids, *, now: len(list(ids))),
+    "who lost their lease hands over": Guard(_patched(batches, "hand", _hand_of_the_dead), _OTHERS, IN_MIDDLE),
+    "two nodes may have one batch": Guard(
+        _patched(batches, "claim", lambda conn, ids, *, holder, until: _stolen(conn, ids, holder, until)),
+        _OTHERS, IN_MIDDLE,
+    ),
+    "a leader that slept goes on writing": Guard(_patched(Node, "_check", lambda *_a: None), _OTHERS, IN_MIDDLE),
+    "lost batches go again": Guard(_patched(batches, "lost", _lost_go_again), {"idempotent": False}, KILLS),
+    "a call nobody answered counts as unsent": Guard(
+        _patched(settling, "_record", _unknown_is_unsent), {"mood": "mute", "idempotent": False}
+    ),
+    "nobody is asked again before hand-over": Guard(
+        _patched(parcels.Packer, "_ask_again", lambda *_a, **_k: {}), troubles=("stopped_in_hand", "person")
+    ),
+    "calls are repeated to whoever left meanwhile": Guard(
+        _patched(parcels.Packer, "pack_again", _again),
+        {"mood": "mute", "idempotent": True, "campaigns": 4},
+    ),
+    "calls are repeated whatever stopped them": Guard(
+        _patched(follow_up, "may_ask", lambda *_a: True),
+        {"mood": "mute", "idempotent": True},
+        ("stopped_in_hand",),
+        {"pause": 1, "hold_route": 1},
+    ),
+    "release knows no suppressions": Guard(
+        _patched(
+            suppressions, "table", lambda conn, channel, _old=suppressions.table: _old(conn, channel).slice(0, 0)
+        )
+    ),
+    "neither freezing nor ticks need a lease": Guard(_no_fence, {**_OTHERS, **_CROWD}, ("meanwhile",)),
+    "pressure forgets who was frozen": Guard(
+        _patched(
+            opening._Release,
+            "_ask_again",
+            lambda self, *a, _old=opening._Release._ask_again, **k: _forgetting(self, partial(_old, self, *a, **k)),
+        ),
+        _CROWD,
+    ),
+    "no window": Guard(_patched(throttle, "is_open", lambda *_a, **_k: True), {"window": True}),
+    "no pace": Guard(_patched(throttle, "take_all", lambda spent, *_a: dict(spent)), {"pace": True, "campaigns": 4}),
+    "no ceiling a day": Guard(
+        _patched(throttle.Limit, "ceiling", lambda *_a: None),
+        {"per_day": True, "campaigns": 6, "cap": 0, "window": False},
+    ),
+    "counters count every report": Guard(_patched(tallies, "mark", _count_twice)),
+    "what was called back is not marked": Guard(
+        _patched(handed, "call_back", lambda *_a, **_k: True), {"recall": True}, ("stopped_in_hand", "person")
+    ),
+    "returned slots are forgotten": Guard(
+        _patched(batches, "recall", lambda conn, ids, *, now: len(list(ids))), {"ramp": ("100%",)}, ("stopped_in_hand",)
+    ),
+    "moves of waves are not in the journal": Guard(_patched(journal, "write", _unwritten)),
+    "the audit knows no exceptions": Guard(_patched(batches, "outcomes", lambda *_a: [])),
+    "events settle nobody": Guard(
+        _patched(unknowns, "seen", lambda _conn, asked: {one.id: [] for one in asked}),
+        {"mood": "mute", "idempotent": False},
+    ),
+    "silence settles everybody": Guard(
+        _patched(unknowns, "seen", lambda _conn, asked: {one.id: list(one.unknown) for one in asked}),
+        {"mood": "mute", "idempotent": False, "campaigns": 4},
+    ),
+    "a resend takes the seen along": Guard(
+        _patched(unknowns, "resend", lambda conn, one, _seen=(), _old=unknowns.resend: _old(conn, one)),
+        {"mood": "mute", "idempotent": False, "campaigns": 4},
+    ),
 }  # fmt: skip
 
 
-def _forgetting(self: Any, asked: tuple[Any, ...], old: Callable[..., Any]) -> Any:
+def _forgetting(_self: Any, old: Callable[[], Any]) -> Any:
     """Freezing asks again about consent and suppressions, but sees none of the mail frozen meanwhile."""
     live = files.live
 
@@ -128,7 +230,7 @@ def _forgetting(self: Any, asked: tuple[Any, ...], old: Callable[..., Any]) -> A
         return {name: [] if name == "sends" else found for name, found in live(conn, datasets, *rest).items()}
 
     with mock.patch.object(files, "live", without):
-        return old(self, *asked)
+        return old()
 
 
 def _stolen(conn: Connection, ids: Any, holder: str, until: Any) -> Any:
@@ -140,12 +242,14 @@ def _stolen(conn: Connection, ids: Any, holder: str, until: Any) -> Any:
 
 
 def caught(ground: Ground, name: str, seeds: Iterable[int]) -> tuple[int, int, str] | None:
-    """(seed, which one it was, what it said) of the first seed that notices; None when none of them does."""
+    """(seed, which one it was, what it said) of the first seed whose truth notices; None when none of them does."""
+    guard = BROKEN[name]
     for n, seed in enumerate(seeds, start=1):
-        life = Life(ground, world(seed))
+        told = replace(world(seed), **{"campaigns": 2, "planned_here": False, **guard.worlds})
+        life = Life(ground, told, guard.stops)
         try:
-            with BROKEN[name]():
-                life.live(history(seed))
-        except Exception as wrong:  # noqa: BLE001  # an invariant, or the daemon's own
-            return seed, n, f"{type(wrong).__name__}: {str(wrong).splitlines()[0][:110]}"
+            with guard.broken():
+                life.live(history(seed, told, guard.troubles))
+        except AssertionError as wrong:
+            return seed, n, str(wrong).splitlines()[0][:110]
     return None

@@ -13,13 +13,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from sendwave import faults
+from sendwave import cluster, faults
 from sendwave.engine import datasets
 from sendwave.errors import Busy
 from sendwave.store.database import Connection, Database
@@ -51,10 +52,16 @@ KINDS: Final = {
     "disk_full_lake": (2, 2),
     "meanwhile": (12, 10),  # another node, or another thread of this one, has a turn in the middle of ours
     "person": (12, 6),  # somebody decides something in the middle of it
+    "hang_in_hand": (3, 4),  # a node sleeps for longer than its leases, with batches in its hands
     "stopped_in_hand": (3, 18),  # somebody stops just what a node has in its hands, and everybody else has a turn
 }
 """Kind -> (opportunities a busy step has, about; how often it is drawn compared with the others)."""
 
+
+KILLS: Final = tuple(kind for kind in KINDS if kind.startswith("kill"))
+
+IN_MIDDLE: Final = ("hang_in_hand", "meanwhile")
+"""Kinds in which others have a turn in the middle of one."""
 
 IN_HAND: Final = ("after_claim", "after_handed", "after_call", "release_file_written", "feedback_file_written")
 """Fault points between a look and the act that rests on it."""
@@ -62,16 +69,19 @@ IN_HAND: Final = ("after_claim", "after_handed", "after_call", "release_file_wri
 
 @dataclass
 class Troubles:
-    """What is armed. `meanwhile`, `person`, `stop` give others a turn; `die` silences the current node's store."""
+    """What is armed. `meanwhile`, `person`, `stop`, `hang` give others a turn; `die` silences its store."""
 
     meanwhile: Callable[[], None] = lambda: None
     person: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: True  # False: nothing is in hand
     die: Callable[[], None] = lambda: None
+    hang: Callable[[], None] = lambda: None
+    led: Callable[[Connection, str], None] = lambda _connection, _holder: None  # looks at a write of the leader's
     armed: list[tuple[Trouble, int]] = field(default_factory=list)  # with the opportunities that still pass
     told: list[str] = field(default_factory=list)  # what struck since somebody looked
     writing: int = 0  # transactions open that write: nobody else has a turn in the middle of one
     others: int = 0  # turns others had
+    calm: bool = False  # a person acts, whose process is no node's: it does not die half-way
     dying: bool = False  # a node is being killed: what it would still clean up, it does not
 
     def arm(self, trouble: Trouble | None) -> None:
@@ -107,6 +117,8 @@ class Troubles:
 
     def point(self, name: str) -> None:
         """Stands in for `faults.point`."""
+        if self.calm:
+            return
         if self.due("kill_point"):
             self.kill()
         if name in IN_HAND and not self.writing and self.due("stopped_in_hand"):
@@ -114,6 +126,9 @@ class Troubles:
             if not self.stop():
                 self.told.remove("stopped_in_hand")
                 self.armed.append((Trouble("stopped_in_hand", 0), 0))  # at the next opportunity
+        if name in IN_HAND and not self.writing and self.due("hang_in_hand"):
+            self.others += 1
+            self.hang()
         self.between()
 
     def file(self) -> None:
@@ -131,8 +146,17 @@ _ERRORS: Final = {
 }
 
 
-_COMPILED: Final[dict[Any, Any]] = {}
-"""Statements compiled once for all histories: each has engines of its own, with an empty cache."""
+class _Compiled(dict[Any, Any]):
+    """Statements compiled once for all histories: each has engines of its own, whose dialects are equal but not one."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
+
+
+_COMPILED: Final = _Compiled()
 
 
 class Store(Database):
@@ -144,14 +168,19 @@ class Store(Database):
         self.engine = self.engine.execution_options(compiled_cache=_COMPILED)
         self.is_sqlite = alone
         self._writing = self.engine.execution_options(sendwave_write=True)
-        self.dead = False
+        self.holder = ""
+        self._died: list[bool] = []  # shared with the copies `fenced` makes
         self.troubles = troubles
         self.others_at_commit = 0  # turns others had had when this node committed last
         event.listen(self.engine, "before_cursor_execute", self._before)
         event.listen(self.engine, "commit", self._commit)
 
+    @property
+    def dead(self) -> bool:
+        return bool(self._died)
+
     def die(self) -> None:
-        self.dead = True
+        self._died.append(True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -160,6 +189,8 @@ class Store(Database):
             self.troubles.writing += 1
             try:
                 yield connection
+                if self._fence is not None:
+                    self.troubles.led(connection, self.holder)
             finally:
                 self.troubles.writing -= 1
         self.others_at_commit = self.troubles.others
@@ -183,14 +214,15 @@ class Store(Database):
         if self.dead:
             raise Killed
         if self.troubles.due(kind):
-            self.dead = self.troubles.dying = True
+            self.die()
+            self.troubles.dying = True
             raise Killed
 
 
 @contextmanager
-def injected(troubles: Troubles) -> Iterator[None]:
-    """Let troubles strike fault points and files of the lake while the block runs."""
-    point, sync, unlink = faults.point, os.fsync, Path.unlink
+def injected(troubles: Troubles, wall: Callable[[], datetime]) -> Iterator[None]:
+    """Let troubles strike fault points and files of the lake while the block runs; nodes' lives run on `wall`."""
+    point, sync, unlink, own = faults.point, os.fsync, Path.unlink, cluster.wall
 
     def removed(path: Path, missing_ok: bool = False) -> None:
         if not troubles.dying:
@@ -199,13 +231,13 @@ def injected(troubles: Troubles) -> Iterator[None]:
     def synced(_descriptor: int) -> None:
         troubles.file()  # and nothing else: what a simulation writes need not outlive the machine
 
-    faults.point = troubles.point
+    faults.point, cluster.wall = troubles.point, wall
     Path.unlink = removed  # type: ignore[method-assign]
     datasets.os.fsync = synced  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        faults.point, Path.unlink = point, unlink  # type: ignore[method-assign]
+        faults.point, cluster.wall, Path.unlink = point, own, unlink  # type: ignore[method-assign]
         os.fsync = sync
 
 

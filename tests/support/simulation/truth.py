@@ -31,8 +31,6 @@ _AT_HAND_OVER: Final = ("fail", "deferral")
 _PER_SECOND, _BURST = 20 / 60, 5
 """Of `ground.PACE`; a batch larger than the burst may leave alone."""
 
-_KILLS: Final = {"kill_statement", "kill_commit", "kill_committed", "kill_point", "kill_call", "kill_file"}
-
 
 def _reachable() -> dict[str, set[str]]:
     """The statuses a batch may have some time after each."""
@@ -59,9 +57,11 @@ class Truth:
     world: World
     stopped: dict[str, datetime] = field(default_factory=dict)  # address -> when they asked to be left alone
     cut: set[str] = field(default_factory=set)  # campaigns somebody shortened or cancelled
+    resent: set[tuple[int, str]] = field(default_factory=set)  # campaign, address: a person risked a second message
     struck: set[str] = field(default_factory=set)  # troubles that came
     seen: int = 0  # journal rows looked at
-    statuses: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    first: dict[tuple[Any, ...], str] = field(default_factory=dict)  # status at the first look
+    statuses: dict[tuple[Any, ...], str] = field(default_factory=dict)  # by the journal
     batches: dict[int, str] = field(default_factory=dict)
     left: list[tuple[datetime, int]] = field(default_factory=list)  # decided at, people: first calls
     keys: set[str] = field(default_factory=set)
@@ -73,8 +73,9 @@ class Truth:
         self.stopped.setdefault(address, at)
 
     # ── at each hand-over ─────────────────────────────────────────────────────────────────────────────────────────
-    def handed(self, submission: Submission, now: datetime, *, skew: timedelta, alone: bool) -> None:
-        """What the store says when the ESP is called. `alone`: nobody else had a turn since the hand-over's commit."""
+    def handed(self, submission: Submission, now: datetime, *, skew: timedelta, holder: str | None) -> None:
+        """What the store says when the ESP is called by `holder`; None where others had a turn since its commit."""
+        alone = holder is not None
         again = submission.key in self.keys
         with self.db.read() as conn:
             batch = (
@@ -83,8 +84,14 @@ class Truth:
             assert batch["status"] in ("handed", "unknown") or not alone, (
                 f"called for a batch that is {batch['status']}"
             )
+            assert not alone or batch["claimed_by"] == holder, f"{holder} handed over what {batch['claimed_by']} has"
+            if alone and self.world.nodes > 1 and not again:
+                life = select(tables.leases.c.epoch).where(tables.leases.c.name == f"node:{holder}")
+                assert conn.execute(life).scalar() == batch["epoch"], (
+                    f"{holder} handed over what it claimed in a life before"
+                )
             at = submission.now - skew  # the instant at which it was decided that it may leave
-            self._nothing_held(conn, submission, batch, at)
+            self._nothing_held(conn, submission, batch, at, at_once=alone and not again)
             if alone and not again:
                 self._sends(conn, submission)
             self._left_alone(conn, submission, at)
@@ -106,9 +113,11 @@ class Truth:
         status = conn.execute(select(lane.status).where(*mine)).scalar()
         assert status == "open", f"left while its lane is {status}"
 
-    def _nothing_held(self, conn: Any, submission: Submission, batch: Any, at: datetime) -> None:
+    def _nothing_held(self, conn: Any, submission: Submission, batch: Any, at: datetime, *, at_once: bool) -> None:
+        """`at_once`: whatever stands now stood when the hand-over was committed."""
         holds = tables.holds.c
-        for hold in conn.execute(select(tables.holds).where(holds.since < at)).mappings():
+        since = holds.lifted_at.is_(None) if at_once else holds.since < at
+        for hold in conn.execute(select(tables.holds).where(since)).mappings():
             over = [end for end in (hold["lifted_at"], hold["until"]) if end is not None]
             covers = (
                 hold["campaign_id"] in (None, submission.campaign_id)
@@ -116,7 +125,7 @@ class Truth:
                 and hold["provider"] in (None, submission.provider)
                 and hold["route"] in (None, batch["route"])
             )
-            held = covers and not any(end <= at + timedelta(seconds=30) for end in over)
+            held = covers and not any(end <= max(at, submission.now) + timedelta(seconds=30) for end in over)
             assert not held, f"left under a hold: {hold['reason']} ({hold['kind']}), batch {submission.batch_id}"
 
     def _left_alone(self, conn: Any, submission: Submission, at: datetime) -> None:
@@ -154,10 +163,10 @@ class Truth:
         if self.wrong is not None:
             raise self.wrong
         got = Counter((one.campaign, one.address) for one in provider.arrivals)
-        twice = [who for who, n in got.items() if n > 1]
+        twice = [who for who, n in got.items() if n > (2 if who in self.resent else 1)]
         assert not twice, f"written to twice: {twice}"
         if self.world.cap:
-            both = Counter(one.address for one in provider.arrivals)
+            both = Counter(address for _, address in got)
             over = [address for address, n in both.items() if n > self.world.cap]
             assert not over, f"over the cap of {self.world.cap}: {over}"
         self._journal()
@@ -185,8 +194,9 @@ class Truth:
             before = self.statuses.get(key)
             assert before in (None, told["from"]), f"no such journal: {key} was {before}, it says {told['from']}"
             self.statuses[key] = target
-        for key, status in self.statuses.items():
-            assert current.get(key, status) == status, f"no journal: {key} is {current[key]}, its journal says {status}"
+        for key, status in current.items():
+            told = self.statuses.get(key, self.first.setdefault(key, status))
+            assert status == told, f"no journal: {key} is {status}, its journal says {told}"
 
     def _batches(self) -> None:
         """A batch's status is one it can have come to, and whom it settled are all of its people."""
@@ -214,12 +224,15 @@ class Truth:
             with self.db.read() as conn:
                 number = conn.execute(select(tables.campaigns.c.id).where(tables.campaigns.c.name == name)).scalar()
             arrived = {one.address for one in provider.arrivals if one.campaign == number}
+            heard = {address for of, address in provider.heard if of == number and (of, address) not in self.resent}
             rows = {row[0]: row for row in found.rows()}
             assert len(rows) == found.total == self.world.people, (
                 f"lost from the audit of {name}: {len(rows)} of {self.world.people}"
             )
             for contact, row in rows.items():
-                self._fate(name, sendable.address(int(contact.removeprefix("C"))), row, arrived, over=over)
+                self._fate(name, _address(contact), row, arrived, over=over)
+                if over and _address(contact) in heard:
+                    assert row[1] != "unknown", f"events told of them, and they are unknown still: {name}, {row}"
 
     def _fate(self, name: str, address: str, row: Sequence[Any], arrived: set[str], *, over: bool) -> None:
         state, reason = row[1], row[2]
@@ -241,6 +254,11 @@ class Truth:
             rows = conn.execute(select(tables.tallies).where(tables.tallies.c.tally.not_in(_AT_HAND_OVER)))
             found = {(r.batch_id, r.tally): r.n for r in rows if r.n}
         assert found == want, f"miscounted: {sorted(set(found.items()) ^ set(want.items()))}"
+
+
+def _address(contact: str) -> str:
+    """Their address."""
+    return sendable.address(int(contact.removeprefix("C")))
 
 
 def fingerprint(db: Database) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sendable
@@ -15,16 +16,16 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from sendwave.clock import VirtualClock
-from sendwave.daemon import Daemon
+from sendwave.daemon import LED, Daemon
 from sendwave.engine.datasets import Lake
 from sendwave.errors import SendwaveError
-from sendwave.flow import steer
-from sendwave.rules.lifecycle import FINAL
 from sendwave.settings import Settings
-from sendwave.store import campaigns, payloads, tables
+from sendwave.store import leases, payloads, tables
 from sendwave.store.database import Database
+from sendwave.store.nodes import LEADER
 from sendwave.workspace import Workspace
 from simulation.chance import Chance
+from simulation.ending import finish
 from simulation.ground import NAMES, START, Ground, make_plan, policy_of
 from simulation.history import PEOPLE, STAGES, STOPS, Step, World, weighed
 from simulation.people import People
@@ -44,6 +45,7 @@ class Node:
     db: Store
     daemon: Daemon
     skew: timedelta = timedelta(0)
+    silent_until: datetime | None = None  # until then its beats are lost on the way
 
     def close(self) -> None:
         with contextlib.suppress(Killed):
@@ -57,6 +59,7 @@ class Life:
 
     ground: Ground
     world: World
+    stops: Mapping[str, int] = field(default_factory=lambda: STOPS)
     trail: list[str] = field(default_factory=list)  # what happened, in words
 
     def __post_init__(self) -> None:
@@ -66,6 +69,7 @@ class Life:
         self.lake = Lake(self.home / "lake")
         self.clock = VirtualClock(START)
         self.troubles = Troubles(self._meanwhile, self._person, self._stop, self._die)
+        self.troubles.led, self.troubles.hang = self._led, self._hang
         self.observer = shared(Database(self.url))
         self.names = NAMES[: self.world.campaigns]
         self.truth = Truth(self.observer, self.ground.engine, self.lake, self.world)
@@ -83,13 +87,13 @@ class Life:
 
         Returns a fingerprint of all that was written down: the same for the same seed, always.
         """
-        with injected(self.troubles):
+        with injected(self.troubles, self._wall):
             try:
                 for step in steps:
                     self.take(step)
                     self.truth.between(self.provider)
-                self.truth.accounted(self.provider, self.names)
-                self.finish()
+                self.truth.accounted(self.provider, [self.chance.pick(self.names, "looked at on the way")])
+                finish(self)
                 return fingerprint(self.observer)
             finally:
                 for node in self.nodes.values():
@@ -101,11 +105,13 @@ class Life:
     def take(self, step: Step) -> None:
         self.clock.sleep(step.after)
         self.n = step.n
+        for number in sorted(self.nodes) if self.world.nodes > 1 else ():
+            self.turn(number, ())
         self.troubles.arm(step.trouble)
         self.trail.append(f"{step.n:3} {self.clock.now():%d %H:%M:%S} {step.act} node {step.node} {step.trouble or ''}")
         if step.act == "tick":
             self.turn(step.node, self._stages(step.n))
-        elif step.act in ("restart", "hang", "back"):
+        elif step.act in ("restart", "hang", "back", "ahead", "silent"):
             getattr(self, step.act)(step)
         elif step.act == "intake":
             name = self.names[step.campaign]
@@ -114,15 +120,18 @@ class Life:
             self._decide(step.act, step)
 
     def _decide(self, act: str, step: Step) -> None:
+        self.troubles.calm, before = True, self.troubles.calm
         try:
             self.people.act(act, self.names[step.campaign], step)
         except SendwaveError as fault:  # a person is told why not, and nothing has changed
             self.trail.append(f"      told: {fault}"[:160])
+        finally:
+            self.troubles.calm = before
 
     def _stages(self, n: int) -> tuple[str, ...]:
         """The stages of a tick, in an order of its own: each has a timer of its own, so often only some are due."""
         order = sorted(STAGES, key=lambda stage: self.chance.unit("order", n, stage))
-        return tuple(order[: self.chance.pick((1, 2, 4, 4), "stages", n)])
+        return tuple(order[: self.chance.pick((1, 2, 5, 5), "stages", n)])
 
     def turn(self, number: int, stages: Sequence[str], act: Callable[[], None] | None = None) -> None:
         """Stages of a node, or `act`; it goes on after a fault, a kill ends it."""
@@ -130,6 +139,7 @@ class Life:
             return
         writing, self.troubles.writing = self.troubles.writing, 0
         try:
+            self._beat(number)
             for stage in stages:
                 self.turns.append((number, stage))
                 try:
@@ -155,9 +165,28 @@ class Life:
     def _stage(self, number: int, stage: str) -> Callable[[], None]:
         def act() -> None:
             node = self.node(number)
-            getattr(node.daemon, stage)(self.clock.now() + node.skew)
+            if stage in LED and not node.daemon.node.leads:
+                return
+            mine = node.daemon.node
+            before, mine._term = mine._term, threading.local()  # what is a thread of its own there is a call in ours
+            try:
+                with mine.term():
+                    getattr(node.daemon, stage)(self.clock.now() + node.skew)
+            finally:
+                mine._term = before
 
         return act
+
+    def _beat(self, number: int) -> None:
+        """As a thread of its own does it, unless nothing of the node reaches the store."""
+        node = self.nodes.get(number)
+        if node is None or (node.silent_until is not None and self.clock.now() < node.silent_until):
+            return
+        self.turns.append((number, "beat"))
+        try:
+            self._guarded(node.daemon.node.beat)
+        finally:
+            self.turns.pop()
 
     def _planning(self, number: int, name: str) -> Callable[[], None]:
         def act() -> None:
@@ -208,7 +237,7 @@ class Life:
             row = self.chance.pick(rows, "in hand", self.n)
             who = payloads.decode(row.payload)["contact"].to_pylist()
             self.aim = (row.provider, self.chance.pick(who, "in hand, who", self.n))
-            act = weighed(self.chance, STOPS, "stop", self.n)
+            act = weighed(self.chance, self.stops, "stop", self.n)
             self.trail.append(f"      stopped in hand: {act} {row.campaign_id}, {self.aim}")
             self.clock.sleep(1)
             self._decide(act, Step(self.n + 6000, act, 0, row.campaign_id - 1, 0))
@@ -230,10 +259,14 @@ class Life:
         node = self.nodes[self.turns[-1][0]]
         alone = node.db.others_at_commit == self.troubles.others
         try:
-            self.truth.handed(submission, self.clock.now(), skew=node.skew, alone=alone)
+            self.truth.handed(submission, self.clock.now(), skew=node.skew, holder=node.name if alone else None)
         except AssertionError as wrong:
             self.truth.wrong = self.truth.wrong or wrong  # dispatch takes it for a fault of the ESP's
             raise
+
+    def _led(self, conn: Any, holder: str) -> None:
+        leader = leases.current(conn, LEADER, datetime.min.replace(tzinfo=UTC))
+        assert leader is None or leader.holder == holder, f"{holder} wrote as the leader, which {leader} is"
 
     # ── nodes ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def node(self, number: int) -> Node:
@@ -241,19 +274,25 @@ class Life:
         if number not in self.nodes:
             self.births[number] += 1
             self.nodes[number] = self._born(number)
-            self.nodes[number].daemon.start_up(self.clock.now())
+            try:
+                self.nodes[number].daemon.start_up(self.clock.now())
+                self.nodes[number].daemon.node.beat()
+            except SendwaveError:  # it does not start without a store
+                self.nodes.pop(number).close()
+                raise
         return self.nodes[number]
 
     def _born(self, number: int) -> Node:
         name = f"node{number}.{self.births[number]}"
         db = Store(self.url, self.troubles, alone=self.world.nodes == 1)
+        db.holder = name
         workspace = Workspace(self.home, Settings.model_validate({"time_zone": "Europe/Paris"}))
         workspace.__dict__.update(
             db=db, lake=self.lake, engine=self.ground.engine, adapters={"main": Adapter(self.provider)},
             token_key=sendable.KEY, policy=policy_of(self.world),
         )  # fmt: skip
         daemon = Daemon(workspace, self.clock)
-        daemon.holder = daemon.dispatcher._holder = daemon.dispatcher._back.holder = name
+        daemon.holder = daemon.node.holder = daemon.dispatcher._holder = daemon.dispatcher._back.holder = name
         daemon.dispatcher._pacer.holder = name
         return Node(name, db, daemon)
 
@@ -274,14 +313,7 @@ class Life:
     def hang(self, step: Step) -> None:
         """In the middle of its turn a node stops for longer than its leases last; the other takes over; it goes on."""
         self.truth.struck.add("hang")
-
-        def late() -> None:
-            self.clock.sleep(HANG.total_seconds())
-            for again in range(3 if self.world.nodes > 1 else 0):
-                self.clock.sleep(40)
-                self.turn(1 - step.node, sorted(STAGES, key=lambda stage: self.chance.unit(step.n, again, stage)))
-
-        before, self.troubles.meanwhile = self.troubles.meanwhile, late
+        before, self.troubles.meanwhile = self.troubles.meanwhile, self._hang
         armed, self.troubles.armed = self.troubles.armed, []
         self.troubles.arm(Trouble("meanwhile", self.chance.below(16, "hang", step.n)))
         try:
@@ -289,65 +321,33 @@ class Life:
         finally:
             self.troubles.meanwhile, self.troubles.armed = before, armed
 
+    def _hang(self) -> None:
+        """The node whose turn it is sleeps; another goes on meanwhile."""
+        number = self.turns[-1][0]
+        self.clock.sleep(HANG.total_seconds())
+        for again in range(3 if self.world.nodes > 1 else 0):
+            self.clock.sleep(40)
+            self.turn(1 - number, self._stages(self.n + 2000 * (again + 1)))
+
     def back(self, step: Step) -> None:
         if step.node in self.nodes:
             apart = 30 if self.world.nodes == 1 else 3
             self.nodes[step.node].skew = -timedelta(seconds=self.chance.below(apart, "back", step.n))
 
-    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
-    def finish(self) -> None:
-        """No trouble any more: people resume what stopped, every report comes, everybody is accounted for."""
-        self.trail.append("    finish")
-        self.troubles.armed.clear()
-        for node in self.nodes.values():
-            node.skew = timedelta(0)
-        wait, state = 45.0, ""
-        for round_ in range(300):
-            for name in self.names:
-                self._go_on(name)
-            self.turn(round_ % self.world.nodes, ("feedback", "judge", "release", "dispatch"))
-            self.truth.between(self.provider)
-            if self._over():
-                break
-            now = self._state()
-            wait = 45.0 if now != state else min(wait * 2, 4 * 3600)
-            state = now
-            self.clock.sleep(wait)
-        assert self._over(), "it never ends"
-        self.clock.sleep(timedelta(days=3).total_seconds())
-        for _ in range(2):
-            self.turn(0, ("feedback", "release"))
-            self.clock.sleep(1200)
-        self.truth.accounted(self.provider, self.names, over=True)
-        self.truth.counted(self.provider)
+    def ahead(self, step: Step) -> None:
+        if step.node in self.nodes:
+            apart = 120 if self.world.nodes == 1 else 3
+            self.nodes[step.node].skew = timedelta(seconds=self.chance.below(apart, "ahead", step.n))
 
-    def _state(self) -> str:
-        """What moves while something is being sent."""
-        with self.observer.read() as conn:
-            rows = conn.execute(select(tables.batches.c.id, tables.batches.c.status)).all()
-            return repr((rows, conn.execute(select(tables.waves.c.number, tables.waves.c.status)).all()))
+    def silent(self, step: Step) -> None:
+        if step.node in self.nodes:
+            long = self.chance.pick((20, 120, 1200), "silent", step.n)
+            self.nodes[step.node].silent_until = self.clock.now() + timedelta(seconds=long)
 
-    def _go_on(self, name: str) -> None:
-        with self.observer.read() as conn:
-            found = campaigns.get(conn, name)
-            lanes = [lane.provider for lane in campaigns.lanes(conn, found.id) if lane.status == "suspended"]
-            held = any(wave.status == "held" for wave in campaigns.waves(conn, found.id))
-        now: dict[str, Any] = {"by": "eve", "now": self.clock.now(), "reason": "goes on"}
-        if found.status in FINAL:
-            return
-        with contextlib.suppress(SendwaveError):
-            if found.status in ("paused", "halted"):
-                steer.resume(self.observer, name, **now)
-        for provider in lanes:
-            with contextlib.suppress(SendwaveError):
-                steer.resume(self.observer, name, provider=provider, **now)
-        if held:
-            with contextlib.suppress(SendwaveError):
-                steer.release_wave(self.observer, name, **now)
-
-    def _over(self) -> bool:
-        with self.observer.read() as conn:
-            return all(one.status in FINAL for one in campaigns.listing(conn))
+    def _wall(self) -> datetime:
+        """What the machine's own clock says, of the node whose turn it is."""
+        node = self.nodes.get(self.turns[-1][0]) if self.turns else None
+        return self.clock.now() + (node.skew if node is not None else timedelta(0))
 
 
 def lived(ground: Ground, world: World, steps: Sequence[Step]) -> str | None:
