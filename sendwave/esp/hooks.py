@@ -211,7 +211,7 @@ def text(document: Mapping[str, Any], *names: str) -> str | None:
         if value is None:
             continue
         if isinstance(value, str):
-            if value.isprintable() and value.isascii() and 0 < len(value) <= _LONGEST:
+            if value.isascii() and 0 < len(value) <= _LONGEST and "\0" not in value:
                 return value  # nearly all of them
             if found := storable(value):
                 return found
