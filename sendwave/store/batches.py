@@ -41,6 +41,7 @@ from sqlalchemy import (
 
 from sendwave.errors import StaleTransition
 from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
+from sendwave.store import turnstile
 from sendwave.store.batch_outcomes import (
     Cohort,
     Counts,
@@ -212,7 +213,8 @@ def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *,
     suspended. The campaign's row is locked, so that a halt or pause comes either before this or after it, never in
     between.
     """
-    if conn.execute(_STATUS, {"batch": batch_id}).scalar() != Campaign.SENDING:
+    asked = _STATUS if conn.dialect.name == "sqlite" else _STATUS_IN_TURN
+    if conn.execute(asked, {"batch": batch_id}).scalar() != Campaign.SENDING:
         return False
     told = {"new_outcomes": Exceptions(dropped=dropped).document(), "new_dropped": len(dropped), "new_handed_at": now}
     return conn.execute(_HAND, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
@@ -367,6 +369,7 @@ _STATUS: Final = (
     .where(campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery())
     .with_for_update(read=True)
 )
+_STATUS_IN_TURN: Final = _STATUS.where(turnstile.passes(campaigns.c.id))
 _HAND: Final = (
     _moved("hand")
     .where(_THIS, batches.c.claimed_by == bindparam("holder"), _same_life(), ~suspended())

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Table, select, update
 
 from sendwave.errors import NotAllowed, NotFound, StaleTransition
 from sendwave.rules import lifecycle
-from sendwave.store import journal
+from sendwave.store import journal, turnstile
 from sendwave.store.tables import campaigns
 
 _STAMPS: Final = {
@@ -60,6 +60,8 @@ def move(
 
     Raises NotFound, NotAllowed (with what may happen instead) and StaleTransition (somebody moved it first).
     """
+    if row.kind == "campaign":
+        turnstile.alone(conn, row.campaign_id)
     transitions = lifecycle.TABLES[row.kind]
     status = conn.execute(select(row.table.c.status).where(row.chosen)).scalar()
     if status is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
 import sendable
-from sqlalchemy import insert, select
+from nodes_running import until
+from sqlalchemy import insert, select, text
 
 from sendwave import cluster
 from sendwave.clock import VirtualClock
@@ -16,7 +18,7 @@ from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import Busy
 from sendwave.flow.release import release
-from sendwave.store import batches, leases, nodes
+from sendwave.store import batches, campaigns, leases, nodes
 from sendwave.store.database import Database
 from sendwave.store.leases import Lease
 from sendwave.store.tables import batches as batch_rows
@@ -229,3 +231,37 @@ def test_one_daemon_leads_without_asking(sqlite_database: Database, now: datetim
     assert node.led is sqlite_database
     node.start()
     node.stop()
+
+
+@pytest.mark.postgresql
+def test_a_pause_goes_before_hand_overs_that_come_later(
+    postgresql_database: Database, lake: Lake, engine: DuckdbEngine, now: datetime
+) -> None:
+    """A dozen hands at work, each at it before the one ahead is done, would keep a pause waiting for seconds."""
+    db = postgresql_database
+    sendable.write_base(db, lake, 20, now)
+    campaign = sendable.approved(db, engine, lake, sendable.policy_set(ramp=["100%"]), now)
+    release(db, engine, lake, now=now, batch_sizes={"main": 10})
+    live(db, "hand", None, now)
+    one, other = claim(db, "hand", 2, now)
+
+    def pause() -> None:
+        with db.write() as conn:
+            campaigns.transition(conn, campaign.id, "pause", by="ann", now=now)
+
+    def waiting() -> int:
+        with db.read() as conn:
+            asked = "SELECT count(*) FROM pg_locks JOIN pg_database AS d ON d.oid = database"
+            ours = "locktype = 'advisory' AND NOT granted AND datname = current_database()"
+            return int(conn.execute(text(f"{asked} WHERE {ours}")).scalar_one())
+
+    with ThreadPoolExecutor(2) as pool:
+        with db.write() as conn:
+            assert batches.hand(conn, one, (), holder="hand", now=now)
+            stop = pool.submit(pause)
+            until(lambda: waiting() == 1, "the pause waits for the hand-over under way")
+            late = pool.submit(hand, db, other, "hand", now)
+            until(lambda: waiting() == 2, "the next hand-over waits for the pause")
+            assert not stop.done()
+        stop.result(30)
+        assert late.result(30) is False
