@@ -36,7 +36,8 @@ _LOG = log.get("daemon")
 PERIODS: Final = {
     "release": (1.0, 1.0),
     "dispatch": (0.2, 5.0),
-    "feedback": (0.5, 2.0),
+    "collect": (0.5, 2.0),
+    "feedback": (0.2, 2.0),
     "judge": (1.0, 5.0),
     "settle": (60.0, 60.0),
     "policies": (5.0, 5.0),
@@ -50,7 +51,7 @@ PERIODS: Final = {
 `release` notices that there is something to send; until then the others rest, and an idle daemon costs next to nothing.
 """
 
-LED: Final = frozenset({"release", "feedback", "judge", "settle", "score", "alerts", "crm", "janitor"})
+LED: Final = frozenset({"release", "collect", "feedback", "judge", "settle", "score", "alerts", "crm", "janitor"})
 """Stages of the node that leads; every node dispatches and reads its policy files."""
 
 REPEAT: Final = timedelta(minutes=1)
@@ -98,16 +99,23 @@ class Daemon:
         )
 
     # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────────
-    def feedback(self, now: datetime) -> int:
-        """Fetch, store, normalise, count. Returns the number of events taken in."""
-        house = self.workspace
-        feedback.collect(self.node.led, house.adapters, now)
-        taken = 0
+    def collect(self, now: datetime) -> int:
+        """Fetch what waits at polled feeds and mailboxes. Returns the reports stored."""
+        return feedback.collect(self.node.led, self.workspace.adapters, now)
+
+    def digest(self, now: datetime) -> int:
+        """Normalise and count what was stored. Returns the number of events taken in."""
+        house, taken = self.workspace, 0
         while (
             done := feedback.digest(self.node.led, house.engine, house.lake, house.adapters, house.token_key, now=now)
         ).reports:
             taken += done.events
         return taken
+
+    def feedback(self, now: datetime) -> int:
+        """Fetch, store, normalise, count. Returns the number of events taken in."""
+        self.collect(now)
+        return self.digest(now)
 
     def judge(self, now: datetime) -> None:
         """Turn counts into verdicts and act on them."""
@@ -256,7 +264,7 @@ class Daemon:
         self._set_pace()
 
     def _feedback_tick(self, now: datetime) -> None:
-        if self.feedback(now):
+        if self.digest(now):  # what was fetched or posted since; a slow mailbox holds nothing up
             self.judge(now)  # at once: every second of a bad wave counts
 
     def _set_pace(self) -> None:

@@ -7,9 +7,10 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sendable
@@ -19,6 +20,7 @@ from sendwave.clock import SystemClock
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import Busy, FullDisk, SendwaveError
+from sendwave.esp.base import Receipt, Submission
 from sendwave.flow.dispatch import Dispatcher, store_outage
 from sendwave.flow.release import release
 from sendwave.store import batches, database
@@ -82,6 +84,40 @@ def test_whichever_write_fails_everybody_is_written_to_once(  # noqa: PLR0917  #
         assert +counts == {"accepted": PEOPLE}, f"write {at} failed"
         assert (len(written), set(written.values())) == (PEOPLE, {1}), f"write {at} failed"
         store.close()
+
+
+def test_an_answer_waits_while_the_store_is_away_for_minutes(
+    sqlite_database: Database, lake: Lake, engine: DuckdbEngine, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store goes away between a hand-over and its record, and every try of the next minutes fails."""
+    sendable.write_base(sqlite_database, lake, PEOPLE, now)
+    sendable.approved(sqlite_database, engine, lake, sendable.policy_set(ramp=["100%"]), now)
+    release(sqlite_database, engine, lake, now=now, batch_sizes={"main": PEOPLE})
+    store, slept = Failing(str(sqlite_database.url)), [0.0]
+    store.arm(10**6, 0, Busy("away"), committed=False)
+
+    def answer(_submission: Submission) -> Receipt:
+        if not slept[0]:
+            store.arm(0, 10**6, Busy("away"), committed=False)  # from here on
+        return Receipt()
+
+    def sleep(seconds: float) -> None:
+        slept[0] += seconds
+        if slept[0] > 180:
+            store.times = 0  # it is back
+
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=sleep))
+    esp = sendable.MemoryEsp(answer)
+    dispatcher = Dispatcher(store, engine, lake, {"main": esp}, sendable.KEY, "me")
+    for second in range(4):
+        with suppress(Busy):  # of the batch whose turn was next: it was not handed over
+            dispatcher.step(now + timedelta(seconds=second))
+    dispatcher.close()
+    with store.read() as conn:
+        told = [(one.accepted, one.unknown) for one in batches.counts(conn, 1).values()]
+    assert (sum(accepted for accepted, _ in told), sum(unknown for _, unknown in told)) == (PEOPLE, 0)
+    assert (slept[0] > 180, len(esp.arrived), set(esp.arrived.values())) == (True, PEOPLE, {1})
+    store.close()
 
 
 def put(store: Database, key: str) -> None:

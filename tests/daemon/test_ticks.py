@@ -192,3 +192,18 @@ def test_only_the_leader_settles_by_events(house: Workspace, monkeypatch: pytest
     daemon._guarded("settle")()
     daemon.step(NOW)
     assert len(asked) == 1, "another node leads"
+
+
+def test_what_is_counted_is_judged_at_once_and_no_mailbox_is_waited_for(
+    house: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, done = Daemon(house), []
+    events = iter([3, 0])
+    monkeypatch.setattr(daemon, "collect", lambda _now: pytest.fail("another tick fetches what waits elsewhere"))
+    monkeypatch.setattr(daemon, "digest", lambda _now: next(events))
+    monkeypatch.setattr(daemon, "judge", done.append)
+    tick = daemon._guarded("feedback")
+    tick()
+    assert len(done) == 1
+    tick()
+    assert len(done) == 1, "nothing new: the judge has a tick of its own"
