@@ -11,7 +11,7 @@ import click
 from sendwave.cli import overrule, settle, verdicts
 from sendwave.cli.audience import check_campaign
 from sendwave.cli.groups import Group
-from sendwave.cli.output import by_option, emit_json, in_workspace, json_option, number, pairs, percent, table
+from sendwave.cli.output import by_option, emit_json, figures, in_workspace, json_option, number, pairs, percent, table
 from sendwave.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def print_campaign(document: dict[str, Any]) -> None:
             s["provider"] or "all",
             s["events"],
             round(s["exposure"]),
-            percent(s["rate"], 3),
-            f"{percent(s['low'], 3)} – {percent(s['high'], 3)}",
+            f"{figures(s['rate'])} %" if s["rate"] is not None else "",
+            f"{figures(s['low'])} – {figures(s['high'])} %",
             percent(s["limit"]),
             s["verdict"],
         )

@@ -64,6 +64,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     for row in rows:
         drawn.add_row(*(number(cell) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    if console.measure(drawn, options=console.options.update(width=1000)).maximum > console.width:
+        drawn.box, drawn.padding, drawn.pad_edge = (
+            None,
+            (0, 1, 0, 0),
+            False,
+        )  # narrow: no lines, fewer blanks
     if title:
         console.print(title, style="bold", markup=False)
     console.print(drawn)
@@ -79,6 +85,14 @@ def number(value: Any) -> str:
 def percent(value: float | None, digits: int = 2) -> str:
     """A fraction as a percentage."""
     return "" if value is None else f"{value * 100:.{digits}f} %"
+
+
+def figures(value: float | None) -> str:
+    """A fraction in percent to three figures or so, without the sign: 0.042, 9.24, 15.0."""
+    if value is None:
+        return ""
+    share = value * 100
+    return f"{share:.{3 if share < 1 else 2 if share < 10 else 1}f}"  # as many as say something
 
 
 def pairs(title: str, items: Mapping[str, Any]) -> None:
