@@ -3,12 +3,13 @@
     python benchmarks/bench_cluster.py [--people 60000] [--batch 100] [--threads 4] [--call 0.05]
 
 Real `sendwave run`, no pace. Timed from the first call of the ESP to the last one of the last wave. The ESP is a thread
-of this process and parses every body: what it costs is taken from the same cores.
+of this process and parses every body: what it costs is taken from the same cores. CPU is that of the nodes alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import nodes_running
 import postgres_server
 from nodes_running import CountingEsp, until
+
+
+def cpu(nodes: nodes_running.Nodes) -> float:
+    """Seconds of processor time the nodes took so far."""
+    stats = [Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split() for one in nodes.processes]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def run(server: postgres_server.Server, count: int, options: argparse.Namespace) -> float:
@@ -30,14 +37,16 @@ def run(server: postgres_server.Server, count: int, options: argparse.Namespace)
                 nodes.start(options.threads)
             until(lambda: all(nodes.heard(n, "policy_loaded") for n in range(count)), "all nodes run")
             until(lambda: len(nodes.left()) == 1 and "accepted" in nodes.left(), "the first wave is through", every=0.2)
-            first = len(esp.people), len(esp.began)
+            first, before = (len(esp.people), len(esp.began)), cpu(nodes)
             until(lambda: sum(nodes.left().values()) > first[0], "the second wave", 600, every=0.2)
             until(lambda: set(nodes.left()) == {"accepted"}, "everybody is through", 600, every=0.5)
             rest = sorted(esp.began)[first[1] :]
             assert not esp.twice
             people, seconds = len(esp.people) - first[0], rest[-1] - rest[0]
+            each = (cpu(nodes) - before) / people * 1_000
     server.drop(url)
-    print(f"{count} process(es): {people:,} people in {seconds:.1f} s, {people / seconds:,.0f} a second", flush=True)
+    told = f"{people / seconds:,.0f} a second, {each:.3f} ms of processor time each"
+    print(f"{count} process(es): {people:,} people in {seconds:.1f} s, {told}", flush=True)
     return people / seconds
 
 
