@@ -171,6 +171,10 @@ class Settings(BaseModel):
     crm: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="CRM systems by name: `system`, then what its adapter asks for."
     )
+    approvers: frozenset[str] = Field(
+        default=frozenset(),
+        description="Who may approve a campaign and overrule its gates, as `--by` names them; none: everybody.",
+    )
     _document: Document | None = PrivateAttr(default=None)
 
     @field_validator("time_zone")

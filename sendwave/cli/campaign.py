@@ -139,7 +139,8 @@ def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:
     with workspace.db.read() as connection:
         found = campaigns.get(connection, id)
         changed = planning.is_stale(connection, found, workspace.policy) if found.plan_file else []
-    steer.approve(workspace.db, workspace.policy, found, stale=changed, by=by, now=SystemClock().now())
+    now, allowed = SystemClock().now(), workspace.settings.approvers
+    steer.approve(workspace.db, workspace.policy, found, stale=changed, by=by, now=now, approvers=allowed)
     _done(as_json, id, "approved", "sendwave run sends it")
 
 

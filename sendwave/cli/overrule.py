@@ -47,7 +47,8 @@ def resume(
     if ramp:
         _resume_by_ramp(workspace, id, start=start, growth=growth, reason=reason, by=by, as_json=as_json)
         return
-    steer.resume(workspace.db, id, provider=provider, reason=reason, by=by, now=SystemClock().now())
+    allowed = workspace.settings.approvers
+    steer.resume(workspace.db, id, provider=provider, reason=reason, by=by, now=SystemClock().now(), approvers=allowed)
     _done(as_json, id, "resumed", "sendwave run goes on")
 
 
@@ -68,8 +69,9 @@ def _resume_by_ramp(
     now = SystemClock().now()
     releasing.give_back(house.db, house.engine, house.lake, now=now)  # whoever the halt stopped is free again
     done = steer.resume_by_ramp(
-        house.db, house.engine, house.lake, id, start=first, growth=factor, reason=reason, by=by, now=now
-    )
+        house.db, house.engine, house.lake, id, start=first, growth=factor, reason=reason, by=by, now=now,
+        approvers=house.settings.approvers,
+    )  # fmt: skip
     waves = [{"number": wave.number, "status": wave.status, "planned": wave.planned} for wave in done.waves]
     if as_json:
         emit_json({"id": id, "done": "resumed by ramp", "halted_wave": done.halted, "waves": waves})
@@ -89,7 +91,8 @@ def release(workspace: Workspace, id: str, wave: int | None, reason: str, by: st
     """Overrule what a wave waits for: it goes on, or counts as cleared so that the next one opens."""
     from sendwave.flow import steer
 
-    done = steer.release_wave(workspace.db, id, wave=wave, reason=reason, by=by, now=SystemClock().now())
+    now, allowed = SystemClock().now(), workspace.settings.approvers
+    done = steer.release_wave(workspace.db, id, wave=wave, reason=reason, by=by, now=now, approvers=allowed)
     _done(as_json, id, f"wave {done} released", "sendwave run goes on")
 
 
@@ -120,8 +123,9 @@ def limit(
     if reset and (hold, halt) != (None, None):
         raise click.UsageError("--reset goes back to the limits of the policy: leave --hold and --halt out")
     levels = steer.set_limit(
-        workspace.db, id, signal, hold=hold, halt=halt, reset=reset, reason=reason, by=by, now=SystemClock().now()
-    )
+        workspace.db, id, signal, hold=hold, halt=halt, reset=reset, reason=reason, by=by, now=SystemClock().now(),
+        approvers=workspace.settings.approvers,
+    )  # fmt: skip
     if as_json:
         emit_json({"id": id, "signal": signal, "limits": levels})
     else:

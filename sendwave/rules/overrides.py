@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from math import ceil
 from typing import Any, Final
 
-from sendwave.errors import BadInput
+from sendwave.errors import BadInput, NotAllowed
 from sendwave.rules.units import format_percent, parse_percent
 
 START: Final = Decimal("0.1")
@@ -21,6 +21,13 @@ def check_reason(reason: str, name: str) -> None:
     """Raises BadInput without one: whoever reads the journal later must know why the gates were overruled."""
     if not reason.strip():
         raise BadInput(f"a gate stopped campaign {name}: to overrule it say why (--reason), for the journal")
+
+
+def check_role(approvers: Collection[str], by: str, what: str) -> None:
+    """Raises NotAllowed when only some people may do that (`what` in words) and `by` is none of them."""
+    if approvers and by not in approvers:
+        names = ", ".join(sorted(approvers))
+        raise NotAllowed(f"{by} may not {what}: that is for the approvers of this workspace ({names})")
 
 
 def ramp(halted: int, left: int, *, most: int, start: Decimal = START, growth: Decimal = GROWTH) -> tuple[int, ...]:

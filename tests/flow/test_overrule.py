@@ -262,3 +262,31 @@ def test_a_ramp_needs_a_halt_a_reason_and_a_smaller_start(
 def _all(db: Database, campaign: Campaign) -> list[str]:
     with db.read() as conn:
         return [e.action for e in journal.read(conn, campaign.id)]
+
+
+# ── who may ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_approvers_overrule_gates_and_nothing_moves_for_others(
+    sqlite_database: Database, soaking: Campaign, now: datetime
+) -> None:
+    only = {"approvers": {"anna"}}
+    with pytest.raises(NotAllowed, match=r"eve may not overrule the gates of campaign spring: .* \(anna\)"):
+        steer.release_wave(sqlite_database, "spring", now=now, **WHY, **only)
+    with pytest.raises(NotAllowed, match="eve may not set other limits for campaign spring"):
+        steer.set_limit(sqlite_database, "spring", "hard_bounce", halt="9%", now=now, **WHY, **only)
+    assert [status for _, status, _ in _waves(sqlite_database, soaking)] == ["soaking", "waiting", "waiting"]
+    with sqlite_database.write() as conn:
+        halt(conn, soaking, now)
+    with pytest.raises(NotAllowed, match="eve may not overrule"):
+        steer.resume(sqlite_database, "spring", now=now, **WHY, **only)
+    steer.resume(sqlite_database, "spring", now=now, reason="directory mended", by="anna", **only)
+    with sqlite_database.read() as conn:
+        assert campaigns.get(conn, "spring").status == "sending"
+
+
+def test_anybody_pauses_and_lifts_a_pause(sqlite_database: Database, soaking: Campaign, now: datetime) -> None:
+    steer.pause(sqlite_database, "spring", by="eve", now=now)
+    steer.resume(sqlite_database, "spring", by="eve", now=now, approvers={"anna"})
+    with sqlite_database.read() as conn:
+        assert campaigns.get(conn, "spring").status == "sending"

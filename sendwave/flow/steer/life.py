@@ -14,6 +14,7 @@ from sendwave.errors import BadInput, NotAllowed, StaleTransition, did_you_mean
 from sendwave.rules.campaign import NO_MAILBOX, SHORT_SENDER, CampaignFile, is_mailbox
 from sendwave.rules.holds import Kind
 from sendwave.rules.lifecycle import FINAL, Wave
+from sendwave.rules.overrides import check_role
 from sendwave.rules.policy import Channel, PolicySet
 from sendwave.store import campaigns, holds, policies
 from sendwave.store.campaigns import Campaign
@@ -78,13 +79,22 @@ def _no_way_out(file: CampaignFile, unsubscribe: str | None) -> bool:
 
 
 def approve(
-    db: Database, policy: PolicySet, campaign: Campaign, *, stale: Sequence[str], by: str, now: datetime
+    db: Database,
+    policy: PolicySet,
+    campaign: Campaign,
+    *,
+    stale: Sequence[str],
+    by: str,
+    now: datetime,
+    approvers: Collection[str] = (),
 ) -> Campaign:
     """Let a plan be sent, under the policies it was made with, which are kept with it.
 
-    `stale` says in words what changed since the plan was made. Raises NotAllowed without a plan, for a stale or an
-    empty one; StaleTransition when it was planned again after `campaign` was read.
+    `stale` says in words what changed since the plan was made; with `approvers`, `by` must be one of them. Raises
+    NotAllowed without a plan, for a stale or an empty one; StaleTransition when it was planned again after `campaign`
+    was read.
     """
+    check_role(approvers, by, f"approve campaign {campaign.name}")
     with db.write() as conn:
         found = campaigns.by_id(conn, campaign.id)
         _check_plan(conn, found, policy, stale)

@@ -6,7 +6,7 @@ later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from sendwave.errors import BadInput, NotAllowed, NotFound, did_you_mean
 from sendwave.rules.holds import Kind
 from sendwave.rules.lifecycle import FINAL, Lane, Wave
 from sendwave.rules.lifecycle import Campaign as Status
-from sendwave.rules.overrides import check_reason, limit, overruled
+from sendwave.rules.overrides import check_reason, check_role, limit, overruled
 from sendwave.rules.units import format_percent
 from sendwave.store import campaigns, holds, journal, policies, verdicts
 from sendwave.store.campaigns import Campaign, WaveRow
@@ -25,17 +25,29 @@ from sendwave.store.database import Connection, Database
 _OVER: Final = (Wave.CLEARED, Wave.SKIPPED)
 
 
-def resume(db: Database, name: str, *, provider: str | None = None, reason: str = "", by: str, now: datetime) -> None:
+def resume(
+    db: Database,
+    name: str,
+    *,
+    provider: str | None = None,
+    reason: str = "",
+    by: str,
+    now: datetime,
+    approvers: Collection[str] = (),
+) -> None:
     """Go on with exactly the people who are left.
 
     After a pause the pause is lifted. After a halt a person overrules the gates, which takes a `reason`: halted waves
     wait for their release again, suspended lanes reopen, and only mail sent from now on is judged. With `provider`,
-    only that suspended lane goes on. Raises NotFound, NotAllowed, and BadInput when a needed reason is missing.
+    only that suspended lane goes on. With `approvers`, only they overrule gates; a pause anybody lifts. Raises
+    NotFound, NotAllowed, and BadInput when a needed reason is missing.
     """
     with db.write() as conn:
         found = campaigns.get(conn, name)
         if found.status in FINAL:
             raise NotAllowed(f"campaign {found.name} is {found.status}: nothing follows; create a new one")
+        if provider is not None or found.status == Status.HALTED:
+            check_role(approvers, by, f"overrule the gates of campaign {found.name}")
         if provider is not None:
             _resume_lane(conn, found, provider, reason=reason, by=by, now=now)
         elif found.status == Status.HALTED:
@@ -102,14 +114,25 @@ def _suspended(conn: Connection, campaign_id: int) -> list[str]:
     return [lane.provider for lane in campaigns.lanes(conn, campaign_id) if lane.status == Lane.SUSPENDED]
 
 
-def release_wave(db: Database, name: str, *, wave: int | None = None, reason: str, by: str, now: datetime) -> int:
+def release_wave(
+    db: Database,
+    name: str,
+    *,
+    wave: int | None = None,
+    reason: str,
+    by: str,
+    now: datetime,
+    approvers: Collection[str] = (),
+) -> int:
     """Let the wave in flight go on, or the next one open, whatever the gates wait for. Returns the wave's number.
 
     A wave that soaks counts as cleared; holds that gates placed are lifted. `wave` guards against a race: nothing
-    happens unless that one is in flight. Raises NotFound, NotAllowed when nothing waits, BadInput without a reason.
+    happens unless that one is in flight. Raises NotFound, NotAllowed when nothing waits or `by` is none of the
+    `approvers` there are, BadInput without a reason.
     """
     with db.write() as conn:
         found = campaigns.get(conn, name)
+        check_role(approvers, by, f"overrule the gates of campaign {found.name}")
         if found.status != Status.SENDING:
             hint = f": `sendwave campaign resume {found.name}` first" if found.status == Status.HALTED else ""
             raise NotAllowed(f"campaign {found.name} is {found.status}, no wave of it is held{hint}")
@@ -161,14 +184,17 @@ def set_limit(
     reason: str,
     by: str,
     now: datetime,
+    approvers: Collection[str] = (),
 ) -> dict[str, str]:
     """Other limits of one signal for this campaign alone (`0.2%`), or with `reset` those of its policy again.
 
     Returns the levels in force. Mail sent before is no longer held against it by that gate. Raises NotFound, NotAllowed
-    without a plan or once it ended, BadInput for an unknown signal, a rate that is none, or no reason.
+    without a plan, once it ended or to others than the `approvers` there are; BadInput for an unknown signal, a rate
+    that is none, or no reason.
     """
     with db.write() as conn:
         found = campaigns.get(conn, name)
+        check_role(approvers, by, f"set other limits for campaign {found.name}")
         if not reason.strip():
             raise BadInput(f"a limit of campaign {found.name} is the policy's: to set another one say why (--reason)")
         before = {key: text for key, text in (found.limits or {}).get(signal, {}).items() if key != "since"}

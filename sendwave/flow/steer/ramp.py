@@ -6,7 +6,7 @@ wave. So every later stage (release, audit, explain) reads one plan, as before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -46,6 +46,7 @@ def resume_by_ramp(
     growth: Decimal = overrides.GROWTH,
     by: str,
     now: datetime,
+    approvers: Collection[str] = (),
 ) -> Ramped:
     """Let a halted campaign go on with small waves that grow again, each judged afresh.
 
@@ -53,6 +54,7 @@ def resume_by_ramp(
     raises Busy until then. Raises NotFound, NotAllowed when it is not halted or nobody is left, BadInput without a
     reason or for a ramp that is none.
     """
+    overrides.check_role(approvers, by, f"overrule the gates of campaign {name}")
     with db.read() as conn:
         found = campaigns.get(conn, name)
         waves = campaigns.waves(conn, found.id)
