@@ -25,7 +25,7 @@ from sendwave.flow.crm import Land
 from sendwave.notify.base import Channel
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.policy import PolicySet
-from sendwave.store import keys
+from sendwave.store import keys, nodes
 from sendwave.store.database import Database
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Workspace:
         if not self.db.is_sqlite:
             yield
             return
-        path = Path(self.db.url.database or "").with_suffix(".lock")  # beside the store: two homes may share one
+        path = self._lock_path
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as lock:
             try:
@@ -199,6 +199,29 @@ class Workspace:
             lock.flush()
             yield
             lock.truncate(0)
+
+    def daemons(self, now: datetime) -> list[str]:
+        """The daemons that hold this workspace: the one of a SQLite workspace, or the nodes that live."""
+        if not self.db.is_sqlite:
+            with self.db.read() as connection:
+                return [lease.holder for lease in nodes.alive(connection, now)]
+        try:
+            told = self._lock_path.read_text().strip()
+        except FileNotFoundError:
+            return []
+        if not told:  # who ends well says so; only then the lock is left alone, for somebody may just be starting
+            return []
+        with self._lock_path.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return [told]
+        return []
+
+    @property
+    def _lock_path(self) -> Path:
+        """Beside the store: two homes may share one."""
+        return Path(self.db.url.database or "").with_suffix(".lock")
 
     def close(self) -> None:
         """Give connections back."""

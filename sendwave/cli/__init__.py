@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "demo": ("sendwave.cli.demo", "a whole campaign in virtual time, on made-up contacts"),
     "init": ("sendwave.cli.workspace", "make a workspace: settings, policies, an example campaign"),
     "check": ("sendwave.cli.workspace", "check settings, policies and content; say all mistakes at once"),
+    "doctor": ("sendwave.cli.doctor", "health of the set-up: what is wrong, and what to do next"),
     "policy": ("sendwave.cli.policy", "show, compare and describe the policy files"),
     "import": ("sendwave.cli.data", "bring contacts, consents, scores … into the lake"),
     "score": ("sendwave.cli.score", "everybody's engagement score, from interactions and the grid of score.yaml"),
