@@ -22,6 +22,9 @@ SCORE_AGE: Final = timedelta(days=2)
 READ_WITHIN: Final = timedelta(minutes=10)
 """A daemon reads reports within seconds; one that waited so long waits for a daemon."""
 
+HELPFUL: Final = frozenset({"bounces", "sms"})
+"""Extras that are only missed: odd bounce mails are read better, and national numbers at all."""
+
 _SHOWN: Final = 5
 
 
@@ -174,5 +177,6 @@ def libraries(missing: Mapping[str, str]) -> Finding:
     """Extras that something configured needs and that are not installed: {extra: what needs it}."""
     if not missing:
         return well("libraries", "all that the settings need are there")
-    told = "; ".join(f"{what} needs {extra}" for extra, what in missing.items())
-    return problem("libraries", told, f"pip install 'sendwave[{','.join(missing)}]'")
+    told = [f"{what} {'is better with' if extra in HELPFUL else 'needs'} {extra}" for extra, what in missing.items()]
+    grave = warning if missing.keys() <= HELPFUL else problem
+    return grave("libraries", "; ".join(told), f"pip install 'sendwave[{','.join(missing)}]'")

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import campaigns_made
 import pytest
+from sqlalchemy import insert, update
 
 from sendwave.esp.base import RawReport
 from sendwave.flow import doctor
 from sendwave.rules.health import Finding, State
-from sendwave.store import feeds, files, holds, inbox
+from sendwave.store import batches, feeds, files, holds, inbox, nodes, tables, unknowns
+from sendwave.store.database import Database
 from sendwave.workspace import Workspace
 
 SETTINGS = "routes:\n  main: {esp: simulated, seed: 1}\n"
@@ -135,22 +137,34 @@ def test_little_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not_well(house.look()) == {"disk of the lake": "warning", "disk of the store": "warning"}
 
 
-def test_a_route_without_its_extra(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.write(
-        "sendwave.yaml", SETTINGS + "  amazon: {esp: ses, region: eu-west-1, queue_url: https://sqs.example/q}\n"
-    )
+SES = "  amazon: {esp: ses, region: eu-west-1, queue_url: https://sqs.example/q}\n"
+SMTP = "  relay: {esp: smtp, host: 127.0.0.1, bounce_domain: b.example, bounces: mail}\n"
+
+
+@pytest.mark.parametrize(
+    ("route", "library", "expected"),
+    [
+        (SES, "boto3", (State.PROBLEM, "routes.amazon needs ses")),
+        (SES.replace("}", ", topic: arn}"), "cryptography", (State.PROBLEM, "routes.amazon needs signatures")),
+        (SMTP, "flufl-bounce", (State.WARNING, "routes.relay is better with bounces")),
+    ],
+)
+def test_a_route_without_its_extra(
+    house: House, monkeypatch: pytest.MonkeyPatch, route: str, library: str, expected: tuple[State, str]
+) -> None:
+    house.write("sendwave.yaml", SETTINGS + route)
     assert "libraries" not in not_well(house.look())
     there = metadata.version
 
     def version(name: str) -> str:
-        if name == "boto3":
+        if name.replace(".", "-") == library:
             raise metadata.PackageNotFoundError(name)
         return there(name)
 
     monkeypatch.setattr(metadata, "version", version)
     found = house.look()["libraries"]
-    assert (found.state, found.detail) == (State.PROBLEM, "routes.amazon needs ses")
-    assert found.next == "pip install 'sendwave[ses]'"
+    assert (found.state, found.detail) == expected
+    assert found.next == f"pip install 'sendwave[{expected[1].rpartition(' ')[2]}]'"
 
 
 def test_a_route_that_cannot_be_made(house: House) -> None:
@@ -234,3 +248,39 @@ def test_a_check_that_fails_in_a_way_nobody_thought_of(house: House, monkeypatch
     found = house.look()
     assert not_well(found) == {"inbox": "problem"}
     assert found["inbox"].detail == "ZeroDivisionError: by zero"
+
+
+def test_people_nobody_knows_the_fate_of_are_counted_until_somebody_decides(house: House, workspace: Workspace) -> None:
+    with workspace.db.write() as conn:
+        campaign = campaigns_made.sending(conn, house.now)
+        conn.execute(
+            insert(tables.freezes).values(id=1, campaign_id=campaign.id, wave=1, contacts=3, frozen_at=house.now)
+        )
+        draft = batches.Draft(*(1, campaign.id, 1, 1, "gmail", "main", "", 0), size=3, payload=b"three people")
+        batches.add(conn, [draft])
+        conn.execute(update(tables.batches).values(status="unknown", handed_at=house.now, unknown=3))
+    house.write("lake/plan/spring.parquet", "")
+    assert house.look()["unknown people"].detail == "3 of spring"
+    with workspace.db.write() as conn:
+        (doubt,) = unknowns.read(conn, campaign.id)
+        unknowns.leave(conn, doubt)
+    assert house.look()["unknown people"].state is State.OK
+
+
+@pytest.mark.postgresql
+def test_a_workspace_on_postgresql_is_held_by_the_nodes_that_live(house: House, postgresql_database: Database) -> None:
+    url = postgresql_database.url.render_as_string(hide_password=False)
+    house.write("sendwave.yaml", f"store: {url}\n{SETTINGS}")
+    found = house.look()
+    assert not_well(found) == {}
+    assert "disk of the store" not in found, "it lies elsewhere"
+    with postgresql_database.write() as conn:
+        nodes.beat(conn, "node a", None, wall=house.now)
+    assert house.look()["daemon"].detail == "runs: node a"
+    house.now += nodes.LIFE
+    assert house.look()["daemon"].detail == "none runs, and no campaign waits for one"
+
+
+def test_a_postgresql_that_is_not_there(house: House) -> None:
+    house.write("sendwave.yaml", f"store: postgresql+psycopg://nobody@127.0.0.1:1/none\n{SETTINGS}")
+    assert not_well(house.look()) == {"store": "problem"}

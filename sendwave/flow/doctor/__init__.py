@@ -19,6 +19,7 @@ from zoneinfo import available_timezones
 from sendwave import esp
 from sendwave.errors import SendwaveError
 from sendwave.esp.base import Feed, WebRequest
+from sendwave.esp.hooks import WebhookSettings
 from sendwave.flow.doctor.asking import KNOWN, SetUp, asked
 from sendwave.rules import health
 from sendwave.rules.health import Finding
@@ -30,14 +31,15 @@ _MEND: Final = "put that right and look again"
 
 _EXTRAS: Final = {
     ("routes", "ses"): "ses",
+    ("routes", "smtp"): "bounces",
     ("routes", "http_sms"): "sms",
     ("crm", "salesforce"): "salesforce",
     ("notify", "apprise"): "alerts",
 }
 """What needs which extra of the package, beside the store's and the signatures'."""
 
-_SIGNED: Final = ("webhook_public_key", "webhook_topic")
-"""Settings of routes whose webhooks are signed by public key."""
+_SIGNED: Final = ("webhook_public_key", "webhook_topic", *WebhookSettings.also_called["webhook_topic"])
+"""Settings of routes whose webhooks are signed by public key; a key needs its library to be read at all."""
 
 
 def examine(opened: Callable[[], SetUp], now: datetime) -> list[Finding]:
