@@ -98,3 +98,50 @@ def test_arbitration_seeds_coverage_and_the_loop(bare: Shell, monkeypatch: pytes
 
     created(bare, "again", "sale")
     typed(bare, blocks("The loop", "console")[0])
+
+
+def landed(shell: Shell, **files: list[list[object]]) -> None:
+    """Import small files: a heading and rows each."""
+    for kind, rows in files.items():
+        text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+        (shell.home / f"{kind}.csv").write_text(text, encoding="utf-8")
+        shell("import", kind, shell.home / f"{kind}.csv")
+
+
+def test_money_that_ends(bare: Shell) -> None:
+    bare.plain("init", bare.home)
+    section = "Money that ends"
+    prices, kind = blocks(section, "yaml")
+    (bare.home / "policies" / "budgets.yaml").write_text(prices, encoding="utf-8")
+    (bare.home / "policies" / "types" / "text.yaml").write_text(kind, encoding="utf-8")
+    text = GUIDE.read_text(encoding="utf-8")
+    body = re.search(r"The text is `(\{\{ first_name \}\}.*?)`", text)
+    assert body is not None
+    (bare.home / "content" / "boots").mkdir()
+    (bare.home / "content" / "boots" / "body.txt").write_text(body[1], encoding="utf-8")
+    people = [("A", 90, "FR", "Zoe"), ("B", 85, "FR", "Lukas"), ("C", 80, "BE", "Anna"), ("D", 75, "FR", "Łukasz")]
+    together, left, served = 0, 20, 0  # cents
+    for who, score, country, name in people:
+        length = len(body[1].replace("{{ first_name }}", name))
+        parts = (1 if length <= 70 else -(-length // 67)) if "Ł" in name else 1 if length <= 160 else -(-length // 153)
+        cost = parts * {"FR": 5, "BE": 8}[country]
+        together += cost
+        cells = (who, score, country, name, length, parts, f"{cost / 100:.2f} EUR", f"{together / 100:.2f} EUR")
+        assert f"| {' | '.join(map(str, cells))} |" in text
+        if cost <= left:
+            left, served = left - cost, served + 1
+    assert (together, left, served) == (28, 2, 3)
+    landed(
+        bare,
+        contacts=[["contact_id", "phone", "country", "first_name"],
+                  *([who, f"+3361200000{n}", country, name] for n, (who, _, country, name) in enumerate(people))],
+        consents=[["contact_id", "channel", "purpose", "status"],
+                  *([one[0], "sms", "marketing", "granted"] for one in people)],
+        scores=[["contact_id", "score"], *([one[0], one[1]] for one in people)],
+    )  # fmt: skip
+    created(bare, "boots", "text", sender="LUNE", content="content/boots", budget="0.20 EUR")
+    bare("campaign", "plan", "boots")
+    typed(bare, blocks(section, "console")[0])
+    money = bare.json("pressure", "budget", "boots")
+    assert (money["spent"], money["left"]) == (f"{(20 - left) / 100:.2f} EUR", f"{left / 100:.2f} EUR")
+    assert bare.json("campaign", "audit", "boots")["not_sent"] == {"over_budget": len(people) - served}
