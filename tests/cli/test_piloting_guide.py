@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import md5
+from math import comb, sqrt
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import Shell
+from ruamel.yaml import YAML
 from sqlalchemy import select
 
 from sendwave.rules.lifecycle import SEEDS
@@ -98,9 +103,12 @@ def test_arbitration_seeds_coverage_and_the_loop(bare: Shell, monkeypatch: pytes
 
     created(bare, "again", "sale")
     typed(bare, blocks("The loop", "console")[0])
+    grid = YAML(typ="safe").load((Path(__file__).parents[2] / "policies" / "score.yaml").read_text(encoding="utf-8"))
+    bands = [grid["touchpoints"][name]["bands"][0] for name in ("purchase", "click")]
+    assert bands == [{"within": "30d", "points": 40}, {"within": "30d", "points": 20}]
 
 
-def landed(shell: Shell, **files: list[list[object]]) -> None:
+def landed(shell: Shell, **files: Sequence[Sequence[object]]) -> None:
     """Import small files: a heading and rows each."""
     for kind, rows in files.items():
         text = "".join(",".join(map(str, row)) + "\n" for row in rows)
@@ -145,3 +153,63 @@ def test_money_that_ends(bare: Shell) -> None:
     money = bare.json("pressure", "budget", "boots")
     assert (money["spent"], money["left"]) == (f"{(20 - left) / 100:.2f} EUR", f"{left / 100:.2f} EUR")
     assert bare.json("campaign", "audit", "boots")["not_sent"] == {"over_budget": len(people) - served}
+
+
+def as_uneven(drawn: int, people: int, share: float) -> float:
+    """Twice the smaller tail of the binomial distribution, at most 1."""
+    chance = [comb(people, k) * share**k * (1 - share) ** (people - k) for k in range(people + 1)]
+    return min(1.0, 2 * min(sum(chance[: drawn + 1]), sum(chance[drawn:])))
+
+
+def test_shares_control_and_balance(bare: Shell) -> None:
+    bare.plain("init", bare.home)
+    section = "Is the draw fair?"
+    names: dict[str, Any] = {}
+    exec(compile(blocks(section, "python")[0], "piloting.md", "exec"), names)
+    everybody: list[tuple[str, int, str]] = names["everybody"]
+    (bare.home / "policies" / "types" / "trial.yaml").write_text(blocks(section, "yaml")[0], encoding="utf-8")
+    quiet = ", ".join(f"{what}: 0%" for what in ("hard_bounce", "soft_bounce", "blocked", "complaint", "unsubscribe"))
+    route = f"routes:\n  rehearsal: {{esp: simulated, everybody: {{{quiet}}}}}\n"
+    (bare.home / "sendwave.yaml").write_text(f"time_zone: Europe/Paris\n{route}", encoding="utf-8")
+    landed(
+        bare,
+        contacts=[["contact_id", "email", "city"], *([who, f"{who}@example.com", city] for who, _, city in everybody)],
+        consents=[["contact_id", "channel", "purpose", "status"],
+                  *([one[0], "email", "marketing", "granted"] for one in everybody)],
+        scores=[["contact_id", "score"], *([who, score] for who, score, _ in everybody)],
+    )  # fmt: skip
+    created(bare, "trial", "trial")
+    typed(bare, blocks(section, "console")[0])
+
+    shares = {"burning": 1.0, "hot": 0.5, "warm": 0.1}
+    groups: Counter[tuple[str, str]] = Counter()
+    lyon: Counter[tuple[str, bool]] = Counter()
+    for who, _, city in everybody:
+        tier, digits = who.partition("-")[0], md5(f"trial|{who}".encode(), usedforsecurity=False).hexdigest()
+        first, second = (int(digits[at : at + 8], 16) / 16**8 for at in (0, 8))
+        group = "control" if first < 0.1 else "given" if second < shares[tier] else "rest"
+        groups[tier, group] += 1
+        lyon[tier, group == "given"] += city == "Lyon"
+    text, draws = GUIDE.read_text(encoding="utf-8"), []
+    for tier, share in shares.items():
+        control, given, rest = (groups[tier, group] for group in ("control", "given", "rest"))
+        odds = [(control, 60, 0.1), *([(given, given + rest, share)] if share < 1 else [])]
+        draws += [(drawn, people, pytest.approx(as_uneven(drawn, people, p))) for drawn, people, p in odds]
+        told = ", ".join(f"{as_uneven(*one):.2f}" for one in odds)
+        row = rf"^\| {tier} \| 60 \| {control} \| {given} \| {rest} \| [^|]* \| {told} \|$"
+        assert re.search(row, text, re.MULTILINE)
+    document = bare.json("report", "trial")
+    assert [(one["drawn"], one["people"], one["probability"]) for one in document["draws"]] == draws
+
+    weights = {tier: groups[tier, "given"] for tier in shares}
+    written = sum(weights.values())
+    sides = [
+        sum(given / written * lyon[tier, side] / (given if side else 60 - given) for tier, given in weights.items())
+        for side in (True, False)
+    ]
+    apart = (sides[0] - sides[1]) / sqrt(sum(p * (1 - p) for p in sides) / 2)
+    [found] = [one for one in document["balance"] if one["value"] == "Lyon"]
+    assert (found["given"], found["control"], found["standardised"]) == pytest.approx((*sides, apart))
+    assert f"{sides[0]:.1%} of those written".replace("%", " %") in text
+    assert f"{sides[1]:.1%} of those left out".replace("%", " %") in text
+    assert (round(-apart, 2), round(found["probability"], 2)) == (0.25, 0.34)
