@@ -97,6 +97,12 @@ class Board:
         below = np.where(hold >= 1, evidence.MOST, np.minimum(below, evidence.MOST))
         return Weighed(onward, over, alarm, held, below, np.broadcast_to(weight, (counts.shape[3], counts.shape[4])))
 
+    def without(self, lanes: Collection[str]) -> Board:
+        """The same, with these lanes left out of what is said of all."""
+        kept = [lane for lane, is_open in zip(self.book.lanes, self._open, strict=True) if is_open]
+        left = {*kept} - {*lanes}
+        return Board(self.book, self.judged, waves=self.waves, open_lanes=left, now=self.now, tested=self.tested)
+
     def cells(self) -> list[tuple[str, int, str]]:
         """(signal, wave, lane) of every cell with mail."""
         found = []

@@ -209,7 +209,7 @@ class Ruling:
         Over all lanes it tells of the `rest` of them, without the condemned ones, unless these are the reason.
         """
         name, wave, provider = verdict.cell.signal, verdict.cell.wave, verdict.cell.provider
-        board = self._rest if rest and not provider and self._bad_lanes else self._board
+        board = self._rest(name) if rest and not provider else self._board
         return Stop(reason or name, self._judge(board, name, wave, provider, banded=True))
 
     def _judge(self, board: Board, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
@@ -253,29 +253,28 @@ class Ruling:
         return [verdict for verdict in told if self._is_settled(verdict)]
 
     @cached_property
+    def _condemning(self) -> list[Verdict]:
+        """Verdicts on single lanes that stop them by their own counts."""
+        found = [verdict for verdict in self._halting if verdict.cell.provider and not self._is_burst(verdict)]
+        probes = [self._verdict(name, 0, lane) for lane in sorted(self._probing) for name in self._bursty()]
+        return found + [probe for probe in probes if probe.above >= ALARM and not self._may_be_burst(probe)]
+
+    @cached_property
     def _bad_lanes(self) -> dict[str, Stop]:
         """Lanes their own counts condemn."""
         found: dict[str, Stop] = {}
-        for verdict in self._halting:
-            if verdict.cell.provider and not self._is_burst(verdict):
-                found.setdefault(verdict.cell.provider, self._stop(verdict))
-        for lane in sorted(self._probing):
-            for probe in (self._verdict(name, 0, lane) for name in self._bursty()):
-                if probe.above >= ALARM and not self._may_be_burst(probe):
-                    found.setdefault(lane, self._stop(probe))
+        for verdict in self._condemning:
+            found.setdefault(verdict.cell.provider, self._stop(verdict))
         return found
 
     @cached_property
-    def _rest(self) -> Board:
-        """The board without the lanes that are condemned already: these weigh on nobody else's."""
-        return self._without({*self._bad_lanes})
+    def _rests(self) -> dict[str, Board]:
+        """By signal, the board without the lanes it condemned; more bounces of a lane never excuse its complaints."""
+        told = [(verdict.cell.signal, verdict.cell.provider) for verdict in self._condemning]
+        return {name: self._board.without({lane for n, lane in told if n == name}) for name, _ in told}
 
-    def _without(self, lanes: set[str]) -> Board:
-        board = self._board
-        return board if not lanes else Board(
-            board.book, board.judged, waves=board.waves, open_lanes=self.open - lanes, now=self.now,
-            tested=board.tested,
-        )  # fmt: skip
+    def _rest(self, signal: str) -> Board:
+        return self._rests.get(signal, self._board)
 
     @cached_property
     def _whole(self) -> list[Verdict]:
@@ -285,7 +284,8 @@ class Ruling:
 
     def _left(self, verdict: Verdict) -> Verdict:
         """A verdict over all lanes, without the condemned ones."""
-        return self._judge(self._rest, verdict.cell.signal, verdict.cell.wave, "") if self._bad_lanes else verdict
+        name = verdict.cell.signal
+        return self._judge(self._rests[name], name, verdict.cell.wave, "") if name in self._rests else verdict
 
     @cached_property
     def _alarms(self) -> list[Verdict]:
@@ -307,8 +307,8 @@ class Ruling:
     def _lanes_of(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """Events and allowance of each lane behind a verdict over all, from the point that carries it."""
         name, wave = verdict.cell.signal, verdict.cell.wave
-        point = self._rest.balance(name, wave, "").halt.point if verdict.rule is Rule.EVIDENCE else None
-        return self._rest.lanes_from(name, wave, point)
+        rest, odds = self._rest(name), verdict.rule is Rule.EVIDENCE
+        return rest.lanes_from(name, wave, rest.balance(name, wave, "").halt.point if odds else None)
 
     def _is_burst(self, verdict: Verdict) -> bool:
         """Whether a halt needs fresh mail first: its signal comes in bursts, or it could be one.
@@ -374,7 +374,7 @@ class Ruling:
             if self.facts.gates.signals[name].mode is Mode.ENFORCE:
                 verdict = self._verdict(name, number, "")
                 told += [verdict] if verdict not in told else []
-        others = self._without({v.cell.provider for v in probed})
+        others = self._board.without({v.cell.provider for v in probed})
         return [v for v in told if v.decision is not Decision.PASS and not self._passes(v, others)]
 
     def _passes(self, verdict: Verdict, others: Board) -> bool:

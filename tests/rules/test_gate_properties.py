@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sendwave.rules import evidence
@@ -96,8 +96,12 @@ def _rows(batches: list[Batch]) -> tuple[list[dict[str, Any]], list[dict[str, An
     return [_sent(*one) for one in numbered], [event for one in numbered for event in _events(*one)]
 
 
+COMPLAINTS = (("complaint", 0, 0), ("complaint", 1, 0))
+
+
 @settings(max_examples=30)
 @given(BATCHES, st.integers(1, 400), st.booleans())
+@example([Batch("yahoo", 0, 4, COMPLAINTS), Batch("orange", 0, 2, COMPLAINTS)], 4, False)  # its bounces are no excuse
 def test_more_events_never_turn_a_halt_into_a_pass(batches: list[Batch], more: int, done: bool) -> None:
     """Whoever was stopped stays stopped, and no wave opens, when more of them bounce."""
     before = _told(*_rows(batches), done=done)

@@ -10,7 +10,7 @@ from sendwave.errors import BadInput, NotAllowed, NotFound, StaleTransition
 from sendwave.rules.lifecycle import Campaign, Wave
 from sendwave.store import campaigns, journal
 from sendwave.store.campaigns import WaveRow
-from sendwave.store.database import Database
+from sendwave.store.database import Connection, Database
 
 
 def test_a_campaign_comes_back_as_its_author_wrote_it(database: Database, now: datetime) -> None:
@@ -214,29 +214,45 @@ def test_of_two_who_act_on_what_they_saw_one_wins_and_the_other_is_told(database
 
 
 @pytest.mark.postgresql
-def test_a_row_moved_between_look_and_update_is_a_stale_transition(
-    postgresql_database: Database, now: datetime
-) -> None:
-    """The compare-and-set itself: the second transaction waits for the first, then finds the row gone elsewhere."""
+@pytest.mark.parametrize(
+    ("row", "lost"),
+    [
+        ("campaign", "the campaign is paused"),
+        ("lane", "somebody moved it first"),
+    ],  # a campaign's movers wait before they look
+)
+def test_who_moves_a_row_second_is_told_so(postgresql_database: Database, now: datetime, row: str, lost: str) -> None:
+    """The compare-and-set itself: the second transaction waits for the first, and never moves the row again."""
     database = postgresql_database
     with database.write() as conn:
         made = campaigns_made.sending(conn, now)
     looked, answers = threading.Event(), []
 
+    def move(by: str) -> None:
+        with database.write() as conn:
+            _move(conn, by)
+            looked.set()
+            worker.join(timeout=0.3)  # it waits for our lock
+            assert worker.is_alive()
+
+    def _move(conn: Connection, by: str) -> None:
+        if row == "campaign":
+            campaigns.transition(conn, made.id, "pause", by=by, now=now)
+        else:
+            campaigns.transition_lane(conn, made.id, "gmail", "suspend", by=by, now=now)
+
     def second() -> None:
         looked.wait()
         try:
             with database.write() as conn:
-                campaigns.transition(conn, made.id, "pause", by="bob", now=now)
-        except StaleTransition as lost:
-            answers.append(lost)
+                _move(conn, "bob")
+        except NotAllowed as told:  # StaleTransition is one
+            answers.append(told)
 
     worker = threading.Thread(target=second)
     worker.start()
-    with database.write() as conn:
-        campaigns.transition(conn, made.id, "pause", by="ann", now=now)
-        looked.set()
-        worker.join(timeout=0.3)  # it has read `sending` and waits for our lock
-        assert worker.is_alive()
+    move("ann")
     worker.join()
-    assert len(answers) == 1
+    [told] = answers
+    assert isinstance(told, StaleTransition) is (row == "lane")
+    assert lost in str(told), told
