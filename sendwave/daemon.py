@@ -24,7 +24,7 @@ from sendwave import log
 from sendwave.clock import Clock, SystemClock, wall
 from sendwave.cluster import Node
 from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
-from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, settle, tiers
+from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, settle, tiers, waiting
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, holds, inbox
@@ -81,6 +81,7 @@ class Daemon:
         self._fast = False  # whether ticks come often
         self._ticks: Any = None  # the scheduler, while `run` runs
         self._complaints: dict[str, tuple[str, datetime]] = {}  # stage -> what was told last, and when
+        self._watch = waiting.Watch(self.workspace.settings.time_zone)
         self._policy: PolicySet | None = None  # the newest good one; campaigns keep their pinned version
         self.dispatcher = dispatch.Dispatcher(
             self.workspace.db,
@@ -261,6 +262,8 @@ class Daemon:
     def _release_tick(self, now: datetime) -> None:
         if self.node.leads:
             self.release(now)
+            for campaign, wait in self._watch.news(self.workspace.db, now):
+                _LOG.info("waiting", campaign=campaign, **wait.document())
         self._set_pace()
 
     def _feedback_tick(self, now: datetime) -> None:

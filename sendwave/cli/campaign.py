@@ -134,6 +134,7 @@ def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:
     """Approve the plan: the daemon sends from then on (or from the campaign's start)."""
     from sendwave.flow import plan as planning
     from sendwave.flow import steer
+    from sendwave.rules import waiting
     from sendwave.store import campaigns
 
     with workspace.db.read() as connection:
@@ -141,7 +142,10 @@ def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:
         changed = planning.is_stale(connection, found, workspace.policy) if found.plan_file else []
     now, allowed = SystemClock().now(), workspace.settings.approvers
     steer.approve(workspace.db, workspace.policy, found, stale=changed, by=by, now=now, approvers=allowed)
-    _done(as_json, id, "approved", "sendwave run sends it")
+    with workspace.db.read() as connection:
+        count = len(campaigns.waves(connection, found.id))
+    told = waiting.foretold(workspace.policy.types[found.type].waves, count)
+    _done(as_json, id, "approved", f"sendwave run sends it ({told})")
 
 
 @campaign.command()
@@ -200,9 +204,15 @@ def _done(as_json: bool, id: str, what: str, following: str) -> None:
 @json_option
 def show(workspace: Workspace, id: str, as_json: bool) -> None:
     """Where a campaign stands: waves, lanes, holds, signals."""
-    from sendwave.flow import audit
+    from sendwave.flow import audit, waiting
+    from sendwave.store import campaigns
 
-    document = audit.show(workspace.db, id, now=SystemClock().now())
+    now, zone = SystemClock().now(), workspace.settings.time_zone
+    document = audit.show(workspace.db, id, now=now)
+    with workspace.db.read() as connection:
+        found = campaigns.get(connection, id)
+    waits = waiting.waits(workspace.db, found, zone=zone, now=now)
+    document |= {"waits": [wait.document() for wait in waits]}
     if as_json:
         emit_json(document)
         return
@@ -219,6 +229,9 @@ def print_campaign(document: dict[str, Any]) -> None:
         click.secho(f"held: {hold['scope']}: {hold['reason']} since {hold['since']} by {hold['by']}", fg="yellow")
         if hold.get("detail"):
             click.echo(f"      {hold['detail']}")
+    for wait in document.get("waits", ()):
+        until = f" until {wait['until'][:16].replace('T', ' ')} UTC" if wait["until"] else ""
+        click.echo(f"waits{until}: {wait['words']}")
     for signal, levels in document["limits"].items():
         told = ", ".join(f"{level} {rate}" for level, rate in levels.items() if level != "since")
         click.secho(f"limits of this campaign alone: {signal} {told}", fg="yellow")

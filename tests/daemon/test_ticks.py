@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -207,3 +208,48 @@ def test_what_is_counted_is_judged_at_once_and_no_mailbox_is_waited_for(
     assert len(done) == 1
     tick()
     assert len(done) == 1, "nothing new: the judge has a tick of its own"
+
+
+def test_what_a_campaign_waits_for_is_told_once_and_shown(
+    shell: Shell, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At night in every zone of the base nothing leaves; in the morning it does, and the soak is waited for."""
+    kind = shell.home / "policies/types/newsletter.yaml"
+    night = "ramp: [20%, 80%], soak: 4h, window: '08:00-20:00 UTC'"
+    kind.write_text(re.sub(r"ramp: .*(?=})", night, kind.read_text()))
+    shell("campaign", "plan", "first")
+    assert "the last one leaves 4h after the first, or later" in shell("campaign", "approve", "first").out
+    clock = VirtualClock(SystemClock().now().replace(hour=6, minute=0, second=0, microsecond=0) + timedelta(days=1))
+    monkeypatch.setattr("sendwave.cli.campaign.SystemClock", lambda: clock)
+    workspace = Workspace.open(shell.home, {})
+    daemon = Daemon(workspace, clock)
+
+    def waits() -> list[tuple[str, int, str]]:
+        return [(line["for"], line["wave"], line["until"][11:16]) for line in said() if line["event"] == "waiting"]
+
+    tick = daemon._guarded("release")
+    try:
+        log.configure(level="info", pretty=False)  # commands put it back
+        for _ in range(3):
+            tick()
+            daemon.dispatch(clock.now())
+            clock.sleep(1)
+        assert waits() == [("window", 1, "08:00")]
+        assert "08:00 UTC: the hours 08:00-20:00 UTC" in shell("campaign", "show", "first").out
+        log.configure(level="info", pretty=False)
+        clock.sleep(2 * 3_600)
+        while daemon.dispatch(clock.now()):
+            clock.sleep(10)
+        tick()
+        tick()
+        assert waits() == [("soak", 1, shown_soak(shell))]
+    finally:
+        daemon.dispatcher.close()
+        workspace.close()
+
+
+def shown_soak(shell: Shell) -> str:
+    """Until when `campaign show` says that the first wave soaks, as HH:MM."""
+    [wait] = shell.json("campaign", "show", "first")["waits"]
+    assert (wait["for"], wait["wave"]) == ("soak", 1)
+    return str(wait["until"])[11:16]
