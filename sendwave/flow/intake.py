@@ -235,6 +235,7 @@ def _summary(
     for outcome in outcomes[1:]:
         whose = "consents" if kind == "contacts" else "contacts"
         counts |= {f"{whose}_{word}": count for word, count in outcome.counts.items()}
+    notes = landing.tally(landed=True)
     return ImportSummary(
         kind=kind,
         files=tuple(source.path for source in sources),
@@ -244,10 +245,10 @@ def _summary(
         changed=bool(landing.written),
         counts=counts,
         rejects=counted.rejects,
-        notes=landing.tally(landed=True),
+        notes=notes,
         rejects_file=report,
         findings=landing.findings(),
-        advice=advice(counted.rejects, creating=kind in CREATING),
+        advice=advice((*counted.rejects, *notes), creating=kind in CREATING),
     )
 
 

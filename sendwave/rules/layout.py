@@ -39,10 +39,14 @@ ADVICE: Final[Mapping[str, str]] = {
     "others: --date-format '%d %b %Y'",
     "missing_contact_id": "to leave such rows out on purpose: --skip COLUMN=",
     "unknown_contact": "import contacts first",
+    "ambiguous_status": "a consent is yes (granted, opted_in, oui, 1 …), no (withdrawn, opted_out, non, 0 …) or pending",
+    "unknown_channel": "email, sms or push; the same in every row: --set channel=email",
+    "missing_purpose": "the same in every row: --set purpose=marketing",
+    "invalid_phone": "numbers without + are read as those of the contact's country; the same for all: --set country=FR",
     "too_few_columns": "say what separates the columns: --delimiter semicolon, tab, space …",
     "too_many_columns": "say what separates the columns: --delimiter semicolon, tab, space …",
 }
-"""Reason of a rejected row -> what to try next."""
+"""Reason of a rejected row, or note on one that landed -> what to try next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def layout_of(
 
 
 def advice(reasons: Iterable[str], *, creating: bool) -> tuple[str, ...]:
-    """What to try next about rejected rows; `creating`: this kind may create contacts."""
+    """What to try next about rejected rows and notes; `creating`: this kind may create contacts."""
     told = {reason: f"{reason.replace('_', ' ')}: {ADVICE[reason]}" for reason in reasons if reason in ADVICE}
     if creating and "unknown_contact" in told:
         told["unknown_contact"] += ", or have them made: --create-contacts"
