@@ -102,9 +102,23 @@ def plan(workspace: Workspace, id: str, dry_run: bool, by: str, as_json: bool) -
 
 
 def _told(power: dict[str, Any]) -> str:
-    """What a wave can tell of one signal."""
-    multiple = "none" if power["detects"] is None else f"{power['detects']:g}"
-    return f"{power['signal']} {multiple}" + ("" if power["clears"] else " (too few to clear)")
+    """The smallest multiple of the limit a wave would stop at; with a star where good mail cannot clear the wave."""
+    multiple = ">10x" if power["detects"] is None else f"{power['detects']:g}x"
+    return multiple + ("" if power["clears"] else "*")
+
+
+def _print_power(waves: list[dict[str, Any]]) -> None:
+    """How bad each signal must be to stop the campaign inside each wave."""
+    signals = [power["signal"] for power in waves[0]["power"]] if waves else []
+    if not signals:
+        return
+    rows = [(w["number"], *(_told(power) for power in w["power"])) for w in waves]
+    title = "How many times its limit a rate must be to stop the campaign before the next wave opens"
+    table(title, ("wave", *signals), rows, right=range(len(signals) + 1))
+    if any(cell.endswith("*") for row in rows for cell in row[1:]):
+        click.echo(
+            "* too few people to prove a good rate: the next wave opens when half of the answers due show no excess"
+        )
 
 
 def _print_plan(document: dict[str, Any]) -> None:
@@ -114,11 +128,11 @@ def _print_plan(document: dict[str, Any]) -> None:
             w["number"],
             w["planned"],
             ("pilot of " if w["pilot"] else "") + ", ".join(f"{tier} {number(n)}" for tier, n in w["tiers"].items()),
-            ", ".join(_told(power) for power in w["power"]),
         )
         for w in document["waves"]
     ]
-    table("Waves", ("wave", "people", "tiers", "would stop a rate of … times the limit"), waves, right=(0, 1))
+    table("Waves", ("wave", "people", "tiers"), waves, right=(0, 1))
+    _print_power(document["waves"])
     left = sorted(document["excluded"].items(), key=lambda item: -item[1])
     table("Left out", ("reason", "people"), left, right=(1,))
     for warning in document["warnings"]:

@@ -219,7 +219,7 @@ def _differs(excluded_by: str | None) -> Link:
 
 
 def _frozen(sent: Mapping[str, Any]) -> Link:
-    at = f"{datetime.fromtimestamp(sent['sent_ts'], UTC):%Y-%m-%d %H:%M}"
+    at = f"{datetime.fromtimestamp(sent['sent_ts'], UTC):%Y-%m-%d %H:%M} UTC"
     where = f"wave {sent['wave']} on {at}"
     if sent["excluded_by"]:
         return Link("release", passed=False, detail=f"taken out of {where}: {sent['excluded_by']}")
@@ -238,5 +238,5 @@ def _handed(fate: Any) -> Link:
 
 def _today(excluded_by: str | None, now: datetime) -> Link:
     if excluded_by is None:
-        return Link("today", passed=True, detail=f"release would send to them as of {now:%Y-%m-%d %H:%M}")
+        return Link("today", passed=True, detail=f"release would send to them as of {now:%Y-%m-%d %H:%M} UTC")
     return Link("today", passed=False, detail=f"release would take them out now: {excluded_by}")

@@ -228,7 +228,7 @@ def _gap(person: Person, _reason: str) -> _Words:
 
 def _at(instant_ts: int) -> str:
     """UTC, to the minute."""
-    return f"{datetime.fromtimestamp(0, UTC) + timedelta(seconds=instant_ts):%Y-%m-%d %H:%M}"
+    return f"{datetime.fromtimestamp(0, UTC) + timedelta(seconds=instant_ts):%Y-%m-%d %H:%M} UTC"
 
 
 _SHOWN: Final = 5

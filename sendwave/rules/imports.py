@@ -156,8 +156,8 @@ STATUSES: Final[Mapping[str, str]] = {
     for status, words in {
         "granted": "granted opt_in optin opted_in double_opt_in yes y oui o true vrai 1 subscribed abonne inscrit "
         "accepte accepted consenti",
-        "withdrawn": "withdrawn opt_out optout opted_out no n non false faux 0 unsubscribed desabonne desinscrit refuse "
-        "refused revoked retire revoque stop blacklisted",
+        "withdrawn": "withdrawn opt_out optout opted_out no n non false faux 0 unsubscribed desabonne desinscrit "
+        "refuse refused revoked retire revoque stop blacklisted",
         "pending": "pending en_attente unconfirmed a_confirmer non_confirme awaiting_confirmation",
     }.items()
     for word in words.split()

@@ -39,7 +39,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "others: --date-format '%d %b %Y'",
     "missing_contact_id": "to leave such rows out on purpose: --skip COLUMN=",
     "unknown_contact": "import contacts first",
-    "ambiguous_status": "a consent is yes (granted, opted_in, oui, 1 …), no (withdrawn, opted_out, non, 0 …) or pending",
+    "ambiguous_status": "yes is granted, opted_in, oui, 1 …; no is withdrawn, opted_out, non, 0 …; else pending",
     "unknown_channel": "email, sms or push; the same in every row: --set channel=email",
     "missing_purpose": "the same in every row: --set purpose=marketing",
     "invalid_phone": "numbers without + are read as those of the contact's country; the same for all: --set country=FR",

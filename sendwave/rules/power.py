@@ -95,18 +95,33 @@ def _power(
 
 
 def warnings(found: Sequence[Power], gates: GateSet, plan: WavePlan) -> list[str]:
-    """One sentence per wave that cannot carry a gate, with what would help."""
-    told = []
-    for number in sorted({power.wave for power in found}):
-        blunt = [power for power in found if power.wave == number and power.is_blunt]
-        for power in blunt:
-            limit = gates.signals[power.signal].halt
-            label, level = SIGNALS[power.signal].label, "" if limit is None else format_percent(limit)
-            told.append(
-                f"wave {number} cannot carry a {label} gate: of {power.people:,} people who could show it, "
-                f"{_would_stop(power, level)}; held on absolute counts only{_advice(power, plan)}"
-            )
-    return told
+    """One sentence per gate and the waves that cannot carry it alike, with what would help."""
+    alike: dict[tuple[str, float | None], list[Power]] = {}
+    for power in sorted(found, key=lambda power: power.wave):
+        if power.is_blunt:
+            alike.setdefault((power.signal, power.detects), []).append(power)
+    return [_warning(blunt, gates, plan) for blunt in alike.values()]
+
+
+def _warning(blunt: Sequence[Power], gates: GateSet, plan: WavePlan) -> str:
+    first = blunt[0]
+    limit = gates.signals[first.signal].halt
+    level = "" if limit is None else format_percent(limit)
+    waves = ("waves " if len(blunt) > 1 else "wave ") + _listed([power.wave for power in blunt])
+    fewest, most = (choose(power.people for power in blunt) for choose in (min, max))
+    people = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return (
+        f"{waves} cannot carry a {SIGNALS[first.signal].label} gate: of {people} people who could show it, "
+        f"{_would_stop(first, level)}; held on absolute counts only{_advice(first, plan)}"
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """1, 2 and 5; four or more in a row as 1 to 5."""
+    if len(numbers) > 3 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    *head, last = map(str, numbers)
+    return f"{', '.join(head)} and {last}" if head else last
 
 
 def _would_stop(power: Power, level: str) -> str:

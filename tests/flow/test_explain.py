@@ -57,7 +57,7 @@ def test_a_planned_contact_passes_every_rule(landed: Landed) -> None:
     assert document["policy_version"] == POLICY.version
     assert all(entry["passed"] for entry in document["chain"])
     assert document["would_change"] == []
-    assert link(document, "today")["detail"] == "release would send to them as of 2026-03-02 09:00"
+    assert link(document, "today")["detail"] == "release would send to them as of 2026-03-02 09:00 UTC"
 
 
 def test_a_cap_is_told_with_its_messages_and_its_end(landed: Landed) -> None:
@@ -67,11 +67,11 @@ def test_a_cap_is_told_with_its_messages_and_its_end(landed: Landed) -> None:
     assert link(document, "cap_tier") == {
         "rule": "cap_tier",
         "passed": False,
-        "detail": "3 of 3 messages of type newsletter in the last 7d: 2026-02-28 08:00, 2026-02-26 08:00, "
-        "2026-02-24 08:00; free again on 2026-03-03 08:00",
+        "detail": "3 of 3 messages of type newsletter in the last 7d: 2026-02-28 08:00 UTC, 2026-02-26 08:00 UTC, "
+        "2026-02-24 08:00 UTC; free again on 2026-03-03 08:00 UTC",
     }
     assert link(document, "cap_channel_1d")["detail"] == "0 of 1 messages by email in the last 1d"
-    assert document["would_change"] == ["waiting until 2026-03-03 08:00, or a higher cap"]
+    assert document["would_change"] == ["waiting until 2026-03-03 08:00 UTC, or a higher cap"]
     assert (document["wave"], document["rank"]) == (None, None)
 
 
@@ -96,7 +96,7 @@ def test_a_rest_is_told_with_its_end(landed: Landed) -> None:
     )
     assert document["decision"] == "min_gap"
     assert link(document, "min_gap")["detail"] == (
-        "last message by email on 2026-02-28 10:00, 48h of rest until 2026-03-02 10:00"
+        "last message by email on 2026-02-28 10:00 UTC, 48h of rest until 2026-03-02 10:00 UTC"
     ).replace("48h", "2d")
 
 
@@ -110,7 +110,7 @@ def test_what_lies_in_the_person_is_told(landed: Landed) -> None:
     one, two, three = (told(landed, f"C-{n}") for n in (1, 2, 3))
     assert (one["decision"], link(one, "consent_withdrawn")["detail"]) == (
         "consent_withdrawn",
-        "email/marketing: withdrawn since 2025-11-22 09:00",
+        "email/marketing: withdrawn since 2025-11-22 09:00 UTC",
     )
     assert one["would_change"] == ["a consent for email/marketing"]
     assert (two["decision"], two["would_change"]) == ("invalid_address", ["a corrected address in the base"])
@@ -213,7 +213,10 @@ def test_what_release_and_dispatch_did_is_told(landed: Landed) -> None:
             campaigns.transition(conn, landed.read().id, event, by="eve", now=landed.now)
     batch = freeze(landed, 1)
     document = told(landed, "C-1")
-    assert link(document, "release")["detail"] == f"released with wave 1 on 2026-03-02 09:00, lane gmail, batch {batch}"
+    assert (
+        link(document, "release")["detail"]
+        == f"released with wave 1 on 2026-03-02 09:00 UTC, lane gmail, batch {batch}"
+    )
     assert link(document, "dispatch") == {"rule": "dispatch", "passed": None, "detail": "ready"}
     assert "today" not in {entry["rule"] for entry in document["chain"]}  # released: nothing to ask again
     freeze(landed, 2, excluded_by="suppressed_complaint")
@@ -221,7 +224,7 @@ def test_what_release_and_dispatch_did_is_told(landed: Landed) -> None:
     assert link(document, "release") == {
         "rule": "release",
         "passed": False,
-        "detail": "taken out of wave 1 on 2026-03-02 09:00: suppressed_complaint",
+        "detail": "taken out of wave 1 on 2026-03-02 09:00 UTC: suppressed_complaint",
     }
     assert document["decision"] == "planned"
 
@@ -273,7 +276,7 @@ def test_the_campaigns_that_took_the_slots_are_named(landed: Landed) -> None:
     landed.campaign()
     document = told(landed, "C-1")
     assert link(document, "cap_tier")["detail"] == (
-        "2 of 3 messages of type newsletter in the last 7d: 2026-02-28 09:00 (valentine), 2026-02-27 09:00"
+        "2 of 3 messages of type newsletter in the last 7d: 2026-02-28 09:00 UTC (valentine), 2026-02-27 09:00 UTC"
     )
 
 

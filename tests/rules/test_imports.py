@@ -99,7 +99,9 @@ def test_a_word_is_its_own_word(text: str) -> None:
 def test_words_of_statuses_are_spelt_as_they_are_looked_up() -> None:
     assert [text for text in STATUSES if word(text) != text] == []
     assert {STATUSES[word(text)] for text in ("Oui", "opt-in", "Opted in", "Accepté", "1", "TRUE")} == {"granted"}
-    assert {STATUSES[word(text)] for text in ("Non", "opt-out", "OPTED_OUT", "Désabonné", "STOP", "0", "false")} == {"withdrawn"}
+    assert {STATUSES[word(text)] for text in ("Non", "opt-out", "OPTED_OUT", "Désabonné", "STOP", "0", "false")} == {
+        "withdrawn"
+    }
     assert "actif" not in STATUSES, "an active contact is not a consenting one"
 
 

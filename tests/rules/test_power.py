@@ -61,6 +61,19 @@ def test_the_plan_says_which_wave_carries_no_gate_and_what_would_do() -> None:
     ]
 
 
+def test_waves_that_fail_alike_are_told_in_one_sentence() -> None:
+    told = gates(complaint=COMPLAINT)
+    people = {number: {"orange": 10 * number} for number in range(1, 6)} | {7: {"orange": 15}}
+    [some] = [line for line in warnings(powers(people, told, PLAN, mute=()), told, PLAN) if "complaint" in line]
+    assert some.startswith("waves 1, 2, 3, 4, 5 and 7 cannot carry a complaint gate: of 10 to 50 people who could")
+    [row] = [
+        line
+        for line in warnings(powers({n: people[n] for n in (2, 3, 4, 5)}, told, PLAN, mute=()), told, PLAN)
+        if "complaint" in line
+    ]
+    assert row.startswith("waves 2 to 5 cannot carry a complaint gate: of 20 to 50 people")
+
+
 @pytest.mark.parametrize("halt", ["0%", "100%"])
 def test_limits_at_the_ends_say_nothing_absurd(halt: str) -> None:
     told = gates(hard_bounce={"halt": halt, "rule": "evidence"})
