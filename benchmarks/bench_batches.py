@@ -53,6 +53,7 @@ ANSWERS: dict[str, tuple[int, Callable[[list[str]], Any]]] = {  # everybody was 
     "kumomta": (200, lambda to: {"success_count": len(to), "fail_count": 0, "failed_recipients": [], "errors": []}),
     "scaleway": (200, lambda _: {"emails": [{"id": "1"}]}),
     "postal": (200, lambda _: {"status": "success", "data": {"messages": {}}}),
+    "unione": (200, lambda _: {"status": "success", "job_id": "1", "emails": []}),
 }
 SETTINGS: dict[str, dict[str, str]] = {
     "mailjet": {"api_secret": "secret"},

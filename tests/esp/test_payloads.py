@@ -1,14 +1,14 @@
 """Each ESP's documented requests, and what we make of them: payloads/<esp>/*.json.
 
-A file holds `request` ({headers, body: JSON or text}), `settings` where it is signed, and `events`: of each event the
-attributes that matter. Forged variants of every signed one must be refused.
+A file holds `body` (JSON, or text byte for byte), `headers` in lower case, `settings` of the route, and `events`: of
+each event the attributes that matter. With `signed: true` it must be believed as it is, and no variant of it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sendwave.rules.events import Event
 
 FOLDER = Path(__file__).parent / "payloads"
 SAMPLES = sorted(FOLDER.glob("*/*.json"))
+SIGNED = [path for path in SAMPLES if json.loads(path.read_text("utf-8")).get("signed")]
 KEY = b"0123456789abcdef" * 2
 RECEIVED = datetime.fromisoformat("2026-03-02T09:00:00+00:00")
 HOOKED = [
@@ -51,6 +52,19 @@ def test_documented_shapes_are_understood(path: Path) -> None:
     events = adapter.normalise(RawReport(raw, sample.get("headers", {})), RECEIVED)
     expected = sample["events"]
     assert [shown(event, list(told)) for event, told in zip(events, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize("path", SIGNED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_is_signed_is_believed_and_no_variant_of_it(path: Path) -> None:
+    sample = json.loads(path.read_text("utf-8"))
+    adapter = made(path.parent.name, **sample["settings"])
+    right = WebRequest(sample["body"].encode(), sample.get("headers", {}))
+    assert adapter.verify(right, None) is None
+    for place in range(0, len(right.body), 7):
+        other = right.body[:place] + bytes([right.body[place] ^ 1]) + right.body[place + 1 :]
+        assert adapter.verify(replace(right, body=other), None) is not None, other
+    assert adapter.verify(replace(right, body=right.body + b" "), None) is not None
+    assert adapter.verify(replace(right, body=right.body[:-1]), None) is not None
 
 
 @pytest.mark.parametrize("name", HOOKED)

@@ -65,6 +65,8 @@ def adapter(content: Path, tmp_path: Path, gateway: Server) -> Iterator[Callable
         ("resend", Reply(429, {"name": "daily_quota_exceeded", "message": "x"}), "esp_quota_used_up"),
         ("mailersend", Reply(421, {"message": "maintenance"}), "esp_account_stopped"),
         ("scaleway", Reply(403, {"type": "quotas_exceeded", "message": "x"}), "esp_quota_used_up"),
+        ("unione", Reply(403, {"code": 903, "message": "Sending limit exceeded"}), "esp_quota_used_up"),
+        ("unione", Reply(403, {"code": 902, "message": "The account is blocked"}), "esp_account_stopped"),
     ],
 )
 def test_a_stop_is_a_hold(adapter: Any, gateway: Server, batch: Batch, *, name: str, reply: Reply, reason: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sendwave import esp
 from sendwave.clock import VirtualClock
-from sendwave.esp.base import RawReport, WebRequest
+from sendwave.esp.base import Message, RawReport, Recipients, Submission, WebRequest
 from sendwave.rules.signals import Tally
 from sendwave.simulator import providers
 from sendwave.simulator.base import LATER, REFUSED, Post, Reply, Request
@@ -26,8 +26,8 @@ from sendwave.simulator.server import Server as Simulator
 from sendwave.simulator.service import Service
 
 __all__ = [
-    "HOOK", "KEYS", "NAMES", "TALLIES", "TELLS_MACHINES", "Reply", "Server", "adapter_of", "conforming", "report",
-    "request_of", "serving", "settings_of", "write_content",
+    "HOOK", "KEYS", "NAMES", "TALLIES", "TELLS_MACHINES", "Reply", "Server", "adapter_of", "asked", "conforming",
+    "report", "request_of", "serving", "settings_of", "write_content",
 ]  # fmt: skip
 
 NAMES = [name for name in providers.names() if name not in {"http_sms", "smtp"}]
@@ -132,6 +132,17 @@ def adapter_of(server: Server, home: Path, token_key: bytes, **changed: Any) -> 
     if hasattr(made, "certificates"):
         made.certificates._fetch = lambda url: KEYS.certificate(NOW)
     return made
+
+
+def asked(name: str, home: Path, address: str, token: str) -> Request:
+    """What the adapter asks of the ESP for one person, first."""
+    message = Message("lettre", "newsletter", "news@maisonlune.example", "Bonjour {{ first_name }}", "content")
+    people = Recipients([address], [token], ["C1"], ["hot"], {"first_name": ["Zoé"]})
+    with serving(name) as server:
+        adapter = adapter_of(server, home, b"0123456789abcdef" * 2)
+        adapter.submit(Submission(1, "key-1", 3, 1, "orange", message, people, NOW))
+        adapter.close()
+        return server.calls[0]
 
 
 def request_of(post: Post) -> WebRequest:
