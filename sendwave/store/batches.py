@@ -213,11 +213,9 @@ def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *,
     suspended. The campaign's row is locked, so that a halt or pause comes either before this or after it, never in
     between.
     """
-    asked = _STATUS if conn.dialect.name == "sqlite" else _STATUS_IN_TURN
-    if conn.execute(asked, {"batch": batch_id}).scalar() != Campaign.SENDING:
-        return False
     told = {"new_outcomes": Exceptions(dropped=dropped).document(), "new_dropped": len(dropped), "new_handed_at": now}
-    return conn.execute(_HAND, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
+    marked = _HAND if conn.dialect.name == "sqlite" else _HAND_IN_TURN
+    return conn.execute(marked, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
 
 
 def return_unsent(
@@ -364,17 +362,19 @@ def _new(*names: str) -> dict[str, BindParameter[Any]]:
 
 # Built once: the statements every batch passes through cost three times as much to build as to run.
 _THIS: Final = batches.c.id == bindparam("batch", type_=batches.c.id.type)
-_STATUS: Final = (
-    select(campaigns.c.status)
-    .where(campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery())
-    .with_for_update(read=True)
+_SENDING: Final = select(campaigns.c.id).where(
+    campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery(),
+    campaigns.c.status == Campaign.SENDING,
 )
-_STATUS_IN_TURN: Final = _STATUS.where(turnstile.passes(campaigns.c.id))
-_HAND: Final = (
+_MARK: Final = (
     _moved("hand")
     .where(_THIS, batches.c.claimed_by == bindparam("holder"), _same_life(), ~suspended())
     .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
 )
+_HAND: Final = _MARK.where(_SENDING.exists())
+_LOCKED: Final = _SENDING.where(turnstile.passes(campaigns.c.id)).with_for_update(read=True).cte("sending")
+_HAND_IN_TURN: Final = _MARK.where(batches.c.campaign_id == _LOCKED.c.id)
+"""One statement, one round trip: the lock is waited for first, and the status asked of the row as it is then."""
 _SIZE: Final = select(batches.c.size, batches.c.outcomes).where(_THIS)
 _COUNTED: Final = ("accepted", "refused", "unknown", "dropped", "moved")
 _SETTLE: Final = {

@@ -40,6 +40,12 @@ STUCK_SECONDS: Final = 10
 RESTED_SECONDS: Final = 1.0
 """A PostgreSQL connection unused for so long is asked whether it lives: a round trip nobody pays at full speed."""
 
+KEPT: Final = 16
+"""Connections to PostgreSQL of one process, for reading and for writing each; whoever wants one more waits.
+
+All are kept: one that is opened for a single hand-over costs the server more than the hand-over.
+"""
+
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """libpq's words, in seconds: a network that swallows packets is noticed, not waited for."""
 
@@ -142,7 +148,7 @@ def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
     asked = f"-c idle_in_transaction_session_timeout={int(stuck_seconds * 1000)}" if stuck_seconds else ""
     options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
     arguments = {**told, **({"options": options} if options else {})}
-    engine = create_engine(url, connect_args=arguments, json_serializer=_json)
+    engine = create_engine(url, connect_args=arguments, json_serializer=_json, pool_size=KEPT, max_overflow=0)
     _ask_rested(engine)
     return engine
 

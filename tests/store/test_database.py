@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,18 @@ def test_writers_of_two_openings_wait_for_each_other(tmp_path: Path) -> None:
         assert connection.execute(select(func.count()).select_from(meta)).scalar_one() == 80
     first.close()
     second.close()
+
+
+@pytest.mark.postgresql
+def test_connections_of_a_dozen_hands_are_kept(postgresql_database: Database) -> None:
+    """One opened anew for each hand-over would cost the server more than the hand-over."""
+
+    def at_once() -> set[int]:
+        with ExitStack() as open_:
+            writing = [open_.enter_context(postgresql_database.write()) for _ in range(12)]
+            return {int(conn.execute(text("SELECT pg_backend_pid()")).scalar_one()) for conn in writing}
+
+    assert at_once() == at_once()
 
 
 def test_the_newest_revision_is_known_without_alembic() -> None:
