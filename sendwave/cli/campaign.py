@@ -326,13 +326,14 @@ def audit(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool) -
 def explain(workspace: Workspace, id: str, contact: str, html_file: Path | None, as_json: bool) -> None:
     """The whole chain of rules for one CONTACT (your own id), and what would change the answer."""
     from sendwave.flow import explain as explaining
+    from sendwave.flow.release.reaching import Reaching
     from sendwave.store import campaigns
 
     with workspace.db.read() as connection:
         found = campaigns.get(connection, id)
-    document = explaining.explain(
-        workspace.db, workspace.engine, workspace.lake, workspace.policy, found, contact, now=SystemClock().now()
-    )
+    now, where = SystemClock().now(), (workspace.db, workspace.engine, workspace.lake)
+    reach = Reaching(*where, found, workspace.texts, now).of
+    document = explaining.explain(*where, workspace.policy, found, contact, now=now, reach=reach)
     if html_file is not None:
         from sendwave.web import explaining as page
 

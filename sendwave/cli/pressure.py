@@ -121,8 +121,9 @@ def _show_estimate(document: dict[str, Any], *, is_text: bool) -> None:
     for character, people in document["not_gsm"].items():
         told = f"{character!r} is not in the GSM alphabet: it halves what a part holds"
         click.secho(f"{told} (texts: {number(people)})", fg="yellow")
-    if document["within_budget"] is not None and document["within_budget"] < document["people"]:
-        click.secho(f"what is left pays for the best {number(document['within_budget'])} of them", fg="yellow")
+    if document["within_budget"] is not None and document["within_budget"] < document["waiting"]:
+        whom = "them" if document["waiting"] == document["people"] else f"the {number(document['waiting'])} who wait"
+        click.secho(f"what is left pays for the best {number(document['within_budget'])} of {whom}", fg="yellow")
 
 
 def show_comparison(played: Comparison) -> None:

@@ -8,6 +8,7 @@ caused; a de-duplicating join of fifty million events takes a quarter of a minut
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -33,7 +34,9 @@ _BITS: Final = {tally.value: 4 << place for place, tally in enumerate(MARKED)}
 _DENSE: Final = 512
 """Groups up to which words are counted in an array of all of them."""
 
-Key = tuple[str, str | None]
+Key = tuple[str, str | None, str]
+"""(tier, group, price): '' for no tier, None for no known group."""
+
 Words = dict[int, int]
 
 
@@ -80,38 +83,35 @@ class Ledger:
         return np.where(known, self.words[np.where(known, index, 0)], 0).astype(np.uint16)
 
     def count(self, parts: Iterable[pa.RecordBatch]) -> dict[Key, Words]:
-        """Rows of (batch, position, tier, grp) as people per word, by (tier, grp)."""
+        """Rows of (batch, position, tier, grp, price) as people per word, by the last three."""
         found: dict[Key, Words] = {}
         for part in parts:
             if part.num_rows:
                 words = self.of(_numbers(part["batch"]), _numbers(part["position"]))
-                tiers, groups = (part[name].dictionary_encode() for name in ("tier", "grp"))
-                codes = _codes(tiers) * (len(groups.dictionary) + 1) + _codes(groups)
-                self._add(found, codes, words, tiers.dictionary.to_pylist(), groups.dictionary.to_pylist())
+                _add(found, [part[name].dictionary_encode() for name in ("tier", "grp", "price")], words)
         return found
 
-    @staticmethod
-    def _add(
-        found: dict[Key, Words],
-        codes: NDArray[np.int64],
-        words: NDArray[np.uint16],
-        tiers: list[str],
-        groups: list[str | None],
-    ) -> None:
-        pairs = codes * WORDS + words
-        span = (len(tiers) + 1) * (len(groups) + 1)
-        if span <= _DENSE:
-            every = np.bincount(pairs, minlength=span * WORDS)
-            seen = np.flatnonzero(every)
-            counts = every[seen]
-        else:
-            seen, counts = np.unique(pairs, return_counts=True)
-        for pair, count in zip(seen.tolist(), counts.tolist(), strict=True):
-            code, word = divmod(pair, WORDS)
-            tier, group = divmod(code, len(groups) + 1)
-            key = (([*tiers, ""])[tier], ([*groups, None])[group])
-            counted = found.setdefault(key, {})
-            counted[word] = counted.get(word, 0) + count
+
+def _add(found: dict[Key, Words], by: list[pa.DictionaryArray], words: NDArray[np.uint16]) -> None:
+    """Count people by their values of `by` and their word."""
+    known = [[*one.dictionary.to_pylist(), None] for one in by]
+    codes = np.zeros(len(words), dtype=np.int64)
+    for one, values in zip(by, known, strict=True):
+        codes = codes * len(values) + _codes(one)
+    span, pairs = prod(map(len, known)), codes * WORDS + words
+    if span <= _DENSE:
+        every = np.bincount(pairs, minlength=span * WORDS)
+        seen = np.flatnonzero(every)
+        counts = every[seen]
+    else:
+        seen, counts = np.unique(pairs, return_counts=True)
+    tiers, groups, prices = known
+    for pair, count in zip(seen.tolist(), counts.tolist(), strict=True):
+        code, word = divmod(pair, WORDS)
+        rest, price = divmod(code, len(prices))
+        tier, group = divmod(rest, len(groups))
+        counted = found.setdefault((tiers[tier] or "", groups[group], prices[price] or ""), {})
+        counted[word] = counted.get(word, 0) + count
 
 
 _STATE_WORDS: Final = {state.value: code for state, code in STATES.items()}

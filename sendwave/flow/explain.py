@@ -6,7 +6,7 @@ row. Then come today's re-check, as release would make it, and what release and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -20,6 +20,7 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotFound
 from sendwave.rules import affinity, chain, plan
 from sendwave.rules.arbitration import Rival
+from sendwave.rules.budgets import OVER, Budgets, Reach
 from sendwave.rules.chain import Link, Person
 from sendwave.rules.lifecycle import FINAL
 from sendwave.rules.policy import CampaignType, PolicySet
@@ -30,6 +31,9 @@ from sendwave.store.files import LakeFile
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+Reaching = Callable[[Budgets, int, int], Reach | None]
+"""What the money does for (prices and caps, contact, rank)."""
 
 PLANNED = "planned"
 """The decision about people who have a place in the plan; the others' decision is the reason that excludes them."""
@@ -44,15 +48,18 @@ def explain(  # noqa: PLR0917  # the same order as every flow: where, under whic
     contact_id: str,
     *,
     now: datetime,
+    reach: Reaching | None = None,
 ) -> dict[str, Any]:
     """contact, campaign, decision, wave, rank, tier, score, provider, policy_version, as_of, chain, would_change.
 
     `chain` holds {rule, passed, detail}; passed is None where a line only informs. A campaign without a plan is
-    answered from today's base and policies, hence without rank and wave. Raises NotFound for an unknown contact.
+    answered from today's base and policies, hence without rank and wave. `reach` says whether the money comes to
+    somebody of the plan (release/reaching.py); without it money is not spoken of. Raises NotFound for an unknown
+    contact.
     """
     with db.read() as conn:
         basis = _basis(conn, lake, policy, campaign, now)
-    about = _About(db, engine, lake, campaign, basis, now)
+    about = _About(db, engine, lake, campaign, basis, now, reach)
     contact, digest, row = about.found(contact_id)
     person = about.person(contact, digest)
     facts, links = person.facts, chain.links(person)
@@ -131,6 +138,7 @@ class _About:
     campaign: Campaign
     basis: _Basis
     now: datetime
+    reach: Reaching | None
 
     def found(self, contact_id: str) -> tuple[int, str | None, dict[str, Any] | None]:
         """Surrogate, address hash and row of the plan (None without one). Raises NotFound, with ids that look alike."""
@@ -188,14 +196,17 @@ class _About:
         paths = {**self.lake.paths(live), "plan": self.basis.plan}
         with self.engine.session(paths, {"suppressions": suppressed}) as session:
             frozen = session.read(plan.frozen_statement(self.campaign.id, row["contact"])).to_pylist()
-            found = [_frozen(sent) for sent in frozen]
+            money = None if self.reach is None else self.reach(self.basis.policy.budgets, row["contact"], row["rank"])
+            found = [] if money is None else [chain.money(money, row["rank"])]
+            found += [_frozen(sent) for sent in frozen]
             for sent in frozen[-1:]:
                 standing, outcome = standings.get(sent["batch"]), outcomes.get((sent["batch"], sent["position"]))
                 if sent["excluded_by"] is None and standing is not None:
                     found.append(_handed(outcome or standing))
             if self.campaign.status not in FINAL:
                 again = self._recheck(row, ahead.rivals)
-                found += [_today(r["excluded_by"], self.now) for r in session.read(again).to_pylist()]
+                broke = OVER if money is not None and not money.pays else None
+                found += [_today(r["excluded_by"] or broke, self.now) for r in session.read(again).to_pylist()]
         return found
 
     def _recheck(self, row: Mapping[str, Any], ahead: Sequence[Rival]) -> Any:

@@ -22,7 +22,7 @@ from sendwave.rules import grid as grids
 from sendwave.rules import policy as rules
 from sendwave.rules.alerts import Alert, AlertsFile
 from sendwave.rules.audience import NamedAudience, Who, mistakes_in
-from sendwave.rules.budgets import Budgets
+from sendwave.rules.budgets import Budgets, foreign
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.gates import GateSet
 from sendwave.rules.grid import Grid
@@ -256,6 +256,10 @@ def _check_shared(base: _Layer, own: _Layer) -> Iterator[str]:
         yield from own.at("gates.yaml", rules.dropped_gates(own.gates, base.gates))
     if "lanes.yaml" in own.documents:
         own.mistakes += own.at("lanes.yaml", rules.claimed_twice(rules.laid_over(base.lanes, own.lanes)))
+    if own.budgets is not None:
+        worth = own.report or base.report or Worth()
+        wrong = (Contradiction(("channels", name), told) for name, told in foreign(own.budgets, worth))
+        yield from own.at("budgets.yaml", wrong)
     if own.tiers is not None:
         yield from own.at("tiers.yaml", rules.unreached(own.tiers, _fitting(base, own) | own.types))
 

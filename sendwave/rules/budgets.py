@@ -7,13 +7,14 @@ money back as they give back the slot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, model_validator
 
+from sendwave.errors import BadInput
 from sendwave.rules import pressure
 from sendwave.rules.calendars import Calendar, Period
 from sendwave.rules.columns import (
@@ -26,12 +27,14 @@ from sendwave.rules.columns import (
     String,
     case,
     column,
+    exists,
     func,
     literal,
     select,
     table,
 )
 from sendwave.rules.money import Amount, Money, shown
+from sendwave.rules.report_policy import Worth
 from sendwave.rules.units import Policy
 
 OVER: Final = "over_budget"
@@ -101,6 +104,28 @@ class Purse(NamedTuple):
         return {name: None if value is None else shown(value, self.currency) for name, value in told.items()}
 
 
+class Reach(NamedTuple):
+    """Whether the money reaches one person of the plan, with the figures (millionths) that decide it."""
+
+    purse: Purse
+    reserved: int  # of what the campaign spent: for people frozen and not handed over yet
+    cost: int  # of a message to this person
+    ahead: int  # of messages to those placed before them who wait, too
+    ended: int | None  # the best rank of the plan that the money did not reach so far
+    served: bool | None  # True: their message is paid for; False: left out for want of money; None: they wait
+
+    @property
+    def pays(self) -> bool:
+        """Whether they get their message, as far as money is concerned."""
+        left = self.purse.left
+        return bool(self.served) if self.served is not None else left is None or self.ahead + self.cost <= left
+
+    @property
+    def short(self) -> int:
+        """What is missing for everybody up to this person."""
+        return max(0, self.ahead + self.cost - (self.purse.left or 0))
+
+
 def unaffordable(budget: Money | None, channel: str, budgets: Budgets) -> str | None:
     """What is wrong with a campaign's budget; None when it can be kept."""
     if budget is None:
@@ -115,6 +140,25 @@ def unaffordable(budget: Money | None, channel: str, budgets: Budgets) -> str | 
     except ValueError as wrong:
         return str(wrong)
     return None
+
+
+def price_list(channel: str, budgets: Budgets, worth: Worth) -> ChannelBudget:
+    """What a channel's messages cost in a report: as budgets.yaml prices them, else as report.yaml does.
+
+    Raises BadInput where budgets.yaml reckons in another currency than the report.
+    """
+    if (wrong := next((told for name, told in foreign(budgets, worth) if name == channel), None)) is not None:
+        raise BadInput(wrong)
+    usual = getattr(worth.costs, channel, worth.costs.email)
+    return budgets.channels.get(channel) or ChannelBudget(price=usual)
+
+
+def foreign(budgets: Budgets, worth: Worth) -> Iterator[tuple[str, str]]:
+    """(channel, what is wrong) of channels priced in another currency than reports reckon in."""
+    for channel, priced in budgets.channels.items():
+        if priced.price.currency != worth.currency:
+            told = f"budgets.yaml prices {channel} in {priced.price.currency}, report.yaml reckons in {worth.currency}"
+            yield channel, f"{told}: use one currency"
 
 
 def costs(priced: ChannelBudget, countries: Iterable[str | None], parts: int | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -173,9 +217,32 @@ def reserved_statement(campaign: int) -> Select[Any]:
     return pressure.live_sends([*by, *counts], -1, source).where(SENDS.c.campaign == campaign).group_by(*by)
 
 
-def planned_statement(attributes: Sequence[str]) -> Select[Any]:
-    """(address, language, country, then the merge fields `attributes`) of everybody in the plan, in its order."""
-    c = CONTACTS.c
+def planned_statement(attributes: Sequence[str], campaign: int, rank: int | None = None) -> Select[Any]:
+    """(waits, address, language, country, then the merge fields `attributes`) of everybody in the plan, in its order.
+
+    `waits`: no wave of theirs was frozen yet. With `rank` only those who wait up to that rank.
+    """
+    c, own = CONTACTS.c, SENDS.c.campaign == campaign
+    waits = ~exists().where(own, SENDS.c.contact == PLAN.c.contact)
     told = [c.phone.label("address"), c.language, c.country, *(column(name, String) for name in attributes)]
     source = PLAN.join(CONTACTS, c.contact == PLAN.c.contact)
-    return select(*told).select_from(source).where(PLAN.c.excluded_by.is_(None)).order_by(PLAN.c.rank)
+    found = select(waits.label("waits"), *told).select_from(source)
+    if rank is not None:
+        found = found.where(PLAN.c.rank <= rank, waits)
+    return found.where(PLAN.c.excluded_by.is_(None)).order_by(PLAN.c.rank)
+
+
+def person_statement(campaign: int, contact: int) -> Select[Any]:
+    """country, parts and excluded_by of one person's newest freeze; no row where they wait."""
+    s = SENDS.c
+    source = SENDS.outerjoin(CONTACTS, CONTACTS.c.contact == s.contact)
+    found = select(CONTACTS.c.country, s.parts, s.excluded_by).select_from(source)
+    return found.where(s.campaign == campaign, s.contact == contact).order_by(s.freeze.desc()).limit(1)
+
+
+def ended_statement(campaign: int) -> Select[Any]:
+    """One number, `ended`: the best rank that the money did not reach; NULL where it reached all so far."""
+    s = SENDS.c
+    source = SENDS.join(PLAN, PLAN.c.contact == s.contact)
+    found = select(func.min(PLAN.c.rank).label("ended")).select_from(source)
+    return found.where(s.campaign == campaign, s.excluded_by == OVER)

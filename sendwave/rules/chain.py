@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sendwave.rules import affinity, audience_counts, plan, pressure, shares
+from sendwave.rules import affinity, audience_counts, budgets, plan, pressure, shares
+from sendwave.rules.money import shown
 from sendwave.rules.units import format_duration, format_percent
 
 if TYPE_CHECKING:  # policy composes more than the chain, hence stands above this module
     from sendwave.rules.arbitration import Rival
+    from sendwave.rules.budgets import Reach
     from sendwave.rules.policy import CampaignType, PolicySet
 
 
@@ -62,6 +65,27 @@ def links(person: Person) -> tuple[Link, ...]:
         passed = bool(person.facts[f"passes_{reason.name}"])
         found.append(Link(reason.name, passed, detail, "" if passed else remedy))
     return tuple(found)
+
+
+def money(reach: Reach, rank: int) -> Link:
+    """Whether the money comes to somebody of that rank."""
+    purse = reach.purse
+    amount = partial(shown, currency=purse.currency)
+    told = []
+    if purse.campaign is not None:
+        told.append(
+            f"of a budget of {amount(purse.campaign)} {amount(purse.campaign_spent - reach.reserved)} are spent"
+            f" and {amount(reach.reserved)} reserved"
+        )
+    if purse.month is not None:
+        told.append(f"of {amount(purse.month)} this month {amount(purse.month_spent)} are spent or reserved")
+    words = f"their message costs {amount(reach.cost)}; {', '.join(told)}"
+    if reach.served is None and reach.ahead:
+        words += f"; those placed before them and waiting take {amount(reach.ahead)}"
+    if reach.served is False and reach.ended is not None:
+        words += f"; the money ended at rank {reach.ended}, theirs is {rank}"
+    lacking = f"{amount(reach.short)} more" if reach.served is None else "more money before their wave was frozen"
+    return Link(budgets.OVER, reach.pays, words, "" if reach.pays else lacking)
 
 
 def _is_void(person: Person, reason: str) -> bool:

@@ -86,10 +86,15 @@ class Group(NamedTuple):
     contacts: bool = False  # whether it reads CONTACTS
 
 
-class Sized(NamedTuple):
-    """Messages of one size."""
+class Priced(NamedTuple):
+    """What the price of a campaign's messages depends on."""
 
-    parts: int | None  # None: nobody measured them
+    parts: bool = False  # a text message costs as often as it has parts
+    countries: tuple[str, ...] = ()  # with a price of their own (ISO 3166)
+
+
+USUAL: Final = "*"
+"""Stands for the countries without a price of their own."""
 
 
 def group_of(by: str, *, width: float = 10.0, bands: Sequence[float] = (), source: FromClause = PLAN) -> Group:
@@ -182,27 +187,36 @@ def spans_statement(campaign: int) -> Select[Any]:
     return found.where(s.campaign == campaign, s.excluded_by.is_(None), s.provider != SEEDS).group_by(tier)
 
 
-def parts_statement(campaign: int) -> Select[Any]:
-    """parts: the different sizes of a campaign's text messages, NULL for those nobody measured."""
-    return select(SENDS.c.parts).where(SENDS.c.campaign == campaign, SENDS.c.batch.is_not(None)).distinct()
+def places_statement(campaign: int, group: Group, by: str, priced: Priced | None = None) -> Select[Any]:
+    """batch, position, tier, grp, price of everybody frozen into a wave, our own addresses left out.
 
-
-def places_statement(campaign: int, group: Group, by: str, sizes: Sized | None = None) -> Select[Any]:
-    """batch, position, tier, grp of everybody frozen into a wave, our own addresses left out.
-
-    With `sizes` only those whose text takes so many parts.
+    `price` is what their messages' price depends on: `PARTS:COUNTRY`, both '' where unknown or without a say.
     """
-    s = SENDS.c
+    s, asked = SENDS.c, priced or Priced()
     tier = func.coalesce(s.tier, "").label("tier")
-    own: tuple[ColumnElement[bool], ...] = (s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
-    if sizes is not None:
-        own = (*own, s.parts.is_(None) if sizes.parts is None else s.parts == sizes.parts)
-    if by in {"tier", "provider"}:
-        return select(s.batch, s.position, tier, s[by].label("grp")).where(*own)
-    source: FromClause = SENDS.join(PLAN, PLAN.c.contact == s.contact)
-    if group.contacts:
+    own = (s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
+    plan, contacts = by not in {"tier", "provider"}, group.contacts or bool(asked.countries)
+    source: FromClause = SENDS.join(PLAN, PLAN.c.contact == s.contact) if plan else SENDS
+    if contacts:
         source = source.outerjoin(CONTACTS, CONTACTS.c.contact == s.contact)
-    return select(s.batch, s.position, tier, group.value.label("grp")).select_from(source).where(*own)
+    value = group.value if plan else s[by]
+    columns = (s.batch, s.position, tier, value.label("grp"), _price(asked).label("price"))
+    return select(*columns).select_from(source).where(*own)
+
+
+def _price(asked: Priced) -> ColumnElement[Any]:
+    parts = func.coalesce(cast(SENDS.c.parts, String), "") if asked.parts else literal("", String)
+    if not asked.countries:
+        return parts.concat(":")
+    known = CONTACTS.c.country
+    place = case((known.in_(asked.countries), known), (func.coalesce(known, "") == "", ""), else_=USUAL)
+    return parts.concat(":").concat(place)
+
+
+def price_of(text: str) -> tuple[int | None, str | None]:
+    """(parts, country) of a `price`: None where nobody measured them, or does not know the country."""
+    parts, _, country = text.partition(":")
+    return int(parts) if parts else None, country or None
 
 
 def sales(kinds: Sequence[str], since: int, until: int, currency: str) -> Subquery:

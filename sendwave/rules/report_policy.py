@@ -53,7 +53,7 @@ class Habit(Policy):
 
 
 class Costs(Policy):
-    """What one message costs by channel, and what an unsubscribe and a complaint cost: future sales, reputation."""
+    """What a message costs where budgets.yaml does not price its channel; what an unsubscribe and a complaint cost."""
 
     email: Amount = Money(Decimal("0.001"), "EUR")
     sms: Amount = Money(Decimal("0.045"), "EUR")
@@ -96,7 +96,3 @@ class Worth(Policy):
     def attribution_of(self, kind: str) -> Attribution:
         """What counts as a conversion of that campaign type."""
         return self.types.get(kind, self.attribution)
-
-    def message(self, channel: str) -> float:
-        """What one message on that channel costs."""
-        return float(getattr(self.costs, channel, self.costs.email).amount)

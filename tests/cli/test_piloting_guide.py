@@ -153,6 +153,7 @@ def test_money_that_ends(bare: Shell) -> None:
     money = bare.json("pressure", "budget", "boots")
     assert (money["spent"], money["left"]) == (f"{(20 - left) / 100:.2f} EUR", f"{left / 100:.2f} EUR")
     assert bare.json("campaign", "audit", "boots")["not_sent"] == {"over_budget": len(people) - served}
+    assert bare.json("report", "boots")["total"]["cost"] == (20 - left) / 100, "a report has the budget's prices"
 
 
 def as_uneven(drawn: int, people: int, share: float) -> float:

@@ -228,7 +228,7 @@ def test_each_text_is_paid_for_by_its_own_parts(priced: Priced) -> None:
     texts = Texts(priced.home)
     made = priced.approved(budget="0.50 EUR")
     assert priced.estimate(made, texts) == {
-        "measured": True, "people": 6, "cost": "0.56 EUR", "within_budget": 5, "not_gsm": {"Ł": 1},
+        "measured": True, "people": 6, "cost": "0.56 EUR", "waiting": 6, "within_budget": 5, "not_gsm": {"Ł": 1},
         "countries": [
             {"country": "FR", "people": 4, "cost": "0.40 EUR", "parts": {"1": 1, "2": 2, "3": 1}},
             {"country": None, "people": 1, "cost": "0.08 EUR", "parts": {"1": 1}},
@@ -242,6 +242,8 @@ def test_each_text_is_paid_for_by_its_own_parts(priced: Priced) -> None:
     assert {row["contact"]: row["parts"] for row in rows} == {1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 6: 1}
     found = priced.account(made)
     assert (found["reserved"], found["left"]) == ("0.48 EUR", "0.02 EUR")
+    after = priced.estimate(made, texts)
+    assert (after["people"], after["waiting"], after["within_budget"]) == (6, 0, 0), "nobody is left to be paid for"
 
 
 def test_sends_from_before_parts_were_measured_count_as_the_campaign_says(priced: Priced) -> None:

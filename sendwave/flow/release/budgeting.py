@@ -142,7 +142,8 @@ class Estimate:
     currency: str
     measured: bool
     countries: tuple[Costing, ...]  # most people first
-    within: int | None  # of its people, best first, that what is left pays for; None where nothing limits it
+    waiting: int  # of its people: no wave of theirs was frozen yet
+    within: int | None  # of those, best first, that what is left pays for; None where nothing limits it
     odd: Mapping[str, int]  # characters outside the GSM alphabet, and in how many texts, the most frequent first
 
     def document(self) -> dict[str, Any]:
@@ -155,7 +156,7 @@ class Estimate:
         total = sum(one.cost for one in self.countries)
         people = sum(one.people for one in self.countries)
         told = {"measured": self.measured, "people": people, "cost": shown(total, self.currency), "countries": rows}
-        return told | {"within_budget": self.within, "not_gsm": dict(self.odd)}
+        return told | {"waiting": self.waiting, "within_budget": self.within, "not_gsm": dict(self.odd)}
 
 
 def estimate(
@@ -167,7 +168,7 @@ def estimate(
     """
     priced = money.channels.get(campaign.channel)
     with db.read() as conn:
-        listed = files.live(conn, ("contacts",))
+        listed = files.live(conn, ("contacts", "sends"))
         planned = files.get(conn, campaign.plan_file or 0)
     if priced is None or planned is None:
         return None
@@ -175,10 +176,10 @@ def estimate(
     names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
     attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
     own, counts, odd = texts.measured(campaign), Counter[tuple[str, int]](), Counter[str]()
-    limit, goes = purse(db, engine, lake, campaign, money, now=now), 0
+    limit, goes, waiting = purse(db, engine, lake, campaign, money, now=now), 0, 0
     left = None if limit is None else limit.left
     with engine.session(paths) as session:
-        for batch in session.stream(budgets.planned_statement(attributes if own else [])):
+        for batch in session.stream(budgets.planned_statement(attributes if own else [], campaign.id)):
             people = pa.Table.from_batches([batch])
             countries = people[COUNTRY].to_pylist()
             parts = np.full(people.num_rows, campaign.settings.parts)
@@ -186,13 +187,15 @@ def estimate(
                 parts = texts.parts(campaign, people)
                 odd.update(character for text in texts.written(campaign, people) for character in messages.odd(text))
             counts.update(zip([country or "" for country in countries], parts.tolist(), strict=True))
+            waits = people["waits"].to_numpy(zero_copy_only=False).astype(bool)
+            waiting += int(waits.sum())
             if left is not None:
-                each = budgets.costs(priced, countries, parts)
+                each = budgets.costs(priced, countries, parts)[waits]
                 paid_for = budgets.affordable(each, range(len(each)), left)
                 goes, left = goes + int(paid_for.sum()), (left - int(each.sum()) if paid_for.all() else -1)
     found = [_costing(priced, country, counts) for country in sorted({country for country, _ in counts})]
     ordered, within = sorted(found, key=lambda one: -one.people), None if left is None else goes
-    return Estimate(priced.price.currency, own, tuple(ordered), within, dict(odd.most_common(_ODD)))
+    return Estimate(priced.price.currency, own, tuple(ordered), waiting, within, dict(odd.most_common(_ODD)))
 
 
 _ODD: Final = 5

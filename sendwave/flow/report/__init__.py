@@ -8,7 +8,7 @@ habit the score replaces.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -100,10 +100,11 @@ def report(
     Raises:
         NotFound: no such campaign, experiment, attribute or arm.
         NotAllowed: a campaign without a plan.
-        BadInput: an instant in the future, the same name twice, an experiment whose control group is not known.
+        BadInput: an instant in the future, the same name twice, an experiment whose control group is not known, a
+            channel that budgets.yaml prices in another currency.
 
     """
-    asked = Question(breakdown or Breakdown(), policy.report, until or now, control)
+    asked = Question(breakdown or Breakdown(), policy.report, until or now, control, policy.budgets)
     _check(names, asked, now)
     rule = (habit or asked.worth.habit) if compare else None
     desk = _Desk(db, engine, lake, policy, asked)
@@ -174,7 +175,7 @@ class _Desk:
             return None
         known, datasets = self._members(habit, int(planned.timestamp()))
         only = self.asked.breakdown.by == "tier"
-        asked = Question(Breakdown(by="habit"), self.asked.worth, self.asked.until)
+        asked = replace(self.asked, breakdown=Breakdown(by="habit"), control=None)
         with self.db.read() as conn:
             listed = self.lake.paths(files.live(conn, datasets))
             mails = sent.table(conn)

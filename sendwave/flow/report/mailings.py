@@ -15,16 +15,18 @@ import pyarrow.parquet as pq
 
 from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
-from sendwave.engine.reports import Ledger, Words, bit
+from sendwave.engine.reports import Ledger, bit
 from sendwave.errors import NotAllowed
 from sendwave.flow.report.balancing import balances, ratios
 from sendwave.flow.report.figures import Figures, of_words
 from sendwave.flow.report.sources import MAILING, Compared, Gathered, Key, Note, Question
+from sendwave.rules import budgets
 from sendwave.rules import outcomes as rules
 from sendwave.rules.balance import Alike
 from sendwave.rules.lifecycle import Batch
 from sendwave.rules.lift import Amounts, Arm
-from sendwave.rules.outcomes import CONTROL, GIVEN, LEFT_OUT, Group, Sized
+from sendwave.rules.money import MILLION
+from sendwave.rules.outcomes import CONTROL, GIVEN, LEFT_OUT, Group, Priced
 from sendwave.rules.policy import Channel, PolicySet
 from sendwave.rules.report_policy import Attribution, Returns
 from sendwave.rules.signals import Tally
@@ -160,23 +162,21 @@ class Mailing:
         return balances(session, self.records.files.get("contacts", ()), compared)
 
     def _messages(self, session: Session) -> dict[Key, Figures]:
-        """Figures of the messages themselves, by tier and group; a text message costs as often as it has parts."""
+        """Figures of the messages themselves, by tier and group; prices are those that budgets are kept with."""
         campaign, by = self.records.campaign, self.question.breakdown.by
-        sizes: list[Sized | None] = [None]
-        if campaign.channel == Channel.SMS:
-            sizes = [Sized(row["parts"]) for row in session.read(rules.parts_statement(campaign.id)).to_pylist()]
-        counted: list[tuple[int, Key, Words]] = []
-        for size in sizes:
-            statement = rules.places_statement(campaign.id, self.group, by, size)
-            found = self.records.ledger.count(session.stream(statement, batch_rows=1_000_000))
-            parts = campaign.settings.parts if size is None or size.parts is None else size.parts
-            counted += [(parts, key, words) for key, words in found.items()]
-        told = any(word & bit(Tally.DELIVERED) for _, _, words in counted for word in words)
-        cost, figures = self.question.worth.message(campaign.channel), dict[Key, Figures]()
-        for parts, key, words in sorted(counted, key=lambda one: (one[1][0], one[1][1] or "", one[0])):
-            some = of_words(words, reports_delivery=told, cost=cost * parts)
-            figures[key] = figures.get(key, Figures()) + some
-        return figures
+        prices = self.question.prices(campaign.channel)
+        priced = Priced(campaign.channel == Channel.SMS, tuple(sorted(prices.countries)))
+        statement = rules.places_statement(campaign.id, self.group, by, priced)
+        found = self.records.ledger.count(session.stream(statement, batch_rows=1_000_000))
+        told = any(word & bit(Tally.DELIVERED) for words in found.values() for word in words)
+        figures: dict[Key, Figures] = defaultdict(Figures)
+        for (tier, group, price), words in sorted(
+            found.items(), key=lambda one: (one[0][0], one[0][1] or "", one[0][2])
+        ):
+            parts, country = rules.price_of(price)
+            [cost] = budgets.costs(prices, [country], parts or campaign.settings.parts).tolist()
+            figures[tier, group] += of_words(words, reports_delivery=told, cost=cost / MILLION)
+        return dict(figures)
 
     def _put_together(
         self, sizes: Sequence[Mapping[str, Any]], bought: Sequence[Bought], messages: Mapping[Key, Figures]

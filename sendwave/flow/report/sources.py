@@ -11,6 +11,7 @@ from typing import Any, Final
 from sendwave.flow.report.figures import Figures
 from sendwave.rules.audience import Who
 from sendwave.rules.balance import Alike, Ratio
+from sendwave.rules.budgets import Budgets, ChannelBudget, price_list
 from sendwave.rules.lift import Arm
 from sendwave.rules.report_policy import Habit, Worth
 
@@ -53,6 +54,11 @@ class Question:
     worth: Worth
     until: datetime
     control: str | None = None  # an experiment's arm that got nothing, where its name does not say so
+    budgets: Budgets = field(default_factory=Budgets)  # of today
+
+    def prices(self, channel: str) -> ChannelBudget:
+        """What a channel's messages cost. Raises BadInput for prices in another currency."""
+        return price_list(channel, self.budgets, self.worth)
 
 
 @dataclass(frozen=True, slots=True)

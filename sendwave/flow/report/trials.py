@@ -49,7 +49,7 @@ def gather(engine: Engine, paths: Sequence[Path], name: str, question: Question,
     for key in dict.fromkeys(key for key, _ in arms):
         given = {arm: one for (place, arm), one in sorted(arms.items(), key=_by_arm) if place == key and arm != left}
         compared[key] = Compared(given, arms.get((key, left), Arm()))
-    figures = {key: _figures(pair, question.worth.message(CHANNEL)) for key, pair in compared.items()}
+    figures = {key: _figures(pair, float(question.prices(CHANNEL).price.amount)) for key, pair in compared.items()}
     tiny = sum(pair.control.people for pair in compared.values())
     notes = [Note("tiny_control", {"id": name, "count": tiny})] if tiny < 30 else []
     return Gathered(name, name, "experiment", CHANNEL, figures, compared, balance=alike, notes=notes)
