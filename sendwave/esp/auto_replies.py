@@ -12,8 +12,9 @@ from sendwave.esp.statuses import field, words
 
 _AUTO_SUBJECT: Final = re.compile(
     r"\s*(auto(matic)?[ :-]|out[ -]of[ -](the[ -])?office|on (vacation|holiday|leave)|away from|"
-    r"r[ée]ponse automatique|absence|absent|je suis absent|abwesenheit|automatische antwort|risposta automatica|"
-    r"respuesta autom|自動応答|自动回复)",
+    r"r[ée]ponse automatique|(message |notification )?(d.)?absence|absent|je suis (absent|en cong)|(en )?cong[ée]s\b|"
+    r"abwesen|urlaub|automatis(che antwort|ch antwoord)|risposta automatica|respuesta autom|resposta autom|"
+    r"fuera de (la )?oficina|ausente|fuori (sede|ufficio)|afwezig|nieobecn|vacation\b|自動応答|自動返信|不在|自动回复)",
     re.IGNORECASE,
 )
 _ANSWER: Final = re.compile(r"\s*(re|fwd?|aw|wg|tr|rv|sv|antw)\s*:", re.IGNORECASE)

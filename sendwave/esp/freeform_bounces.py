@@ -48,7 +48,7 @@ _NAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _NOT_THEM: Final = re.compile(
-    r"\b(?:from|sender|contact|please|support|help|visit|reply|helpdesk|administrat\w*|questions?|abuse|"
+    r"\b(?:from|sender|contact|please|support|help|visit|(?<!in )reply|helpdesk|administrat\w*|questions?|abuse|"
     r"received|return-path|originator|absender|exp[ée]diteur|remitente|message-id|assistance|mail from)\b|https?:",
     re.IGNORECASE,
 )
@@ -62,7 +62,11 @@ _FAILURE: Final = re.compile(
     r"postponed|notification|report|status)|(?:returned|failed|rejected|bounced|undelivered) (?:e-?)?mail|"
     r"(?:e-?mail|message|mail)\b.{0,40}(?:returned|rejected|bounced|failed|failure|error)|failure notice|bounce|"
     r"non.?(?:remis|distribu|d[ée]livr|deliver|recapit|entreg)|unzustellbar|nicht zugestellt|zustellung|"
-    r"(?:no|n[ãa]o) (?:se )?(?:pudo|puede|pode|p[ôo]de).{0,30}(?:entreg|enviad)|mancat[ao] (?:recapito|consegna)|"
+    r"(?:no|n[ãa]o) (?:se )?(?:pudo|puede|pode|p[ôo]de|h[ae]n? (?:podido|sido)|f(?:ue|oi)).{0,40}(?:entreg|enviad)|"
+    r"pas (?:encore )?(?:pu )?(?:[êe]tre |[ée]t[ée] )(?:remis|distribu|d[ée]livr|achemin|livr|envoy)|"
+    r"impossible de (?:remettre|d[ée]livrer|distribuer)|"
+    r"(?:konnte|kann) .{0,60}nicht .{0,40}(?:zugestellt|[üu]bermittelt|gesendet|ausgeliefert)|"
+    r"(?:mancat[ao]|impossibile|non .{0,30}possibile) (?:.{0,12}(?:recapit|consegn))|"
     r"[ée]chec|无法.{0,12}[送投发]|メール.{0,2}エラー|配信|届け|送信でき|不达|退信|"
     r"n[ãa]o (?:foi poss[íi]vel )?entreg|niet (?:worden )?(?:afgeleverd|bezorgd)|(?:kunne|kunde) (?:ikke|inte) levere|"
     r"nie (?:został\w* )?dostarczon|nedoručen|nelze doručit|iletilemedi|nem (?:sikerült )?kézbesít|"
@@ -76,7 +80,8 @@ _LATER: Final = re.compile(
     r"warning message only|(?:will|would) (?:be retried|continue (?:to (?:try|attempt)|trying|for)|keep trying|"
     r"try again|retry)|attempts will continue|still (?:trying|being tried)|(?:just|only) a warning|advisory.only|"
     r"delivery delay|temporary problem|verz[öo]ger|retard[ée]e?\b|retraso|in ritardo|no action is required|"
-    r"\(delay\)|遅延",
+    r"\(delay\)|遅延|noch nicht (?:zugestellt|ausgeliefert)|pas encore (?:[ée]t[ée] )?(?:remis|distribu|d[ée]livr)|"
+    r"retrasad|a[úu]n no se ha|non .{0,12}ancora .{0,12}(?:recapit|consegn)|vertraagd",
     re.IGNORECASE,
 )
 _FINAL: Final = re.compile(

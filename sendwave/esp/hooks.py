@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -33,6 +34,7 @@ from sendwave.rules.units import Duration, parse_duration
 _PASSING: Final = frozenset(  # the person still exists, and another day may do
     {Cause.BLOCKED_REPUTATION, Cause.CONTENT, Cause.POLICY, Cause.THROTTLED, Cause.MAILBOX_FULL}
 )
+_AUTHENTICATION: Final = re.compile(r"\b(?:spf|dkim|dmarc|arc|rdns|ptr)\b|authenti|\btls\b", re.IGNORECASE)
 _LONGEST: Final = 2_000  # characters of a text that are kept; PostgreSQL indexes up to 2,704 bytes
 _SECRETS: Final = (
     "signing_key", "webhook_signing_key", "webhook_key", "signing_secret", "webhook_signing_secret", "secret",
@@ -311,13 +313,22 @@ def meaning(
         code = told.enhanced
     later = "4.0.0" if permanence is Permanence.SOFT and told.code is None else None  # a "later" without its digits
     read, why = classify(told.code, code or later, told.text)
-    if why is Cause.OTHER or sure:
+    if (
+        why is Cause.OTHER
+        or sure
+        or (why is Cause.POLICY and cause is Cause.BLOCKED_REPUTATION and _bare(told.text, code))
+    ):
         why = cause
     if permanence is Permanence.UNKNOWN:
         permanence = read
     elif permanence is Permanence.HARD and why in _PASSING:
         permanence = Permanence.SOFT
     return permanence, why, code
+
+
+def _bare(text: str, code: str | None) -> bool:
+    """Whether a refusal for policy names no rule about authentication: then a block is what it is."""
+    return _AUTHENTICATION.search(text) is None and not (code or "").startswith(("5.7.2", "4.7.2"))
 
 
 def described(words: Iterable[str | None]) -> str:

@@ -37,7 +37,10 @@ _WORDS: Final = {
     "spam_complaints": words.COMPLAINT,
     "failed": words.FAIL,
 }
-_NO_EVENTS: Final = ("webhook.test", "maintenance.", "bulk_email.", "sender_identity.", "identity.")
+_NO_EVENTS: Final = (
+    "webhook.test", "maintenance.", "bulk_email.", "sender_identity.", "identity.", "inbound_forward.", "email_single.",
+    "email_list.", "recipient.",
+)  # fmt: skip
 
 
 class MailersendSettings(hooks.WebhookSettings):

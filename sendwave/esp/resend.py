@@ -23,7 +23,7 @@ from sendwave.esp.http import Client
 from sendwave.esp.mailing import TOKEN, Mailing, Piece
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
-from sendwave.rules.events import Event
+from sendwave.rules.events import Cause, Event
 from sendwave.rules.units import Duration, parse_duration
 
 _KEY_LIFE: Final = timedelta(hours=24)
@@ -43,6 +43,14 @@ _WORDS: Final = {
 }
 _BOUNCES: Final = {"Permanent": words.HARD, "Transient": words.SOFT, "Undetermined": words.UNCLEAR}
 _OWN_LIST: Final = frozenset({"Suppressed", "OnAccountSuppressionList"})
+_CAUSES: Final = {  # subType
+    "NoEmail": Cause.UNKNOWN_USER,
+    "MailboxFull": Cause.MAILBOX_FULL,
+    "MessageTooLarge": Cause.CONTENT,
+    "ContentRejected": Cause.CONTENT,
+    "AttachmentRejected": Cause.CONTENT,
+}
+_NOT_OF_MAIL: Final = ("domain.", "contact.", "email.received")
 
 
 class ResendSettings(hooks.WebhookSettings):
@@ -121,6 +129,8 @@ class Adapter(WebAdapter):
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         data, said = hooks.part(told, "data"), told.get("type")
+        if isinstance(said, str) and said.startswith(_NOT_OF_MAIL):
+            return
         bounce = hooks.part(data, "bounce")
         to = data.get("to")
         people = (
@@ -185,4 +195,5 @@ def _meaning(word: Word, bounce: dict[str, Any]) -> Word:
         return words.SUPPRESSED
     if "type" not in bounce and "hard bounce" in text:  # until 2025 there was only a text
         return words.HARD
-    return _BOUNCES.get(hooks.text(bounce, "type") or "", word)
+    found = _BOUNCES.get(hooks.text(bounce, "type") or "", word)
+    return Word(found.kind, found.permanence, _CAUSES.get(hooks.text(bounce, "subType") or "", Cause.OTHER))

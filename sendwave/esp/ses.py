@@ -237,11 +237,13 @@ class Adapter(WebAdapter):
             if document["Message"].startswith("Successfully validated"):
                 return []
             event_id = hooks.text(document, "MessageId")
+            received_at = hooks.instant(document.get("Timestamp"), received_at)  # it told so at once
             document = sns.open_envelope(document, of="Amazon SES")
         if isinstance(document, dict) and document.get("notificationType") == "AmazonSnsSubscriptionSucceeded":
             return []
         if isinstance(document, dict) and document.get("source") == "aws.ses":  # by EventBridge
-            event_id, document = hooks.text(document, "id"), document.get("detail")
+            event_id, received_at = hooks.text(document, "id"), hooks.instant(document.get("time"), received_at)
+            document = document.get("detail")
         if isinstance(document, dict) and not isinstance(document.get("mail"), dict):
             raise BadInput("this is no report of Amazon SES: it is about no mail")
         found = [e for told in hooks.objects(document, of="Amazon SES") for e in self._events(told, received_at)]
@@ -336,9 +338,21 @@ def _meaning(word: Word, about: dict[str, Any]) -> Word:
         return Word(EventType.BOUNCE, permanence, _CAUSES.get(detail, Cause.OTHER), sure=detail in _CAUSES)
     if word is words.DEFERRED and detail in _CAUSES:
         return Word(EventType.DEFERRED, Permanence.SOFT, _CAUSES[detail], sure=True)
-    if word is words.UNSUBSCRIBE and hooks.part(about, "newTopicPreferences").get("unsubscribeAll") is False:
-        return words.RESUBSCRIBE
-    return word
+    return _preferred(about) if word is words.UNSUBSCRIBE else word
+
+
+def _preferred(about: dict[str, Any]) -> Word:
+    """Of a changed subscription: whoever leaves one topic leaves what they were written to about."""
+    now, before = hooks.part(about, "newTopicPreferences"), hooks.part(about, "oldTopicPreferences")
+    left = _topics_left(now) - _topics_left(before)
+    return words.RESUBSCRIBE if now.get("unsubscribeAll") is False and not left else words.UNSUBSCRIBE
+
+
+def _topics_left(preferences: dict[str, Any]) -> set[str | None]:
+    topics = hooks.rows(preferences, "topicSubscriptionStatus") + hooks.rows(
+        preferences, "topicDefaultSubscriptionStatus"
+    )
+    return {hooks.text(one, "topicName") for one in topics if one.get("subscriptionStatus") == "OptOut"}
 
 
 def _people(about: dict[str, Any], mail: dict[str, Any]) -> list[dict[str, Any]]:

@@ -127,10 +127,15 @@ class Adapter(WebAdapter):
                 recipient=hooks.text(found, "raw_rcpt_to", "rcpt_to"),
                 message_id=hooks.text(found, "message_id", "transmission_id"),
                 event_id=hooks.text(found, "event_id"),
-                machine=hooks.flag(found.get("is_prefetched")),
+                machine=hooks.flag(_first(found, hooks.part(found, "user_agent_parsed"))),
                 reply=_reply(hooks.text(found, "error_code"), hooks.text(found, "raw_reason", "reason")),
                 url=hooks.text(found, "target_link_url"),
             )
+
+
+def _first(*told: dict[str, Any]) -> Any:
+    """Whether a machine fetched it before anybody read: beside the event's fields, or among the user agent's."""
+    return next((one["is_prefetched"] for one in told if one.get("is_prefetched") is not None), None)
 
 
 def _reply(code: str | None, reason: str | None) -> str | None:

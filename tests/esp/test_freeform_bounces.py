@@ -179,6 +179,22 @@ WORDED = {
         f"Su mensaje no pudo ser entregado.\n\n<{ANNE}>:\nEl buzón está lleno\n",
         [f"bounce soft mailbox_full {ANNE}"],
     ),
+    "Spanish, by another server": (
+        f"No se ha podido entregar su mensaje a:\n\n{ANNE}\n\nEl usuario no existe.\n",
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
+    "Italian": (
+        f"Impossibile recapitare il messaggio a:\n\n<{ANNE}>\n\nLa casella del destinatario è piena\n",
+        [f"bounce soft mailbox_full {ANNE}"],
+    ),
+    "Portuguese, by another server": (
+        f"Sua mensagem não foi entregue a:\n\n{ANNE}\n\nUsuário inexistente\n",
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
+    "a reply quoted in brackets": (
+        f"Недоставлено.\n\n<{ANNE}>: host mx[192.0.2.9] said: 550 5.7.1 No such user! (in reply to RCPT TO command)\n",
+        [f"bounce hard unknown_user {ANNE}"],
+    ),
     "waited in vain": (
         (f"I could not deliver this:\n\n<{ANNE}>:\nI wasn't able to establish an SMTP connection. (#4.4.1)\n"
         "I'm not going to try again; this message has been in the queue too long.\n"),
@@ -216,6 +232,8 @@ def test_a_worded_bounce(name: str) -> None:
         f"Your message has not yet been delivered to:\n\n  {ANNE}\n\nDelivery attempts will continue for some time.\n",
         f"THIS IS A WARNING MESSAGE ONLY.\n\nDelivery to the following recipient has been delayed:\n\n     {ANNE}\n",
         f"Delivery to {ANNE} has been postponed due to a full mailbox.\nWe will continue to try.\n",
+        f"Ihre Nachricht wurde noch nicht zugestellt, weitere Versuche folgen.\n\n<{ANNE}>\n",
+        f"Votre message n'a pas encore été remis, d'autres essais suivront.\n\n<{ANNE}>\n",
     ],
 )
 def test_a_delay_is_no_bounce(body: str) -> None:
@@ -347,6 +365,18 @@ def test_so_does_one_without_a_token(subject: str) -> None:
     body = mail("", sender="Anne <anne@shop.example>", subject=subject, extra="Auto-Submitted: auto-replied\n")
     (event,) = read(body.replace(b"Return-Path: <>\n", b""))
     assert (event.type, event.token, event.recipient) == (EventType.UNSUBSCRIBE, None, ANNE)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["Message d'absence", "Congés", "Abwesenheitsnotiz: Bonjour", "Automatisch antwoord: Bonjour", "自動返信: Bonjour",
+     "Fuera de la oficina", "Fuori sede: Bonjour", "Vacation reply", "Resposta automática: Bonjour"],
+)  # fmt: skip
+def test_a_holiday_is_no_bounce_in_any_language(subject: str) -> None:
+    body = mail(
+        "My mailbox is full, so no message can be delivered.\n", sender="Anne <anne@shop.example>", subject=subject
+    )
+    assert read(body) == []
 
 
 @pytest.mark.parametrize("word", ["displayed", "processed"])

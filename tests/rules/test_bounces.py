@@ -102,6 +102,13 @@ CASES = [
     # names are no verdicts
     ("550 5.1.1 <spam.blacklist@shop.example>: user unknown", "hard unknown_user"),
     ("451 4.3.0 <mailbox.full@shop.example>: lookup failure", "soft throttled"),
+    ("554 5.7.1 <anne@shop.example>: Recipient address rejected: Blocked by recipient", "soft policy"),
+    ("554 5.7.1 [HM08] Message rejected due to local policy.", "soft blocked_reputation"),
+    ("554 mx.shop.example 192.0.2.25 found on one or more DNSBLs", "soft blocked_reputation"),
+    ("554 IP=192.0.2.25 - A problem occurred. (Contact a@rx.t-online.de to clarify.)", "soft blocked_reputation"),
+    ("all relevant MX records point to non-existent hosts", "hard bad_domain"),
+    ("Adresse refusée : boîte aux lettres inconnue", "hard unknown_user"),
+    ("Despite repeated attempts to deliver your message, the recipient's email system did not answer", "soft expired"),
 ]  # fmt: skip
 
 
