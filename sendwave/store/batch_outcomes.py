@@ -8,7 +8,7 @@ is given back in the coordinates of the batch a person was released in, where to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ import pyarrow as pa
 from sqlalchemy import Connection, Row, case, func, select
 
 from sendwave.rules.lifecycle import SEEDS, Batch
+from sendwave.rules.signals import LATER, Tally
+from sendwave.store import evidence
 from sendwave.store.tables import batches
 
 
@@ -186,7 +188,10 @@ def standings(conn: Connection, campaign_id: int) -> list[Standing]:
 
 
 def outcomes(conn: Connection, campaign_id: int) -> list[Outcome]:
-    """Everybody whose fate differs from their batch's standing, once each, follow-ups followed to their end."""
+    """Everybody whose fate differs from their batch's standing, once each, follow-ups followed to their end.
+
+    Who was left out of a follow-up was written to all the same where an event tells so.
+    """
     of = batches.c
     statement = (
         select(of.id, of.status, of.origins, of.outcomes, of.settled_at, of.handed_at)
@@ -194,9 +199,35 @@ def outcomes(conn: Connection, campaign_id: int) -> list[Outcome]:
         .order_by(of.id)
     )
     found: dict[tuple[int, int], Outcome] = {}
+    again: set[tuple[int, int]] = set()
     for row in conn.execute(statement):
         found.update(((one.batch_id, one.position), one) for one in _fates(row))
+        again.update((one.batch_id, one.position) for one in _fates(row) if row.origins is not None)
+    left_out = [one for one in map(found.__getitem__, again) if one.state in _LEFT_OUT]
+    proof = _Proof.of(conn, {one.batch_id for one in left_out})
+    for one in left_out:
+        if proof.arrived(one.state, one.batch_id, one.position):
+            found[one.batch_id, one.position] = replace(one, state=Batch.ACCEPTED, reason="", code="")
     return list(found.values())
+
+
+_LEFT_OUT: Final = (Batch.REFUSED, Batch.RECALLED, "dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """For people who were to go again and did not: whether what went before had arrived, as events tell."""
+
+    every: evidence.Told
+    no_bounce: evidence.Told  # who was refused: the refusal itself is told as a bounce
+
+    @classmethod
+    def of(cls, conn: Connection, ids: Collection[int]) -> _Proof:
+        """About the people released in these batches."""
+        return cls(evidence.told(conn, ids, LATER), evidence.told(conn, ids, LATER - {Tally.HARD_BOUNCE}))
+
+    def arrived(self, state: str, batch: int, position: int) -> bool:
+        return evidence.has(self.no_bounce if state == Batch.REFUSED else self.every, batch, position)
 
 
 def _fates(row: Row[*tuple[Any, ...]]) -> Iterable[Outcome]:
@@ -243,15 +274,29 @@ def owed(conn: Connection, limit: int) -> list[tuple[int, datetime]]:
 
 
 def returns(conn: Connection, ids: Collection[int]) -> tuple[set[int], pa.Table]:
-    """The slots these batches give back: whose campaigns', and (batch, position, reason) in the batches of release."""
+    """The slots these batches give back: whose campaigns', and (batch, position, reason) in the batches of release.
+
+    Who did not go again keeps theirs where an event has told that what went before arrived.
+    """
     of = batches.c
     statement = select(of.campaign_id, of.id, of.status, of.size, of.origins, of.outcomes).where(of.id.in_(list(ids)))
     campaigns: set[int] = set()
     parts = [pa.table([[], [], []], schema=_RETURNS)]
     for row in conn.execute(statement):
         campaigns.add(row.campaign_id)
-        parts += [part for part in _given_back(row) if part.num_rows]
+        given = [part for part in _given_back(row) if part.num_rows]
+        parts += given if row.origins is None else _without_arrived(conn, given)
     return campaigns, pa.concat_tables(parts).combine_chunks()
+
+
+def _without_arrived(conn: Connection, given: Sequence[pa.Table]) -> list[pa.Table]:
+    proof = _Proof.of(conn, {batch for part in given for batch in part["batch"].to_pylist()})
+    return [
+        part.filter(
+            pa.array([not proof.arrived(row["reason"], row["batch"], row["position"]) for row in part.to_pylist()])
+        )
+        for part in given
+    ]
 
 
 _RETURNS: Final = pa.schema([("batch", pa.int64()), ("position", pa.int32()), ("reason", pa.string())])

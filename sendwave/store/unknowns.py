@@ -16,11 +16,9 @@ from sqlalchemy import Connection, Row, null, select, update
 
 from sendwave.rules.lifecycle import BATCH, Batch
 from sendwave.rules.signals import LATER
-from sendwave.store import freezes, payloads
+from sendwave.store import evidence, freezes, payloads
 from sendwave.store.batches import Draft, add
-from sendwave.store.tables import batches, tallies
-
-_LOOK_UP: Final = 500
+from sendwave.store.tables import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +83,12 @@ def seen(conn: Connection, doubts: Iterable[Doubt]) -> dict[int, list[int]]:
     """
     asked = list(doubts)
     named = {one.released(index)[0] for one in asked for index in one.unknown}
-    every, later = _told(conn, named)
+    every, later = evidence.told(conn, named), evidence.told(conn, named, LATER)
     found = {}
     for one in asked:
         proof = every if one.origins is None else later
-        found[one.id] = [index for index in one.unknown if _has(proof, *one.released(index))]
+        found[one.id] = [index for index in one.unknown if evidence.has(proof, *one.released(index))]
     return found
-
-
-_Bits = dict[int, np.ndarray[tuple[int], np.dtype[np.uint8]]]
-
-
-def _told(conn: Connection, ids: Collection[int]) -> tuple[_Bits, _Bits]:
-    """By batch, one byte per position: those any event told about, and those an event of `LATER` did."""
-    every: _Bits = {}
-    later: _Bits = {}
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _LOOK_UP):
-        chosen = tallies.c.batch_id.in_(wanted[start : start + _LOOK_UP])
-        for row in conn.execute(select(tallies.c.batch_id, tallies.c.tally, tallies.c.bits).where(chosen)):
-            bits = np.unpackbits(np.frombuffer(row.bits, np.uint8), bitorder="little")
-            for kept, counts in ((every, True), (later, row.tally in LATER)):
-                if counts:
-                    kept[row.batch_id] = kept[row.batch_id] | bits if row.batch_id in kept else bits
-    return every, later
-
-
-def _has(told: _Bits, batch: int, position: int) -> bool:
-    return batch in told and bool(told[batch][position])
 
 
 def accept(conn: Connection, one: Doubt, indexes: Collection[int]) -> bool:

@@ -17,7 +17,7 @@ from sendwave.flow import feedback, settle
 from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher, reconcile
 from sendwave.flow.release import give_back, release
-from sendwave.rules.events import CONTENT_TYPE, Event, EventType, encode_events
+from sendwave.rules.events import CONTENT_TYPE, Event, EventType, Permanence, encode_events
 from sendwave.store import batches, campaigns, inbox, journal
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
@@ -291,3 +291,37 @@ def test_somebody_who_left_the_list_meanwhile_is_not_written_to_again(sqlite_hou
 
     assert people.addresses[0] not in house.esp.submissions[-1].recipients.addresses
     assert len(house.esp.submissions[-1].recipients) == 19
+
+
+def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(house: House) -> None:
+    house.esp = silent(0)
+    house.open().send()
+    people = house.esp.submissions[0].recipients
+    gone = [int(contact[1:]) for contact in people.contact_ids[:4]]
+    sendable.consent(house.db, house.lake, gone, "withdrawn", house.now + WAIT)
+    house.decide(resend=True)
+    house.send(house.now + WAIT)
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (56, {"dropped:consent_withdrawn": 4})
+
+    house.told([people.tokens[0]])
+    house.told([people.tokens[1]], EventType.DEFERRED)
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (57, {"dropped:consent_withdrawn": 3})
+    given = give_back(house.db, house.engine, house.lake, now=house.now + 2 * WAIT)
+    assert given == 3, "who was written to keeps counting as such"
+    house.told([people.tokens[2]], EventType.OPEN)
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (58, {"dropped:consent_withdrawn": 2}), "later too"
+
+
+def test_a_refusal_of_the_second_is_no_proof_that_the_first_had_arrived(sqlite_house: House) -> None:
+    house = sqlite_house
+    house.esp = silent(0)
+    house.open().send()
+    tokens = list(house.esp.submissions[0].recipients.tokens)
+    no = Event(EventType.BOUNCE, house.now, permanence=Permanence.HARD)
+    house.esp.answer = lambda _: Receipt(refused=[PerRecipient(0, no), PerRecipient(1, no)])
+    house.decide(resend=True)
+    house.send(house.now + WAIT)
+    house.told([])  # what was refused is told as events
+    assert house.audited()["sent"] == 58
+    house.told([tokens[1]])
+    assert house.audited()["sent"] == 59
