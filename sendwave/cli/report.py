@@ -173,7 +173,7 @@ def _show(document: Mapping[str, Any], say: Tongue) -> None:
 
 
 def _messages(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Mapping[str, Any]) -> None:
-    from sendwave.web.report import row_name
+    from sendwave.web.report import only_experiments, row_name
 
     rates = (
         "delivered",
@@ -197,7 +197,12 @@ def _messages(title: str, key: str, rows: Sequence[Any], say: Tongue, document: 
         )
         for row in rows
     ]
-    names = (say("accepted"), *(say(f"short_{name}") for name in shown), say("short_revenue"), say("cost"))
+    names = (
+        say("given" if only_experiments(document) else "accepted"),
+        *(say(f"short_{name}") for name in shown),
+        say("short_revenue"),
+        say("cost"),
+    )
     table(title, ("", *names), drawn, right=range(1, len(names) + 1))
 
 
@@ -208,29 +213,38 @@ _DIGITS: Final = {"unsubscribed": 2, "complained": 3, "hard_bounced": 2, "conver
 
 
 def _lifts(title: str, key: str, rows: Sequence[Any], say: Tongue, document: Mapping[str, Any]) -> None:
+    """Buyers and revenue beside those left out; visits in a table before, where somebody told of them."""
+    currency = document["assumptions"]["currency"]
+    found = [(row, arm, lifts) for row in rows for arm, lifts in row["lift"].items()]
+    several = len({arm for _, arm, _ in found}) > 1
+    points = f"{say('difference')} ({say('points')})"
+    for measure in ("visited", "converted"):
+        drawn = []
+        for row, arm, lifts in found:
+            if (one := lifts.get(measure)) is not None:
+                cells = _compared(row, key, arm if several else None, one, say)
+                if measure == "converted":
+                    cells.append(_ends(lifts["revenue"], lambda value: say.money(value * 1_000, currency)))
+                drawn.append(cells)
+        heads = ["", *([say("arm")] if several else []), say("given"), say("control"), say(measure), points]
+        heads += [say("revenue_lift")] if measure == "converted" else []
+        if drawn:
+            table(title, heads, drawn, right=range(1 + several, len(heads)))
+    if any(lifts["revenue"]["low"] is None for _, _, lifts in found):
+        click.secho(say.pair(say("revenue"), say("few_buyers")), dim=True)
+
+
+def _compared(row: Mapping[str, Any], key: str, arm: str | None, one: Mapping[str, Any], say: Tongue) -> list[str]:
     from sendwave.web.report import row_name
 
-    currency, drawn = document["assumptions"]["currency"], []
-    arms = dict.fromkeys(arm for row in rows for arm in row["lift"])
-    for row in rows:
-        for arm, lifts in row["lift"].items():
-            one = lifts["converted"]
-            money = lifts["revenue"]
-            drawn.append(
-                (
-                    row_name(row, key, say),
-                    *([say("all") if arm == "all" else arm] if len(arms) > 1 else []),
-                    say.number(one["people"]),
-                    say.number(one["control_people"]),
-                    f"{say.percent(one['given'], 2)} / {say.percent(one['control'], 2)}",
-                    _ends(one, lambda value: say.signed(value * 100, 2)),
-                    _ends(money, lambda value: say.money(value * 1_000, currency)),
-                )
-            )
-    heads = ["", *(["arm"] if len(arms) > 1 else []), say("given"), say("control"), say("converted")]
-    heads += [f"{say('difference')} ({say('points')})", say("revenue_lift")]
-    if drawn:
-        table(title, heads, drawn, right=range(1 + (len(arms) > 1), len(heads)))
+    return [
+        row_name(row, key, say),
+        *([] if arm is None else [say("all") if arm == "all" else arm]),
+        say.number(one["people"]),
+        say.number(one["control_people"]),
+        f"{say.percent(one['given'], 2)} / {say.percent(one['control'], 2)}",
+        _ends(one, lambda value: say.signed(value * 100, 2)),
+    ]
 
 
 def _ends(lift: Mapping[str, Any], written: Any) -> str:
@@ -246,12 +260,11 @@ def _cutoffs(document: Mapping[str, Any], say: Tongue) -> None:
         rows = []
         for one in cutoff["verdicts"]:
             ends = [say.money(None if one[name] is None else one[name] * 1_000, currency, 2) for name in _ENDS]
-            rows.append(
-                (names.get(one["tier"], one["tier"]), ends[0], f"{ends[1]} … {ends[2]}", verdict_words(one, say))
-            )
+            span = "–" if one["low"] is None else f"{ends[1]} … {ends[2]}"
+            rows.append((names.get(one["tier"], one["tier"]), ends[0], span, verdict_words(one, say)))
         heads = (judged_by(document, say), say("profit"), say("lower_is"), say("verdict"))
         table(f"{say('cutoff')} · {channel}", heads, rows, right=(1, 2))
-        click.secho(cut_sentence(channel, cutoff, say, names), bold=True)
+        click.secho(cut_sentence(channel, cutoff, document, say), bold=True)
 
 
 _ENDS: Final = ("profit", "low", "high")

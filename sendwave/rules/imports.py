@@ -271,6 +271,10 @@ def _target(kind: Kind, target: str) -> str:
     )
 
 
+_OFTEN_ONE: Final = ("experiment", "campaign", "channel", "purpose", "status", "type", "kind")
+"""Fields a whole file often has one value of, and therefore no column."""
+
+
 def _check(kind: Kind, shown: Sequence[str], chosen: Mapping[str, str], left: Sequence[str], file: str) -> None:
     """Every field needed is there, none twice, and no column left over looks like a misspelt field."""
     filled = list(chosen.values())
@@ -280,7 +284,8 @@ def _check(kind: Kind, shown: Sequence[str], chosen: Mapping[str, str], left: Se
         missing.append(" or ".join(kind.one_of))
     for names in missing:
         likely = [column for name in names.split(" or ") for column in _alike(kind.fields[name], left)]
-        findings.append(f"no column for {names}" + (f"; did you mean {likely[0]!r}?" if likely else ""))
+        hint = f"; the same in every row? --set {names}=…" if names in _OFTEN_ONE else ""
+        findings.append(f"no column for {names}" + (f"; did you mean {likely[0]!r}?" if likely else hint))
     for name, headings in kind.fields.items():
         if name not in filled and name not in " or ".join(missing).split(" or "):
             findings += [

@@ -10,7 +10,7 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field, model_validator
 
@@ -83,6 +83,18 @@ class Worth(Policy):
     )
     confidence: Percent = Field(default=parse_percent("95%"), description="Level of every interval.")
     habit: Habit = Field(default=Habit(), description="What coverage is compared with.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_its_currency(cls, told: Any) -> Any:
+        """Costs nobody wrote are in the report's currency: whoever writes `currency: USD` has said enough."""
+        if not isinstance(told, dict) or not isinstance(told.get("currency"), str):
+            return told
+        written = told.get("costs") or {}
+        if not isinstance(written, dict):
+            return told
+        usual = {name: Money(cost.amount, told["currency"]) for name, cost in Costs() if name not in written}
+        return told | {"costs": usual | written}
 
     @model_validator(mode="after")
     def _one_currency(self) -> Worth:

@@ -5,44 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
+from importlib.resources import files
 from typing import Any, Final
 
 from sendwave.web import whiskers
 from sendwave.web.phrases import Tongue
+from sendwave.web.tables import table
 from sendwave.web.whiskers import Whisker
 
 Document = Mapping[str, Any]
 
 _RATES: Final = ("delivered", "opened", "machine_opened", "clicked", "unsubscribed", "complained", "hard_bounced")
 _LIFTS: Final = ("visited", "converted", "revenue")
-_KINDS: Final = {"brings": "good", "costs": "bad"}
 
-_STYLE: Final = """
-:root{color-scheme:light}*{box-sizing:border-box}
-body{margin:0 auto;max-width:1040px;padding:36px 32px 48px;background:#fff;color:#20262e;
- font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
-header{border-bottom:3px solid #d9480f;padding-bottom:14px}
-h1{font-size:27px;margin:0 0 2px;letter-spacing:-.3px}h2{font-size:19px;margin:38px 0 4px}
-h3{font-size:14px;margin:22px 0 2px;color:#39424e}p{margin:4px 0 10px}.quiet{color:#5b6673}
-.cards{display:grid;grid-template-columns:repeat(4,1fr);gap:12px;margin:20px 0 0}
-.card{border:1px solid #dee2e6;border-radius:8px;padding:12px 14px}
-.card b{display:block;font-size:22px;line-height:1.25}
-.card span{color:#5b6673;font-size:12.5px;display:block}
-.say{border-left:5px solid #868e96;background:#f8f9fa;padding:10px 14px;font-weight:600;margin:10px 0}
-.say.good{border-color:#2b8a3e;background:#ebfbee}.say.bad{border-color:#c92a2a;background:#fff5f5}
-table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums;margin:8px 0}
-th{font-weight:600;color:#5b6673;text-align:right;hyphens:auto;vertical-align:bottom;
- padding:5px;border-bottom:1.5px solid #adb5bd}
-td{text-align:right;padding:6px 5px;border-bottom:1px solid #e9ecef}th:first-child,td:first-child{text-align:left}
-td small{display:block;color:#868e96;font-size:10.5px;line-height:1.15;white-space:nowrap}
-tr.total td{font-weight:700;border-top:1.5px solid #adb5bd}
-td.good{color:#2b8a3e;font-weight:600}td.bad{color:#c92a2a;font-weight:600}td.words,th.words{text-align:left}
-svg{display:block;width:100%;height:auto}ul{padding-left:20px;margin:6px 0}li{margin:3px 0}
-footer{margin-top:40px;border-top:1px solid #dee2e6;padding-top:8px;font-size:12px;color:#868e96}
-@media print{body{padding:0;max-width:none;font-size:12px}h2{break-after:avoid}section{break-inside:avoid}
- table{font-size:11px}.cards{gap:8px}@page{size:A4;margin:14mm}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
-@media (max-width:720px){.cards{grid-template-columns:1fr 1fr}body{padding:18px}section{overflow-x:auto}}
-"""
+_STYLE: Final = files("sendwave.web").joinpath("templates/report.css").read_text("utf-8")
 
 
 def render(document: Document, until: datetime, say: Tongue) -> str:
@@ -82,29 +58,37 @@ def _header(document: Document, until: datetime, title: str, say: Tongue) -> str
 
 def _cards(document: Document, say: Tongue) -> str:
     total, currency = document["total"], document["assumptions"]["currency"]
-    cards = [(say.number(total["accepted"]), f"{say('messages').lower()} {say('accepted')}")]
+    cards = [(say("accepted_messages"), say.number(total["accepted"]), "")]
+    if only_experiments(document):
+        cards = [(say("mailed_people"), say.number(total["accepted"]), "")]
     lift = _lift_of(total)
     if lift is not None:
         people = lift["revenue"]["people"]
         ends = [lift["revenue"][name] for name in ("difference", "low", "high")]
         money = [None if end is None else say.money(end * people, currency) for end in ends]
-        cards.append((money[0] or "–", say.pair(say("revenue"), say("difference")) + _between(money[1], money[2])))
+        cards.append((say("revenue_added"), money[0] or "–", _between(say, *money[1:])))
         one = lift["converted"]
         ends = [one[name] * 1_000 for name in ("difference", "low", "high")]
-        cards.append((say.signed(ends[0]), say("conversion_lift") + _between(*(say.signed(end) for end in ends[1:]))))
+        cards.append((say("conversion_lift"), say.signed(ends[0]), _between(say, *map(say.signed, ends[1:]))))
     rates = total["rates"]
     if "complained" in rates:
-        told = f"{say('complained')} · {say('unsubscribed')} {say.percent(rates['unsubscribed']['value'], 2)}"
-        cards.append((say.percent(rates["complained"]["value"], 3), told))
-    cards.append((say.money(total["cost"], currency), say("cost")))
+        left = f"{say('unsubscribed')} {say.percent(rates['unsubscribed']['value'], 2)}"
+        cards.append((say("complained"), say.percent(rates["complained"]["value"], 3), left))
+    cards.append((say("cost"), say.money(total["cost"], currency), ""))
     body = "".join(
-        f"<div class=card><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards[:4]
+        f'<div class="card"><span>{escape(name)}</span><b>{escape(big)}</b><span>{escape(small)}</span></div>'
+        for name, big, small in cards[:4]
     )
     return f'<div class="cards">{body}</div>'
 
 
-def _between(low: str | None, high: str | None) -> str:
-    return "" if low is None or high is None else f" ({low} … {high})"
+def _between(say: Tongue, low: str | None, high: str | None) -> str:
+    return say("few_buyers") if low is None or high is None else f"{low} … {high}"
+
+
+def only_experiments(document: Document) -> bool:
+    """Whether nothing is known of messages, only of people assigned to a mailing."""
+    return all(source["type"] == "experiment" for source in document["campaigns"])
 
 
 def _lift_of(row: Document) -> Document | None:
@@ -143,31 +127,39 @@ def judged_by(document: Document, say: Tongue) -> str:
     return say("tier") if tiers != {""} or not document["groups"] else document["by"]
 
 
-def cut_sentence(channel: str, cutoff: Document, say: Tongue, names: Mapping[str, str]) -> str:
-    """The cut-off of a channel in one sentence."""
-    level = say.percent(cutoff["confidence"], 0)
+def cut_sentence(channel: str, cutoff: Document, document: Document, say: Tongue) -> str:
+    """The cut-off of a channel in one sentence; groups that are no tiers have no order: those that bring are named."""
+    told = {"channel": channel, "level": say.percent(cutoff["confidence"], 0)}
+    names, places = names_of(document, say), [one["tier"] for one in cutoff["verdicts"]]
+    if places == [""]:
+        return say("cut_all" if cutoff["tier"] is not None else "cut_all_unknown", **told)
+    if judged_by(document, say) != say("tier"):
+        brings = [names.get(one["tier"], one["tier"]) for one in cutoff["verdicts"] if one["says"] == "brings"]
+        if brings:
+            return say("cut_groups", by=document["by"], groups=", ".join(brings), **told)
+        return say("cut_no_group", by=document["by"], **told)
     if cutoff["tier"] is None:
-        return say("cut_nowhere", channel=channel, level=level)
-    return say("cut_at", channel=channel, tier=names.get(cutoff["tier"], cutoff["tier"]), level=level)
+        return say("cut_nowhere", **told)
+    return say("cut_at", tier=names.get(cutoff["tier"], cutoff["tier"]), **told)
 
 
 def _stops(document: Document, say: Tongue) -> Iterable[str]:
     currency, names = document["assumptions"]["currency"], names_of(document, say)
     for channel, cutoff in document["cutoffs"].items():
-        rows = []
-        shown = [one for one in cutoff["verdicts"] if one["profit"] is not None]
+        lines, others = [], []
         for one in cutoff["verdicts"]:
-            kind = _KINDS.get(one["says"], "")
-            rows.append([names.get(one["tier"], one["tier"]), (verdict_words(one, say), f"words {kind}")])
-        lines = [_whisker(names.get(one["tier"], one["tier"]), one, "profit") for one in shown]
+            name, words = names.get(one["tier"], one["tier"]), verdict_words(one, say)
+            if one["profit"] is None:
+                others.append([name, (words, "words")])
+            else:
+                lines.append(_whisker(name, one, "profit", words=words))
         picture = whiskers.draw(say("profit"), lines, lambda value: say.money(value, currency)) if lines else ""
-        paint = "good" if cutoff["tier"] is not None else ""
+        picture += table([judged_by(document, say), (say("verdict"), "words")], others) if others else ""
+        colour = "good" if cutoff["tier"] is not None else ""
         yield (
             f"<section><h2>{escape(say('cutoff'))}</h2>"
-            f'<p class="say {paint}">{escape(cut_sentence(channel, cutoff, say, names))}</p>'
-            f"<h3>{escape(say('profit'))}</h3>{picture}"
-            + _table([judged_by(document, say), (say("verdict"), "words")], rows)
-            + "</section>"
+            f'<p class="say {colour}">{escape(cut_sentence(channel, cutoff, document, say))}</p>'
+            f"<h3>{escape(say('profit'))}</h3>{picture}</section>"
         )
 
 
@@ -185,9 +177,13 @@ def _part(document: Document, key: str, rows: Sequence[Document], title: str, sa
     level = say.percent(float(document["assumptions"]["confidence"].rstrip("%")) / 100, 0)
     body = ""
     if any(pictures):
-        body = f'<section><h2>{escape(say("lift"))} · {escape(title)}</h2><p class="quiet">'
+        body = f'<section><h2>{escape(_beside(say("lift"), title))}</h2><p class="quiet">'
         body += escape(say("lift_lead", level=level)) + "</p>" + "".join(pictures) + "</section>"
     return body + _messages(document, key, rows, title, say)
+
+
+def _beside(what: str, title: str) -> str:
+    return f"{what} · {title[:1].lower()}{title[1:]}"
 
 
 def _pictures(document: Document, key: str, rows: Sequence[Document], measure: str, say: Tongue) -> str:
@@ -199,9 +195,9 @@ def _pictures(document: Document, key: str, rows: Sequence[Document], measure: s
         if arm == "all":
             continue
         found = [(row_name(row, key, say), row["lift"].get(arm, {})) for row in rows]
-        if len(rows) > 1 and arm in total:
-            found.append((say("total"), total[arm]))
         lines = [_whisker(name, lifts[measure]) for name, lifts in found if measure in lifts]
+        if len(rows) > 1 and arm in total:
+            lines.append(_whisker(say("total"), total[arm][measure])._replace(total=True))
         name = {"visited": "visited_lift", "converted": "conversion_lift", "revenue": "revenue_lift"}[measure]
         heading = say(name) + (f" · {arm}" if len(arms) > 1 else "")
         written = (lambda value: say.money(value, currency)) if measure == "revenue" else _signed(say)
@@ -213,29 +209,34 @@ def _signed(say: Tongue) -> Any:
     return lambda value: say.signed(value, 1)
 
 
-def _whisker(name: str, known: Document, value: str = "difference") -> Whisker:
+def _whisker(name: str, known: Document, value: str = "difference", *, words: str = "") -> Whisker:
     """A line per 1,000 people or messages."""
     low, high = (None if known[end] is None else known[end] * 1_000 for end in ("low", "high"))
-    return Whisker(name, known[value] * 1_000, low, high)
+    return Whisker(name, known[value] * 1_000, low, high, words)
 
 
 def _messages(document: Document, key: str, rows: Sequence[Document], title: str, say: Tongue) -> str:
     currency = document["assumptions"]["currency"]
     shown = [name for name in (*_RATES, "converted") if any(name in row["rates"] for row in rows)]
-    heads: list[Any] = ["", say("accepted"), *(say(name) for name in shown), say("revenue"), say("cost"), say("roi")]
+    sent = say("given" if only_experiments(document) else "accepted")
+    named = [(say(name), "", say(f"short_{name}")) for name in (*shown, "revenue")]
+    heads: list[Any] = ["", sent, *named, say("cost"), say("roi")]
     every = [*rows, document["total"]] if len(rows) > 1 else list(rows)
     body = []
     for row in every:
         name = say("total") if row is document["total"] and len(rows) > 1 else row_name(row, key, say)
         cells: list[Any] = [(name, "", row["label"] if key == "tier" else "")]
-        cells.append((say.number(row["accepted"]), "", f"{say('planned')} {say.number(row['planned'])}"))
+        fewer = f"{say('planned')} {say.number(row['planned'])}" if row["planned"] != row["accepted"] else ""
+        cells.append((say.number(row["accepted"]), "", fewer))
         cells += [_rate(row["rates"].get(rate), say, 2 if rate == "complained" else 1) for rate in shown]
         cells += [say.money(row["revenue"], currency), say.money(row["cost"], currency)]
         cells.append("–" if row["roi"] is None else say.number(row["roi"], 1))
         body.append(cells)
     return (
-        f"<section><h2>{escape(say('messages'))} · {escape(title)}</h2>"
-        f'<p class="quiet">{escape(say("messages_lead"))}</p>' + _table(heads, body, total=len(rows) > 1) + "</section>"
+        f"<section><h2>{escape(_beside(say('messages'), title))}</h2>"
+        + ("" if only_experiments(document) else f'<p class="quiet">{escape(say("messages_lead"))}</p>')
+        + table(heads, body, total=len(rows) > 1)
+        + "</section>"
     )
 
 
@@ -267,7 +268,7 @@ def _coverage(document: Document, say: Tongue) -> str:
     lead = say("coverage_lead", rule=met["rule"], **told)
     return (
         f'<section><h2>{escape(say("coverage"))}</h2><p class="quiet">{escape(lead)}</p>'
-        + _table(heads, body, total=True)
+        + table(heads, body, total=True)
         + "</section>"
     )
 
@@ -321,7 +322,7 @@ def _fairness(document: Document, say: Tongue) -> str:
         for one in worst
     ]
     heads = [say("attribute"), say("given"), say("control"), say("standardised")]
-    body = _table(heads, rows) if rows else ""
+    body = table(heads, rows) if rows else ""
     return f"<section><h2>{escape(say('draw'))}</h2><ul>{items}</ul>{body}</section>"
 
 
@@ -341,7 +342,7 @@ def assumed(document: Document, say: Tongue) -> list[str]:
     told = document["assumptions"]
     costs = told["costs"]
     channels = list(document["cutoffs"])
-    message = ", ".join(dict.fromkeys(costs.get(channel, costs["email"]) for channel in channels))
+    message = ", ".join(dict.fromkeys(_price(told["prices"][channel]) for channel in channels))
     sales = told["attribution"]
     kinds = {source["type"] == "experiment" for source in document["campaigns"]}
     harm = {name: costs[name] for name in ("unsubscribe", "complaint")}
@@ -355,6 +356,12 @@ def assumed(document: Document, say: Tongue) -> list[str]:
     return lines
 
 
+def _price(prices: Document) -> str:
+    """A price, and those of countries that have their own."""
+    others = ", ".join(f"{country} {price}" for country, price in prices["countries"].items())
+    return f"{prices['price']} ({others})" if others else str(prices["price"])
+
+
 def _percent(written: str, say: Tongue) -> str:
     """A percentage of a policy file as the language writes it."""
     value = float(written.rstrip("%"))
@@ -364,26 +371,3 @@ def _percent(written: str, say: Tongue) -> str:
 def _assumptions(document: Document, say: Tongue) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in assumed(document, say))
     return f'<section class="quiet"><h2>{escape(say("assumptions"))}</h2><ul>{items}</ul></section>'
-
-
-def _table(heads: Sequence[Any], rows: Sequence[Sequence[Any]], *, total: bool = False) -> str:
-    """Cells are text, or (text, class) or (text, class, small print)."""
-    head = "".join(f"<th{_class(cell)}>{escape(_text(cell))}</th>" for cell in heads)
-    body = []
-    for place, row in enumerate(rows):
-        cells = "".join(f"<td{_class(cell)}>{escape(_text(cell))}{_small(cell)}</td>" for cell in row)
-        last = total and place == len(rows) - 1
-        body.append(f"<tr{' class=total' if last else ''}>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def _text(cell: Any) -> str:
-    return str(cell[0]) if isinstance(cell, tuple) else str(cell)
-
-
-def _class(cell: Any) -> str:
-    return f' class="{cell[1]}"' if isinstance(cell, tuple) and cell[1] else ""
-
-
-def _small(cell: Any) -> str:
-    return f"<small>{escape(cell[2])}</small>" if isinstance(cell, tuple) and len(cell) > 2 else ""

@@ -1,24 +1,20 @@
-"""Differences with their intervals as one self-contained SVG: a dot, a bar, and the line where nothing changes."""
+"""Differences with their intervals: a dot, a bar, and the line where nothing changes.
+
+Each row is a picture of its own between words that are text of the page: pictures shrink on a telephone, words must
+not. Places in a picture are percentages of its width, so it fits any.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Final, NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
-from sendwave.web.charts import INK, QUIET
-
-ROOM: Final = 420
-LEFT: Final = 150
-RIGHT: Final = 190
-LETTER: Final = 7.2
-"""How wide a letter is at most, on average, at the size of the labels: what is written at either side must fit."""
-ROW: Final = 34
-TOP: Final = 14
-GOOD: Final = "#2b8a3e"
-BAD: Final = "#c92a2a"
-OPEN: Final = "#868e96"
+GOOD: Final = "good"
+BAD: Final = "bad"
+OPEN: Final = "open"
+MIDDLE: Final = "50%"
 
 
 class Whisker(NamedTuple):
@@ -28,32 +24,24 @@ class Whisker(NamedTuple):
     value: float
     low: float | None
     high: float | None
+    words: str = ""  # what follows from it
+    total: bool = False
 
 
 def draw(title: str, rows: Sequence[Whisker], written: Callable[[float], str]) -> str:
-    """The picture; green where the whole interval lies above zero, red where it lies below."""
+    """The pictures; green where the whole interval lies above zero, red where it lies below."""
     low, high, step = _axis(rows)
-    told = [_told(row, written) for row in rows]
-    left = max(LEFT, 20 + LETTER * max((len(row.label) for row in rows), default=0))
-    right = max(RIGHT, 22 + LETTER * max(map(len, told), default=0))
+    ticks = [round(low / step + place) * step for place in range(round((high - low) / step) + 1)]
 
     def x(value: float) -> float:
-        return left + ROOM * (min(max(value, low), high) - low) / (high - low)
+        return 100 * (min(max(value, low), high) - low) / (high - low)
 
-    bottom = TOP + ROW * len(rows)
-    body = [_tick(x(at), bottom, written(at), zero=at == 0) for at in _ticks(low, high, step)]
-    for place, row in enumerate(rows):
-        y = TOP + ROW * place + ROW / 2
-        body.append(_text(left - 12, y, row.label, 'font-size="13" text-anchor="end"'))
-        body.append(_row(row, y, x, edges=(low, high)))
-        body.append(_text(left + ROOM + 14, y, told[place], 'font-size="12"'))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + ROOM + right:.0f} {bottom + 26}" role="img" '
-        f'aria-label={quoteattr(title)} font-family="inherit">' + "".join(body) + "</svg>"
-    )
+    grid = "".join(_tick(x(at), zero=at == 0) for at in ticks)
+    lines = "".join(_line(row, grid, x, written, edges=(low, high)) for row in rows)
+    return f'<div class="plot" role="group" aria-label="{escape(title)}">{lines}{_axis_words(ticks, x, written)}</div>'
 
 
-def colour(low: float | None, high: float | None) -> str:
+def paint(low: float | None, high: float | None) -> str:
     """What an interval says: up, down, or nothing yet."""
     if low is None or high is None:
         return OPEN
@@ -75,44 +63,55 @@ def _axis(rows: Sequence[Whisker]) -> tuple[float, float, float]:
     return math.floor(low / step) * step, math.ceil(high / step) * step, step
 
 
-def _ticks(low: float, high: float, step: float) -> list[float]:
-    return [round(low / step + place) * step for place in range(round((high - low) / step) + 1)]
+def _tick(x: float, *, zero: bool) -> str:
+    return f'<line class="{"zero" if zero else "grid"}" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="100%"/>'
 
 
-def _tick(x: float, bottom: float, text: str, *, zero: bool) -> str:
-    stroke, width = (INK, 1.4) if zero else ("#e9ecef", 1)
+def _axis_words(ticks: Sequence[float], x: Callable[[float], float], written: Callable[[float], str]) -> str:
+    words = "".join(
+        f'<i{" class=zero" if at == 0 else ""} style="left:{x(at):.2f}%">{escape(written(at))}</i>' for at in ticks
+    )
+    return f'<div class="line axis"><div class="ticks" aria-hidden="true">{words}</div></div>'
+
+
+def _line(
+    row: Whisker,
+    grid: str,
+    x: Callable[[float], float],
+    written: Callable[[float], str],
+    *,
+    edges: tuple[float, float],
+) -> str:
+    value, span = written(row.value), ""
+    if row.low is not None and row.high is not None:
+        span = f"{written(row.low)} … {written(row.high)}"
+    colour = paint(row.low, row.high)
+    words = f'<div class="words">{escape(row.words)}</div>' if row.words else ""
+    told = f"<b>{escape(value)}</b> <small>{escape(span)}</small>"
+    alone = "" if row.words else " alone"
+    spoken = f"{row.label}: {value}" + (f" ({span})" if span else "")
     return (
-        f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{bottom}" stroke="{stroke}" stroke-width="{width}"/>'
-        f'<text x="{x:.1f}" y="{bottom + 16}" font-size="11" text-anchor="middle" fill="{QUIET}">{escape(text)}</text>'
+        f'<div class="line {colour}{" total" if row.total else ""}"><div class="name">{escape(row.label)}</div>'
+        f'<div class="told{alone}">{told}</div>{words}<div class="picture">'
+        f'<svg role="img" aria-label="{escape(spoken)}">{grid}{_marks(row, x, edges=edges)}</svg></div></div>'
     )
 
 
-def _told(row: Whisker, written: Callable[[float], str]) -> str:
-    """The value, and its interval where it has one."""
-    if row.low is None or row.high is None:
-        return written(row.value)
-    return f"{written(row.value)}  ({written(row.low)} … {written(row.high)})"
-
-
-def _text(x: float, y: float, words: str, how: str) -> str:
-    return f'<text x="{x:.1f}" y="{y + 4:.1f}" {how} fill="{INK}">{escape(words)}</text>'
-
-
-def _row(row: Whisker, y: float, x: Callable[[float], float], *, edges: tuple[float, float]) -> str:
-    paint, parts = colour(row.low, row.high), []
+def _marks(row: Whisker, x: Callable[[float], float], *, edges: tuple[float, float]) -> str:
+    parts = []
     if row.low is not None and row.high is not None:
         left, right = x(row.low), x(row.high)
         parts.append(
-            f'<rect x="{left:.1f}" y="{y - 4:.1f}" width="{max(right - left, 1):.1f}" height="8" rx="4" fill="{paint}" '
-            'fill-opacity="0.28"/>'
+            f'<svg y="{MIDDLE}" overflow="visible"><rect class="bar" x="{left:.2f}%" y="-4" '
+            f'width="{max(right - left, 0.2):.2f}%" height="8" rx="4"/></svg>'
         )
         for end, at, beyond in ((row.low, left, row.low < edges[0]), (row.high, right, row.high > edges[1])):
-            mark = f"M{at:.1f} {y - 7:.1f}V{y + 7:.1f}" if not beyond else _arrow(at, y, -1 if end < 0 else 1)
-            parts.append(f'<path d="{mark}" stroke="{paint}" stroke-width="1.6" fill="none"/>')
-    parts.append(f'<circle cx="{x(row.value):.1f}" cy="{y:.1f}" r="5.5" fill="{paint}"/>')
+            mark = "M0 -7V7" if not beyond else _arrow(-1 if end < 0 else 1)
+            parts.append(f'<svg x="{at:.2f}%" y="{MIDDLE}" overflow="visible"><path class="end" d="{mark}"/></svg>')
+    parts.append(f'<circle class="dot" cx="{x(row.value):.2f}%" cy="{MIDDLE}" r="5.5"/>')
     return "".join(parts)
 
 
-def _arrow(x: float, y: float, way: int) -> str:
+def _arrow(way: int) -> str:
     """The bar goes on beyond the picture."""
-    return f"M{x - way * 5:.1f} {y - 5:.1f}L{x:.1f} {y:.1f}L{x - way * 5:.1f} {y + 5:.1f}"
+    return f"M{-way * 5} -5L0 0L{-way * 5} 5"

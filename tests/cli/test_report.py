@@ -95,8 +95,13 @@ def test_wrong_worth_is_told_with_its_place(bare: Shell) -> None:
     assert "report.yaml:3:" in told
     assert "write it with its currency" in told
     assert "report.yaml:4:" in told
+    file.write_text("currency: USD\ncosts: {email: 0.002 USD}\n", encoding="utf-8")
+    bare("check")
     file.write_text("currency: EUR\ncosts: {sms: 0.045 USD}\n", encoding="utf-8")
     assert "the cost of sms is in USD, the report in EUR" in bare("check", expect=1).out
+    file.write_text("currency: USD\n", encoding="utf-8")
+    (bare.home / "policies" / "budgets.yaml").write_text("channels: {sms: {price: 0.05 EUR}}\n", encoding="utf-8")
+    assert "budgets.yaml prices sms in EUR, report.yaml reckons in USD: use one currency" in bare("check").err
 
 
 def blocks(kind: str) -> list[str]:

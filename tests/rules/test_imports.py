@@ -62,6 +62,13 @@ def test_a_wrong_header_lists_what_was_found_and_guesses() -> None:
     )
 
 
+def test_what_a_whole_file_shares_may_be_said_once() -> None:
+    columns = ["recency", "history_segment", "mens", "segment", "visit", "conversion", "spend"]
+    with pytest.raises(BadInput) as caught:
+        matched("experiments", *columns)
+    assert caught.value.findings == ("file.csv:1: no column for experiment; the same in every row? --set experiment=…",)
+
+
 def test_a_misspelt_optional_column_is_not_taken_for_an_attribute() -> None:
     with pytest.raises(BadInput) as caught:
         matched("contacts", "id", "email", "langauge")

@@ -25,6 +25,7 @@ from sendwave.flow.report.sources import Breakdown, Gathered, Named, Note, Quest
 from sendwave.rules import affinity
 from sendwave.rules import outcomes as rules
 from sendwave.rules.breakeven import Cutoff
+from sendwave.rules.budgets import ChannelBudget
 from sendwave.rules.columns import CONTACTS, Subquery
 from sendwave.rules.outcomes import Group
 from sendwave.rules.policy import PolicySet
@@ -47,6 +48,7 @@ class Report:
     sources: Sequence[Gathered]
     breakdown: Breakdown
     worth: Worth
+    prices: Mapping[str, ChannelBudget]  # by channel
     until: datetime
     tiers: Sequence[Row]
     groups: Sequence[Row]  # the same people by something else than their tier
@@ -62,7 +64,7 @@ class Report:
             "campaigns": [source.document() for source in self.sources],
             "until": self.until.isoformat(),
             "by": self.breakdown.by,
-            "assumptions": self.worth.model_dump(mode="json"),
+            "assumptions": self.worth.model_dump(mode="json") | {"prices": self._prices()},
             "tiers": [row.document("tier", self.worth) for row in self.tiers],
             "groups": [row.document("group", self.worth) for row in self.groups],
             "total": self.total.document("tier", self.worth),
@@ -73,6 +75,11 @@ class Report:
             "balance": [{"id": s.name, **one.document()} for s in self.sources for one in s.balance],
             "notes": [note.document() for note in self.notes],
         }
+
+    def _prices(self) -> dict[str, Any]:
+        """What a message costs by channel, and where that depends on the country."""
+        keys = {"price", "countries"}
+        return {channel: told.model_dump(mode="json", include=keys) for channel, told in self.prices.items()}
 
 
 def report(
@@ -122,6 +129,7 @@ def report(
         sources=found,
         breakdown=asked.breakdown,
         worth=asked.worth,
+        prices={source.channel: asked.prices(source.channel) for source in found},
         until=asked.until,
         tiers=pooling.rows(found, pooling.by_tier, order, labels, asked.worth),
         groups=groups,
