@@ -71,12 +71,12 @@ def rsa(key: str, signature: str, signed: bytes, *, sha1: bool = False) -> bool:
 
 
 def certified(certificate: bytes, signature: str, signed: bytes, *, sha1: bool) -> bool:
-    """As `rsa`, by the key of an X.509 certificate (PEM)."""
+    """As `rsa`, by the key of an X.509 certificate (PEM), or of any of several."""
     try:
-        public = _library().x509.load_pem_x509_certificate(certificate).public_key()
+        found = [one.public_key() for one in _library().x509.load_pem_x509_certificates(certificate)]
     except (ValueError, TypeError):
         return False
-    return _rsa(public, signature, signed, sha1=sha1)
+    return any(_rsa(public, signature, signed, sha1=sha1) for public in found)
 
 
 def _rsa(public: Any, signature: str, signed: bytes, *, sha1: bool) -> bool:

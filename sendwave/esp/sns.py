@@ -25,7 +25,9 @@ _SIGNED: Final = {
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
 _TIMEOUT: Final = 10.0  # seconds
-GIVEN: Final = "PEM of the certificate messages are signed by, where it cannot be fetched: then no other is believed."
+GIVEN: Final = (
+    "PEM of the certificate messages are signed by, or of several; then none is fetched, and no other believed."
+)
 """What the setting webhook_certificate is for."""
 
 

@@ -42,6 +42,11 @@ def modulus() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
+@cache
+def successor() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
 def public(key: Any) -> str:
     spelt = serialization.PublicFormat.SubjectPublicKeyInfo
     return b64encode(key.public_key().public_bytes(serialization.Encoding.DER, spelt)).decode()
@@ -152,12 +157,12 @@ def test_a_bearer_token() -> None:
 
 
 @cache
-def certificate() -> bytes:
+def certificate(key: Callable[[], rsa.RSAPrivateKey] = modulus) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.example")])
     began = datetime(2026, 1, 1, tzinfo=UTC)
-    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(modulus().public_key())
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key().public_key())
     built = built.serial_number(1).not_valid_before(began).not_valid_after(began + timedelta(days=365))
-    return built.sign(modulus(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return built.sign(key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def notification(**changed: str) -> dict[str, str]:
@@ -233,6 +238,21 @@ def test_a_certificate_that_is_given_is_the_only_one() -> None:
     genuine = notification()
     assert adapter.verify(WebRequest(json.dumps(genuine).encode()), NOW) is None
     assert adapter.verify(WebRequest(json.dumps(genuine | {"Message": "{ }"}).encode()), NOW) is not None
+
+
+def test_of_two_certificates_either_will_do() -> None:
+    old, new = certificate().decode(), certificate(successor).decode()
+    genuine = WebRequest(json.dumps(notification()).encode())
+    for given in (f"{old}\n{new}", f"{new}{old}"):
+        assert made("ses", webhook_topic=TOPIC, webhook_certificate=given).verify(as_amazon(genuine), NOW) is None
+    refusal = made("ses", webhook_topic=TOPIC, webhook_certificate=new).verify(as_amazon(genuine), NOW)
+    assert refusal is not None
+    assert refusal.status == 403
+
+
+def as_amazon(request: WebRequest) -> WebRequest:
+    url = b"https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-12ab.pem"  # not among what is signed
+    return replace(request, body=request.body.replace(CERTIFICATE_URL.encode(), url))
 
 
 def test_a_topic_may_also_be_known_by_user_and_password() -> None:
