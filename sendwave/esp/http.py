@@ -7,11 +7,11 @@ left proves nothing: customers of several ESPs report 5xx answers to mail that w
 from __future__ import annotations
 
 import email.utils
-import json
 import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, quote_plus
 
@@ -19,7 +19,7 @@ import httpx
 import orjson
 
 from sendwave.errors import Held, Permanent, Transient, Unknown
-from sendwave.esp.merging import Ready
+from sendwave.esp.columns import written
 
 DEFAULT_WAIT: Final = 30.0
 """Seconds to wait after a 429 that does not say how long."""
@@ -40,8 +40,6 @@ _MARKS: Final = {mark: quote_plus(mark) for mark in "%&+;=#" + "".join(map(chr, 
 _BEYOND: Final = re.compile(r"[^\x00-\x7e]")
 _UNSAFE: Final = re.compile(r"[\x00-\x20%&+;=#]|[^\x00-\x7e]")
 _TEXT: Final = 300  # characters of an answer quoted in a message
-_NUL: Final = b"\0"  # stands in no JSON: where a text goes that is written already
-_HERE: Final = orjson.Fragment(_NUL)
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _UNSENDABLE: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
 
@@ -112,7 +110,15 @@ class Client:
         try:
             if self._sign is not None:
                 told |= self._sign(f"{self._base}{path}", content)
-            reply = self._open().request(method, f"{self._base}{path}", content=content, headers=told)
+            client = self._open()
+            request = httpx.Request(  # httpx's own way there takes a quarter longer
+                method,
+                _url(f"{self._base}{path}"),
+                headers=[*client.headers.raw, *((name.encode(), value.encode()) for name, value in told.items())],
+                content=content,
+                extensions={"timeout": self._timeout.as_dict()},
+            )
+            reply = client.send(request)
         except _NOT_SENT as fault:
             raise Transient(f"{self._base} cannot be reached: {_said(fault)}") from fault
         except _UNSENDABLE as fault:
@@ -136,33 +142,8 @@ class Client:
             return self._client
 
 
-def written(document: Any) -> bytes:
-    """JSON in UTF-8; what JSON has no form for (dates, decimals) as text."""
-    ready: list[Ready] = []
-
-    def instead(value: Any) -> Any:
-        if not isinstance(value, Ready):
-            return str(value)
-        ready.append(value)
-        return _HERE
-
-    try:
-        frame = orjson.dumps(document, default=instead, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # half of a surrogate pair, a number of more than 64 bits
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_as_text).encode(
-            "utf-8", "replace"
-        )
-    if not ready:
-        return frame
-    pieces: list[bytes] = []
-    for before, text in zip(frame.split(_NUL), ready, strict=False):
-        pieces.append(before)
-        pieces.extend(text.parts)
-    return b"".join([*pieces, frame[frame.rindex(_NUL) + 1 :]])
-
-
-def _as_text(value: Any) -> Any:
-    return orjson.loads(b"".join(value.parts)) if isinstance(value, Ready) else str(value)
+_url = lru_cache(maxsize=1_000)(httpx.URL)
+"""An address taken apart, remembered. Raises httpx.InvalidURL."""
 
 
 def as_form(fields: Mapping[str, Any]) -> bytes:

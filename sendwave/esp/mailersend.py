@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Capabilities, Feed, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import Mailing, Piece
+from sendwave.esp.mailing import Mailing
 from sendwave.esp.web import WebAdapter
 from sendwave.rules.events import Event
 
@@ -68,9 +68,7 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        bodies = mailing.bodies({"subject": "subject", "text": "text", "html": "html"})
-        messages = [_message(mailing, piece) | body for piece, body in zip(mailing.pieces, bodies, strict=True)]
-        answer = client.post("/v1/bulk-email", messages)
+        answer = client.post("/v1/bulk-email", mailing.each(_message(mailing)))
         if not 200 <= answer.status < 300:
             reason = hooks.text(hooks.part({"answer": answer.document}, "answer"), "message") or ""
             now = mailing.submission.now
@@ -118,18 +116,18 @@ def _token(tags: Any) -> str | None:
     return found[0] if found else None
 
 
-def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
+def _message(mailing: Mailing) -> dict[str, Any]:
     name, address = mailing.sender
     message: dict[str, Any] = {
         "from": {"email": address, "name": name} if name else {"email": address},
-        "to": [{"email": piece.address}],
-        "tags": [piece.token, *mailing.tags],
+        "to": [{"email": mailing.addresses}],
+        "tags": [mailing.tokens, *mailing.tags],
     }
     if mailing.reply_to:
         message["reply_to"] = {"email": mailing.reply_to[1]}
-    if piece.link:
-        message["list_unsubscribe"] = f"<{piece.link}>"  # they add the one-click header
+    if (links := mailing.links) is not None:
+        message["list_unsubscribe"] = links  # they add the one-click header
     if mailing.template:
         message["template_id"] = mailing.template
-        message["personalization"] = [{"email": piece.address, "data": piece.fields}]
-    return message
+        message["personalization"] = [{"email": mailing.addresses, "data": mailing.fields}]
+    return message | mailing.bodies({"subject": "subject", "text": "text", "html": "html"})

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field, SecretStr
 
 from sendwave.errors import BadInput
-from sendwave.esp import hooks, http, words
+from sendwave.esp import columns, hooks, http, words
 from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, RawReport, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Client
 from sendwave.esp.mailing import ONE_CLICK, TOKEN, Mailing
@@ -208,5 +208,5 @@ def _form(mailing: Mailing) -> dict[str, Any]:
         for row, given in zip(values, marks, strict=True):
             row.update(given)
     by_address = {piece.address: row for piece, row in zip(pieces, values, strict=True)}
-    form["recipient-variables"] = http.written(by_address).decode()
+    form["recipient-variables"] = columns.written(by_address).decode()
     return form

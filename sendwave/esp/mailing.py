@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sendwave.errors import BadInput, Permanent
+from sendwave.esp import columns
 from sendwave.esp.base import PerRecipient, Submission
+from sendwave.esp.columns import Column, Ready
 from sendwave.esp.content import OWN_FIELDS, PARTS, Content, FieldMissing, Rendered, one_line, stamp
-from sendwave.esp.merging import Merge, Ready
-from sendwave.esp.mime import BadAddress, envelope_address, named_address
+from sendwave.esp.merging import Merge
+from sendwave.esp.mime import BadAddress, are_plain, envelope_address, named_address
 from sendwave.rules.bounces import classify, take_apart
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 
@@ -30,7 +33,6 @@ MARKUP: Final = re.compile(r"[&<>\"'`]")
 ONE_CLICK: Final = "List-Unsubscribe=One-Click"
 """Value of List-Unsubscribe-Post (RFC 8058 §3.1)."""
 
-_Text = TypeVar("_Text", str, str | Ready)
 _BAD: Final = (Permanence.UNKNOWN, Cause.OTHER)
 
 
@@ -40,9 +42,14 @@ class Addressing:
 
     sender: Callable[[str], tuple[str, str]]  # name and address; raises Permanent
     recipient: Callable[[str], str]  # raises BadAddress
+    are_plain: Callable[[Sequence[str]], bool] = lambda _: (
+        False
+    )  # whether `recipient` gives all of these back as they are
 
 
-MAIL: Final = Addressing(lambda written: named_address("sender", written), lambda written: envelope_address(written)[0])
+MAIL: Final = Addressing(
+    lambda written: named_address("sender", written), lambda written: envelope_address(written)[0], are_plain
+)
 
 
 @dataclass(slots=True)
@@ -93,35 +100,72 @@ class Mailing:
     def shared(
         self, mark: Callable[[str], str], *risky: str, prefix: str = "sw", by_mark: bool = False
     ) -> tuple[dict[str, str], list[dict[str, str]]]:
-        """Own content for an ESP that fills in values: its parts with marks, and each person's values by name.
+        """As `shared_columns`, each person's values by name; with `by_mark` by their marks."""
+        parts, values = self.shared_columns(mark, *risky, prefix=prefix)
+        names = [mark(name) if by_mark else name for name in values]
+        if not values:
+            return parts, [{} for _ in self.pieces]
+        return parts, [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
-        `mark("swh0")` is what the ESP replaces by the value swh0, and with `by_mark` that value's name; `risky` is
-        what it would take for a mark.
+    def shared_columns(
+        self, mark: Callable[[str], str], *risky: str, prefix: str = "sw"
+    ) -> tuple[dict[str, str], dict[str, Sequence[str]]]:
+        """Own content for an ESP that fills in values: its parts with marks, and everybody's values for each mark.
+
+        `mark("swh0")` is what the ESP replaces by the value swh0; `risky` is what it would take for a mark.
         """
         merge = self.pieces[0].merge
-        parts, columns = merge.skeletons(mark, prefix, risky) if merge is not None else ({}, {})
-        return parts, self._rows([mark(name) if by_mark else name for name in columns], list(columns.values()))
+        parts, values = merge.skeletons(mark, prefix, risky) if merge is not None else ({}, {})
+        if self._is_whole(merge):
+            return parts, values
+        return parts, {name: [column[piece.row] for piece in self.pieces] for name, column in values.items()}
 
-    def bodies(self, names: Mapping[str, str]) -> list[dict[str, str | Ready]]:
-        """Own content in full for each person, its parts under the names the ESP has for them; empty parts left out."""
+    # ── by columns, for `columns.rows` ───────────────────────────────────────────────────────────────────────────
+    def bodies(self, names: Mapping[str, str]) -> dict[str, Column]:
+        """Own content in full, its parts under the names the ESP has for them; empty parts left out."""
         merge = self.pieces[0].merge
         written = {names[part]: merge.written(part) for part in merge.patterns} if merge is not None else {}
-        filled = {name: texts for name, texts in written.items() if any(texts)}
-        return self._rows(list(filled), list(filled.values()))
+        filled = {name: column for name, column in written.items() if not column.is_empty}
+        if self._is_whole(merge):
+            return filled
+        rows = [piece.row for piece in self.pieces]
+        return {name: column.of(rows) for name, column in filled.items()}
 
-    def _rows(self, names: Sequence[str], columns: Sequence[Sequence[_Text]]) -> list[dict[str, _Text]]:
-        if not columns:
-            return [{} for _ in self.pieces]
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        return rows if len(rows) == len(self.pieces) else [rows[piece.row] for piece in self.pieces]
+    @property
+    def addresses(self) -> Column:
+        return columns.texts([piece.address for piece in self.pieces])
+
+    @property
+    def tokens(self) -> Column:
+        return columns.texts([piece.token for piece in self.pieces])
+
+    @property
+    def fields(self) -> Column:
+        """Each person's fields, for a template of the ESP's."""
+        return columns.anything(piece.fields for piece in self.pieces)
+
+    @property
+    def links(self) -> Column | None:
+        """Their unsubscribe links in angle brackets (RFC 2369), None without."""
+        return columns.texts([p.link for p in self.pieces], before="<", after=">") if self.pieces[0].link else None
+
+    @property
+    def list_headers(self) -> dict[str, Column | str]:
+        """As `Piece.list_headers`."""
+        links = self.links
+        return {"List-Unsubscribe": links, "List-Unsubscribe-Post": ONE_CLICK} if links is not None else {}
+
+    def each(self, document: Any) -> Ready:
+        """The JSON list of the document for each person, its columns filled in."""
+        return columns.listed(columns.rows(document, len(self.pieces)))
+
+    def _is_whole(self, merge: Merge | None) -> bool:
+        return merge is None or merge.count == len(self.pieces)
 
     @property
     def tags(self) -> list[str]:
         """Campaign and wave, in letters every ESP takes."""
-        name = "".join(
-            c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in self.submission.message.campaign
-        )
-        return [name, f"wave-{self.submission.wave}"]
+        return [_plain_name(self.submission.message.campaign), f"wave-{self.submission.wave}"]
 
     def answer(
         self, index: int, kind: EventType, text: str, meaning: tuple[Permanence, Cause] | None = None
@@ -144,9 +188,23 @@ class Mailing:
         )
 
 
+@lru_cache(maxsize=1_000)
+def _plain_name(campaign: str) -> str:
+    """Asked for every message."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in campaign)
+
+
 def is_plain(values: Mapping[str, str]) -> bool:
     """Whether these values can be filled in by an ESP that may escape them or not: nobody could tell."""
     return MARKUP.search("\0".join(values.values())) is None
+
+
+def all_plain(values: Iterable[Sequence[str]], count: int) -> list[bool]:
+    """`is_plain` for each of `count` people, of columns."""
+    marked = [column for column in values if MARKUP.search("\0".join(column))]
+    if not marked:
+        return [True] * count
+    return [MARKUP.search("\0".join(row)) is None for row in zip(*marked, strict=True)]
 
 
 class Desk:
@@ -195,6 +253,8 @@ class Desk:
 
 def _addressed(mailing: Mailing, addressing: Addressing) -> tuple[dict[int, str], list[PerRecipient]]:
     """Addresses of those who have a usable one, by position, and what is said of the others."""
+    if addressing.are_plain(mailing.submission.recipients.addresses):
+        return dict(enumerate(mailing.submission.recipients.addresses)), []
     addresses: dict[int, str] = {}
     refused: list[PerRecipient] = []
     for index, written in enumerate(mailing.submission.recipients.addresses):

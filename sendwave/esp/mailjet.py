@@ -5,17 +5,17 @@ dev.mailjet.com: "Send API v3.1", "Webhooks" (event properties and their error s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, SecretStr
 
 from sendwave.errors import Permanent
-from sendwave.esp import hooks, http, words
+from sendwave.esp import columns, hooks, http, words
 from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Receipt
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import Mailing, Piece, is_plain
+from sendwave.esp.mailing import Mailing, all_plain
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -106,20 +106,18 @@ class Adapter(WebAdapter):
         if mailing.template:
             number = int(mailing.template) if mailing.template.isdigit() else mailing.template
             everybody |= {"TemplateID": number, "TemplateLanguage": True}
-            messages = [_message(piece) | {"Variables": piece.fields} for piece in mailing.pieces]
-            return {"Globals": everybody, "Messages": messages}
-        shared, values = mailing.shared(lambda name: f'{{{{var:{name}:""}}}}', "{{", "{%", "{#")
-        plain = [is_plain(row) for row in values]
-        bodies: Sequence[Mapping[str, Any]] = values if all(plain) else mailing.bodies(_PARTS)
+            message = _message(mailing) | {"Variables": mailing.fields}
+            return {"Globals": everybody, "Messages": mailing.each(message)}
+        shared, values = mailing.shared_columns(lambda name: f'{{{{var:{name}:""}}}}', "{{", "{%", "{#")
+        plain = all_plain(values.values(), len(mailing.pieces))
+        message, filled = _message(mailing), {name: columns.texts(column) for name, column in values.items()}
+        rows = columns.rows(message | {"Variables": filled}, len(mailing.pieces)) if any(plain) else []
         if any(plain):
             everybody |= {_PARTS[part]: text for part, text in shared.items()} | {"TemplateLanguage": True}
-        full = {"TemplateLanguage": False}  # whom they could escape values of once more
-        personal = [
-            {"Variables": row} if short else {**body, **full}
-            for row, short, body in zip(values, plain, bodies, strict=True)
-        ]
-        told = zip(mailing.pieces, personal, strict=True)
-        return {"Globals": everybody, "Messages": [_message(piece) | row for piece, row in told]}
+        if not all(plain):  # whom they could escape values of once more
+            full = columns.rows(message | mailing.bodies(_PARTS) | {"TemplateLanguage": False}, len(mailing.pieces))
+            rows = [row if short else whole for row, short, whole in zip(rows or full, plain, full, strict=True)]
+        return {"Globals": everybody, "Messages": columns.listed(rows)}
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         said = told.get("event")
@@ -154,8 +152,8 @@ def _meaning(word: Word, told: dict[str, Any]) -> Word:
     return Word(EventType.BOUNCE, permanence, cause, sure=cause is not Cause.OTHER)
 
 
-def _message(piece: Piece) -> dict[str, Any]:
-    return {"To": [{"Email": piece.address}], "CustomID": piece.token, "Headers": piece.list_headers}
+def _message(mailing: Mailing) -> dict[str, Any]:
+    return {"To": [{"Email": mailing.addresses}], "CustomID": mailing.tokens, "Headers": mailing.list_headers}
 
 
 def _receipt(mailing: Mailing, told: list[dict[str, Any]]) -> Receipt:

@@ -7,16 +7,16 @@ template that sets variables, includes or inherits cannot be cut up, and is one 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-import orjson
 from jinja2 import Environment, Template, meta, nodes
 from markupsafe import escape
+
+from sendwave.esp.columns import Column, all_in_json, in_json, texts
 
 _WHOLE: Final = (
     nodes.Assign, nodes.AssignBlock, nodes.Macro, nodes.CallBlock, nodes.Import, nodes.FromImport, nodes.Include,
@@ -25,6 +25,7 @@ _WHOLE: Final = (
 _ELSEWHERE: Final = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 _REMEMBERED: Final = 20_000  # texts a slot keeps; names and cities are fewer, order numbers would never come again
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+_MARKUP: Final = re.compile(r"[&<>\"']")
 _DRAWN: Final = frozenset({"random", "lipsum", "cycler", "joiner"})
 """Filters and functions that may say something else each time they are asked."""
 
@@ -40,21 +41,6 @@ class Slot:
     whole: bool = False  # a template that could not be cut up
     missing: str = ""  # what `write` writes for people without the field
     seen: dict[Any, str] = field(default_factory=dict)  # what it said before, in earlier batches too
-
-
-class Ready:
-    """A text as it stands in JSON, quotes included, in the pieces it has with others in common.
-
-    Nothing is copied before the request as a whole is. No dataclass: orjson would write that as an object.
-    """
-
-    __slots__ = ("parts",)
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self.parts = parts
-
-    def __bool__(self) -> bool:
-        return sum(map(len, self.parts)) > len(b'""')
 
 
 HEADER: Final = "subject"
@@ -169,20 +155,14 @@ class Merge:
             self._texts[part] = in_headers(whole, strip=True) if part == HEADER else whole
         return self._texts[part]
 
-    def written(self, part: str) -> Sequence[str | Ready]:
-        """The part for everybody as it stands in JSON: what is shared is escaped once, and so is each value."""
+    def written(self, part: str) -> Column:
+        """The part for everybody as it stands in JSON: what is shared is escaped once."""
         if part == HEADER:
-            return self.texts(part)
-        columns: list[Iterable[bytes]] = [repeat(b'"', self.count)]
-        for piece in self.patterns[part]:
-            if isinstance(piece, str):
-                columns.append(repeat(_in_json(piece), self.count))
-                continue
-            values = self._filled[piece.key]
-            known = {value: _in_json(value) for value in set(values)}
-            columns.append([known[value] for value in values])
-        columns.append(repeat(b'"', self.count))
-        return list(map(Ready, zip(*columns, strict=True)))
+            return texts(self.texts(part))
+        pattern = self.patterns[part]
+        return Column(
+            [b'"', *(in_json(p) if isinstance(p, str) else all_in_json(self._filled[p.key]) for p in pattern), b'"']
+        )
 
     def skeletons(
         self, mark: Callable[[str], str], prefix: str, risky: Sequence[str]
@@ -228,6 +208,8 @@ class Merge:
         columns = self.columns
         if slot.write is not None and slot.needs:
             given, write, missing = columns.get(slot.needs[0], [None] * self.count), slot.write, slot.missing
+            if _are_texts(given, plain=write is _escaped):  # nearly always: then nothing is to be done to them
+                return [v or missing for v in given]
             return [missing if v is None or v == "" else write(v) for v in given]
         needs = tuple(columns) if slot.needs is None else slot.needs
         if not needs:
@@ -256,12 +238,13 @@ class Merge:
             return ""
 
 
-def _in_json(text: str) -> bytes:
-    """What stands between the quotes."""
+def _are_texts(values: Sequence[Any], *, plain: bool) -> bool:
+    """Whether these are all texts or None; with `plain` also without anything that HTML escapes."""
     try:
-        return orjson.dumps(text)[1:-1]
-    except TypeError:  # half of a surrogate pair
-        return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")[1:-1]
+        together = "\0".join([value for value in values if value is not None])
+    except TypeError:
+        return False
+    return not plain or _MARKUP.search(together) is None
 
 
 def _hashable(values: tuple[Any, ...]) -> bool:

@@ -14,7 +14,7 @@ from pydantic import Field
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Answers, Capabilities, Feed, PerRecipient, Receipt
 from sendwave.esp.http import Answer, Client
-from sendwave.esp.mailing import TOKEN, Mailing, Piece
+from sendwave.esp.mailing import TOKEN, Mailing
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event, EventType, Permanence
@@ -91,11 +91,7 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        bodies = mailing.bodies({"subject": "Subject", "text": "TextBody", "html": "HtmlBody"})
-        shared = self._shared(mailing)
-        messages = [
-            {**shared, **_message(mailing, piece), **body} for piece, body in zip(mailing.pieces, bodies, strict=True)
-        ]
+        messages = mailing.each(self._message(mailing))
         if mailing.template:
             answer = client.post("/email/batchWithTemplates", {"Messages": messages})
         else:
@@ -112,19 +108,23 @@ class Adapter(WebAdapter):
             return Receipt(unknown=[piece.index for piece in mailing.pieces])
         return _receipt(mailing, results, answer)
 
-    def _shared(self, mailing: Mailing) -> dict[str, Any]:
+    def _message(self, mailing: Mailing) -> dict[str, Any]:
         name, address = mailing.sender
         message: dict[str, Any] = {
             "From": f'"{name}" <{address}>' if name else address,
+            "To": mailing.addresses,
             "MessageStream": self._settings.stream,
             "Tag": mailing.tags[0],
+            "Metadata": {TOKEN: mailing.tokens},
+            "Headers": [{"Name": key, "Value": value} for key, value in mailing.list_headers.items()],
         }
         if mailing.reply_to:
             message["ReplyTo"] = mailing.reply_to[1]
         if mailing.template:
             number = mailing.template.isdigit()
             message |= {"TemplateId": int(mailing.template)} if number else {"TemplateAlias": mailing.template}
-        return message
+            message["TemplateModel"] = mailing.fields
+        return message | mailing.bodies({"subject": "Subject", "text": "TextBody", "html": "HtmlBody"})
 
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
         record = told.get("RecordType") or next((kind for key, kind in _UNNAMED.items() if key in told), None)
@@ -152,15 +152,6 @@ class Adapter(WebAdapter):
             about=hooks.text(told, "Description", "SuppressionReason"),
             url=hooks.text(told, "OriginalLink"),
         )
-
-
-def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
-    message: dict[str, Any] = {
-        "To": piece.address,
-        "Metadata": {TOKEN: piece.token},
-        "Headers": [{"Name": key, "Value": value} for key, value in piece.list_headers.items()],
-    }
-    return message | {"TemplateModel": piece.fields} if mailing.template else message
 
 
 def _receipt(mailing: Mailing, results: list[dict[str, Any]], answer: Answer) -> Receipt:

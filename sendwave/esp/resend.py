@@ -20,7 +20,7 @@ from sendwave.errors import Unknown
 from sendwave.esp import hooks, http, words
 from sendwave.esp.base import AdapterSettings, Capabilities, Feed, RawReport, Receipt, Refusal, WebRequest
 from sendwave.esp.http import Client
-from sendwave.esp.mailing import TOKEN, Mailing, Piece
+from sendwave.esp.mailing import TOKEN, Mailing
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
 from sendwave.rules.events import Cause, Event
@@ -83,10 +83,8 @@ class Adapter(WebAdapter):
         return Client(self._settings.base_url, headers=headers, timeout=self._settings.timeout.total_seconds())
 
     def _hand_over(self, client: Client, mailing: Mailing) -> Receipt:
-        bodies = mailing.bodies({"subject": "subject", "text": "text", "html": "html"})
-        messages = [_message(mailing, piece) | body for piece, body in zip(mailing.pieces, bodies, strict=True)]
         key = {"Idempotency-Key": mailing.submission.key[:256]}
-        answer = client.post("/emails/batch", messages, headers=key)
+        answer = client.post("/emails/batch", mailing.each(_message(mailing)), headers=key)
         if not 200 <= answer.status < 300:
             told = hooks.part({"answer": answer.document}, "answer")
             name, reason = hooks.text(told, "name") or "", hooks.text(told, "message") or ""
@@ -157,19 +155,19 @@ def _header(request: WebRequest, name: str) -> str:
     return request.headers.get(f"svix-{name}") or request.headers.get(f"webhook-{name}") or ""
 
 
-def _message(mailing: Mailing, piece: Piece) -> dict[str, Any]:
+def _message(mailing: Mailing) -> dict[str, Any]:
     name, address = mailing.sender
     message: dict[str, Any] = {
         "from": f"{name} <{address}>" if name else address,
-        "to": [piece.address],
-        "headers": piece.list_headers,
-        "tags": [{"name": TOKEN, "value": piece.token}, {"name": "campaign", "value": mailing.tags[0]}],
+        "to": [mailing.addresses],
+        "headers": mailing.list_headers,
+        "tags": [{"name": TOKEN, "value": mailing.tokens}, {"name": "campaign", "value": mailing.tags[0]}],
     }
     if mailing.reply_to:
         message["reply_to"] = mailing.reply_to[1]
     if mailing.template:
-        message["template"] = {"id": mailing.template, "variables": piece.fields}
-    return message
+        message["template"] = {"id": mailing.template, "variables": mailing.fields}
+    return message | mailing.bodies({"subject": "subject", "text": "text", "html": "html"})
 
 
 def _tag(tags: Any) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Literal, NoReturn
 from pydantic import Field, SecretStr
 
 from sendwave.errors import BadInput, Permanent, Transient
-from sendwave.esp import hooks, http, sns, words
+from sendwave.esp import columns, hooks, http, sns, words
 from sendwave.esp.base import (
     AdapterSettings,
     Answers,
@@ -27,7 +27,7 @@ from sendwave.esp.base import (
     Refusal,
     WebRequest,
 )
-from sendwave.esp.mailing import TOKEN, Mailing, Piece
+from sendwave.esp.mailing import TOKEN, Mailing
 from sendwave.esp.mime import TOKEN_HEADER
 from sendwave.esp.web import WebAdapter
 from sendwave.esp.words import Word
@@ -174,7 +174,7 @@ class Adapter(WebAdapter):
             "FromEmailAddress": f'"{name}" <{address}>' if name else address,
             "DefaultContent": {"Template": template},
             "DefaultEmailTags": [{"Name": "campaign", "Value": mailing.tags[0]}],
-            "BulkEmailEntries": [_entry(piece, row) for piece, row in zip(mailing.pieces, values, strict=True)],
+            "BulkEmailEntries": mailing.each(_entry(mailing, values)),
         }
         if mailing.reply_to:
             document["ReplyToAddresses"] = [mailing.reply_to[1]]
@@ -285,21 +285,22 @@ def _refuse(answer: http.Answer, now: datetime) -> NoReturn:
     http.refuse(answer, now, what=hooks.described([code, reason]))
 
 
-def _template(mailing: Mailing) -> tuple[dict[str, Any], Sequence[dict[str, Any]]]:
+def _template(mailing: Mailing) -> tuple[dict[str, Any], Any]:
     """The template of the call and each person's values. SES fills it in as it is, without escaping."""
     if mailing.template:
-        return {"TemplateName": mailing.template, "TemplateData": "{}"}, [piece.fields for piece in mailing.pieces]
-    shared, values = mailing.shared(lambda name: f"{{{{{name}}}}}", "{{")
-    return {"TemplateContent": {part.capitalize(): text for part, text in shared.items()}, "TemplateData": "{}"}, values
+        return {"TemplateName": mailing.template, "TemplateData": "{}"}, mailing.fields
+    shared, values = mailing.shared_columns(lambda name: f"{{{{{name}}}}}", "{{")
+    content = {part.capitalize(): text for part, text in shared.items()}
+    return {"TemplateContent": content, "TemplateData": "{}"}, {n: columns.texts(v) for n, v in values.items()}
 
 
-def _entry(piece: Piece, values: dict[str, Any]) -> dict[str, Any]:
-    headers = {TOKEN_HEADER: piece.token, **piece.list_headers}
-    data = http.written(values).decode()
+def _entry(mailing: Mailing, values: Any) -> dict[str, Any]:
+    tokens = mailing.tokens
+    headers = {TOKEN_HEADER: tokens, **mailing.list_headers}
     return {
-        "Destination": {"ToAddresses": [piece.address]},
-        "ReplacementTags": [{"Name": TOKEN, "Value": piece.token}],
-        "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": data}},
+        "Destination": {"ToAddresses": [mailing.addresses]},
+        "ReplacementTags": [{"Name": TOKEN, "Value": tokens}],
+        "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": columns.quoted(values)}},
         "ReplacementHeaders": [{"Name": name, "Value": value} for name, value in headers.items()],
     }
 
@@ -316,11 +317,13 @@ def _receipt(mailing: Mailing, results: list[dict[str, Any]], answer: http.Answe
     deferred: list[PerRecipient] = []
     for piece, result in zip(mailing.pieces, results, strict=True):
         status = hooks.text(result, "Status") or ""
+        if status == "SUCCESS":
+            continue
         text = hooks.described([status, hooks.text(result, "Error")])
         if status in _LATER:
             meaning = (Permanence.SOFT, _LATER[status])
             deferred.append(mailing.answer(piece.index, EventType.DEFERRED, text, meaning))
-        elif status != "SUCCESS":
+        else:
             meaning = (Permanence.UNKNOWN, Cause.CONTENT if status == "MESSAGE_REJECTED" else Cause.OTHER)
             refused.append(mailing.answer(piece.index, EventType.REJECT, text, meaning))
     return Receipt(refused, deferred, held=held)

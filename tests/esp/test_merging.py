@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sendwave.errors import BadInput
+from sendwave.esp.columns import rows
 from sendwave.esp.content import Content, FieldMissing
-from sendwave.esp.http import written
 from sendwave.esp.merging import Merge, compare
 
 LINES = st.lists(st.sampled_from(["Bonjour", "Anne", "", "-sw0-", "fin", "é\r", " "]), max_size=6).map("\n".join)
@@ -60,8 +60,8 @@ def test_everybody_gets_what_jinja_renders_for_them(
         known = {name: column[row] for name, column in columns.items()}
         one = content.render({name: value for name, value in known.items() if value is not None and value != ""})
         assert [merge.texts(part)[row] for part in ("subject", "text", "html")] == [one.subject, one.text, one.html]
-        in_full = {part: merge.written(part)[row] for part in ("subject", "text", "html")}
-        assert orjson.loads(written(in_full)) == {"subject": one.subject, "text": one.text, "html": one.html}
+        in_full = rows({part: merge.written(part) for part in ("subject", "text", "html")}, len(people))[row]
+        assert orjson.loads(b"".join(in_full)) == {"subject": one.subject, "text": one.text, "html": one.html}
         given_in = filled(shared, values, row)
         assert (given_in["subject"].strip(), given_in["text"], given_in["html"]) == (one.subject, one.text, one.html)
 
@@ -78,9 +78,10 @@ def test_finished_texts_filled_in_again_are_what_they_were(texts: list[str]) -> 
 
 def test_a_text_in_full_survives_what_only_the_slower_writer_takes(tmp_path: Path) -> None:
     merge = merged(tmp_path, 'Bonjour {{ x }}\n"é"', {"x": ["Zoé\ud800", ""]}, 2)
-    told = [{"text": text, "n": 10**30, "at": None} for text in merge.written("text")]
-    assert [one["text"] for one in json.loads(written(told))] == ['Bonjour Zoé?\n"é"', 'Bonjour \n"é"']
-    assert [bool(text) for text in merged(tmp_path, "{{ x }}", {"x": ["a", ""]}, 2).written("text")] == [True, False]
+    told = rows({"text": merge.written("text"), "n": 10**30, "at": None}, 2)
+    assert [json.loads(b"".join(one))["text"] for one in told] == ['Bonjour Zoé?\n"é"', 'Bonjour \n"é"']
+    assert not merged(tmp_path, "{{ x }}", {"x": ["a", ""]}, 2).written("text").is_empty
+    assert merged(tmp_path, "{{ x }}", {"x": ["", None]}, 2).written("text").is_empty
 
 
 def test_what_everybody_shares_is_given_once() -> None:
