@@ -147,7 +147,10 @@ class Siege:
         return found.sent, found.unknown
 
 
-KINDS = ["sendgrid-sqlite", pytest.param("sendgrid-postgresql", marks=pytest.mark.postgresql), "smtp-sqlite"]
+KINDS = [
+    "sendgrid-sqlite", pytest.param("sendgrid-postgresql", marks=pytest.mark.postgresql),
+    "smtp-sqlite", pytest.param("smtp-postgresql", marks=pytest.mark.postgresql),
+]  # fmt: skip
 
 
 @pytest.fixture(params=KINDS)
