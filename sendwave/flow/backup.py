@@ -21,9 +21,8 @@ from sendwave.errors import BadInput
 from sendwave.rules.holds import Kind
 from sendwave.rules.lifecycle import Campaign as Status
 from sendwave.store import backup as rows
-from sendwave.store import campaigns, files, holds
+from sendwave.store import campaigns, files, holds, migrations
 from sendwave.store.database import Connection, Database
-from sendwave.store.migrations import HEAD
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
@@ -43,7 +42,7 @@ class Backup:
     files: Mapping[str, tuple[int, str]]
     last_ids: Mapping[str, int] = field(repr=False)
     gone: Sequence[int] = ()  # ids of replaced files that were removed while it was taken
-    schema: str = HEAD
+    schema: str = migrations.HEAD  # revision of the store's tables
 
     @property
     def size(self) -> int:
@@ -135,11 +134,8 @@ def _manifest(folder: Path) -> Backup:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as wrong:
         raise BadInput(f"{path} cannot be read: {wrong}; use another backup") from wrong
-    if (told["format"], made.schema) != (FORMAT, HEAD):
-        raise BadInput(
-            f"{folder} was made by another version of sendwave (schema {made.schema!r}, this one has {HEAD!r}): "
-            "restore it with that version, then upgrade"
-        )
+    if told["format"] != FORMAT or not migrations.known(made.schema):
+        raise BadInput(f"{folder} was made by a newer sendwave (schema {made.schema!r}): upgrade, then restore it")
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in made.files):
         raise BadInput(f"{path} names files outside of the backup: it is not one of ours")
     return made
@@ -149,7 +145,8 @@ def restore(db: Database, lake: Lake, folder: Path, *, by: str, now: datetime) -
     """Fill an empty store and lake from a backup that was read through first; returns it and the campaigns it paused.
 
     The store is filled by one transaction after all files are in place: an interrupted restore can be run again.
-    Raises BadInput for a damaged backup, a store that is not empty, or a file of the lake it would overwrite.
+    What an earlier sendwave took is upgraded with it. Raises BadInput for a damaged backup or one of a newer sendwave,
+    a store that is not empty, or a file of the lake it would overwrite.
     """
     made = check(folder)
     with db.read() as conn:
@@ -161,7 +158,7 @@ def restore(db: Database, lake: Lake, folder: Path, *, by: str, now: datetime) -
         if not place.exists():
             _copy(folder / name, place)
     with db.write() as conn:
-        found = rows.load(conn, folder / _STORE, made.last_ids)
+        found = rows.load(conn, folder / _STORE, made.last_ids, made.schema)
         if found != dict(made.tables):
             raise BadInput(f"{folder} has other rows than its {MANIFEST} says: use another backup")
         files.removed(conn, made.gone, now)

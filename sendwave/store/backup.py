@@ -21,6 +21,7 @@ from sqlalchemy import (
     Float,
     Integer,
     LargeBinary,
+    MetaData,
     Table,
     Text,
     bindparam,
@@ -28,12 +29,14 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    inspect,
     select,
     text,
     type_coerce,
 )
 
 from sendwave.errors import BadInput
+from sendwave.store import migrations
 from sendwave.store.database import Database
 from sendwave.store.tables import METADATA, Instant, campaigns, files, inbox, journal, policies, suppressions
 
@@ -119,17 +122,38 @@ def expect_empty(conn: Connection) -> None:
             )
 
 
-def load(conn: Connection, folder: Path, ids: Mapping[str, int]) -> dict[str, int]:
+def load(conn: Connection, folder: Path, ids: Mapping[str, int], schema: str = migrations.HEAD) -> dict[str, int]:
     """Fill an empty store from what `dump` wrote, and never give out the ids of `last_ids` again; rows by table.
 
-    Nothing is there until the transaction commits. Raises BadInput when the store is not empty.
+    Rows of an earlier `schema` go into a store of that schema, which is upgraded with them. Nothing is there until the
+    transaction commits. Raises BadInput when the store is not empty.
     """
     expect_empty(conn)
+    earlier = schema != migrations.HEAD
+    if earlier:
+        migrations.rebuild(conn, schema)
     found = {}
-    for table in METADATA.sorted_tables:
+    for table in _tables_now(conn) if earlier else METADATA.sorted_tables:
         conn.execute(delete(table))  # keys made when the store was opened
-        found[table.name] = _load(conn, table, folder / f"{table.name}.parquet")
+        kept = folder / f"{table.name}.parquet"
+        if kept.exists():
+            found[table.name] = _load(conn, table, kept)
+    if earlier:
+        migrations.go_on(conn)
     _go_on_from(conn, ids)
+    return found
+
+
+def _tables_now(conn: Connection) -> list[Table]:
+    """The tables of an earlier schema as they are in the store; columns known today have today's types."""
+    seen = inspect(conn)
+    found = []
+    for name, _ in seen.get_sorted_table_and_fkc_names():
+        if name is None or name == migrations.TABLE:
+            continue
+        today = {} if name not in METADATA.tables else {one.name: one.type for one in METADATA.tables[name].columns}
+        columns = [Column(one["name"], today.get(one["name"], one["type"])) for one in seen.get_columns(name)]
+        found.append(Table(name, MetaData(), *columns))
     return found
 
 

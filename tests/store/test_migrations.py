@@ -15,9 +15,10 @@ from sqlalchemy import MetaData, insert, inspect, select, text
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput
+from sendwave.flow import backup
 from sendwave.flow.dispatch import Dispatcher, reconcile
 from sendwave.flow.release import release
-from sendwave.store import batches, campaigns, migrations
+from sendwave.store import batches, campaigns, holds, migrations
 from sendwave.store.database import Database
 from sendwave.store.tables import METADATA
 
@@ -35,6 +36,7 @@ def upgrade():
     op.add_column("batches", Column("weather", String(16)))
     op.add_column("journal", Column("weight", Integer, nullable=False, server_default="1"))
     op.create_table("places", Column("id", Integer, primary_key=True))
+    op.execute("UPDATE batches SET weather = 'fair'")
 """
 RELEASED = [one.revision for one in migrations.script().walk_revisions()]
 
@@ -123,25 +125,59 @@ def test_a_campaign_in_flight_outlives_an_upgrade(
     finished(database, engine, lake, now, esp)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 @pytest.mark.parametrize("revision", RELEASED)
 def test_a_store_of_each_release_is_upgraded_with_a_campaign_in_flight(  # noqa: PLR0917  # fixtures
-    sqlite_database: Database, tmp_path: Path, lake: Lake, engine: DuckdbEngine, now: datetime, revision: str
-) -> None:
+    request: pytest.FixtureRequest, kind: str, sqlite_database: Database, tmp_path: Path, lake: Lake,
+    engine: DuckdbEngine, now: datetime, revision: str,
+) -> None:  # fmt: skip
     """The rows of a campaign go to a store of that release, as far as it has their columns; that store is upgraded."""
     esp = sendable.MemoryEsp()
     half_sent(sqlite_database, engine, lake, now, esp)
-    store = Database(f"sqlite:///{tmp_path}/old.db")
+    url = f"sqlite:///{tmp_path}/old.db" if kind == "sqlite" else request.getfixturevalue("postgresql_url")
+    store = Database(url)
     migrations._migrate(store.engine, migrations.script(), revision)
     with sqlite_database.read() as conn, store.write() as old:
         for table in METADATA.sorted_tables:
             if not inspect(old).has_table(table.name):
                 continue
-            known = [table.c[one["name"]] for one in inspect(old).get_columns(table.name)]
+            known = [table.c[one["name"]] for one in inspect(old).get_columns(table.name) if one["name"] in table.c]
             if rows := [dict(row) for row in conn.execute(select(*known)).mappings()]:
                 old.execute(insert(table), rows)
+                if kind == "postgresql" and "id" in table.c:
+                    sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
+                    old.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))"))
     store.migrate()
     assert differences(store) == []
     finished(store, engine, lake, now, esp)
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def test_a_backup_of_an_earlier_release_is_restored_and_upgraded(  # noqa: PLR0917  # fixtures
+    request: pytest.FixtureRequest, kind: str, sqlite_database: Database, tmp_path: Path, lake: Lake,
+    engine: DuckdbEngine, now: datetime,
+) -> None:  # fmt: skip
+    """Last night's backup, and this morning's sendwave."""
+    esp, other = sendable.MemoryEsp(), Lake(tmp_path / "other")
+    half_sent(sqlite_database, engine, lake, now, esp)
+    taken = backup.take(sqlite_database, lake, tmp_path / "copy", now=now)
+    request.getfixturevalue("ahead")
+    url = f"sqlite:///{tmp_path}/new.db" if kind == "sqlite" else request.getfixturevalue("postgresql_url")
+    store = Database(url)
+    store.migrate()
+
+    restored, paused = backup.restore(store, other, tmp_path / "copy", by="ann", now=now)
+
+    assert (restored, paused) == (taken, ["spring"])
+    with store.write() as conn:
+        assert migrations.current(conn) == "0002"
+        assert set(conn.execute(text("SELECT weather FROM batches")).scalars()) == {"fair"}, "the rows were upgraded"
+        assert set(conn.execute(text("SELECT weight FROM journal")).scalars()) == {1}
+        assert migrations.open_to(conn) == ["0001"]
+        holds.lift_kinds(conn, ("pause",), campaign_id=1, by="ann", now=now)
+        campaigns.transition(conn, 1, "resume", by="ann", now=now)
+    finished(store, engine, other, now, esp)
     store.close()
 
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, delete, insert, inspect, select, text
+from sqlalchemy import Connection, MetaData, Table, delete, insert, inspect, select, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.schema import DropTable
 
 from sendwave.errors import BadInput
 from sendwave.store.tables import METADATA, meta
@@ -28,15 +29,18 @@ HERE: Final = Path(__file__).parent
 HEAD: Final = "0001"
 """The newest revision of `versions/`, so that a store that is up to date needs no Alembic to know it."""
 
+TABLE: Final = "alembic_version"
+"""Where Alembic keeps the revision of a store."""
+
 OPEN_TO: Final = "schema_open_to"
 """Key of `meta`: revisions, a space between two."""
 
 
 def current(connection: Connection) -> str | None:
     """The schema revision of this store, None for an empty one."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(TABLE):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(text(f"SELECT version_num FROM {TABLE}")).scalar()
 
 
 def open_to(connection: Connection) -> list[str]:
@@ -74,13 +78,36 @@ def upgrade(engine: Engine) -> None:
     _migrate(engine, revisions)
 
 
+def known(revision: str) -> bool:
+    """Whether it is of this sendwave or of an earlier one."""
+    return revision == HEAD or revision in {one.revision for one in script().walk_revisions()}
+
+
+def rebuild(connection: Connection, revision: str) -> None:
+    """Make an empty store one of that earlier revision, in the caller's transaction: nothing in it may be needed."""
+    named = inspect(connection).get_sorted_table_and_fkc_names()
+    for name in reversed([name for name, _ in named if name is not None]):
+        connection.execute(DropTable(Table(name, MetaData())))
+    _run(connection, script(), revision)
+
+
+def go_on(connection: Connection) -> None:
+    """From an earlier revision to the newest, in the caller's transaction."""
+    _run(connection, script())
+
+
 def _migrate(engine: Engine, revisions: ScriptDirectory, to: str = "head") -> None:
+    with engine.connect().execution_options(sendwave_write=True) as connection, connection.begin():
+        _run(connection, revisions, to)
+
+
+def _run(connection: Connection, revisions: ScriptDirectory, to: str = "head") -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
 
     steps = revisions._upgrade_revs  # noqa: SLF001  # what alembic.command.upgrade itself calls
     context = EnvironmentContext(Config(), revisions, fn=lambda revision, _context: steps(to, revision))
-    with context, engine.connect().execution_options(sendwave_write=True) as connection, connection.begin():
+    with context:
         context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True)
         context.run_migrations()
         _say_open(connection, getattr(revisions.get_revision(to).module, "open_to", ()))
