@@ -239,6 +239,10 @@ class WebhookAdapter(EspAdapter, Protocol):
         """None when it comes from the ESP, with `now` also that it is no old one again. Never raises."""
         ...
 
+    def seals(self, request: WebRequest) -> bool:
+        """Whether a believed request is signed over every byte of its body: then nobody looks whether it is whole."""
+        ...
+
     def nonce(self, request: WebRequest) -> str | None:
         """What a believed request carries only once, signed; None where the ESP signs nothing of the kind."""
         ...

@@ -206,15 +206,20 @@ def rows(document: Any, name: str) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def text(document: Mapping[str, Any], *names: str) -> str | None:
+def text(document: Mapping[str, Any], name: str, *others: str) -> str | None:
     """The first of these keys that holds a text or number, as text; None where none does."""
+    value = document.get(name)
+    if type(value) is str and value.isascii() and 0 < len(value) <= _LONGEST and "\0" not in value:
+        return value  # nearly all of them
+    return None if value is None and not others else _text(document, (name, *others))
+
+
+def _text(document: Mapping[str, Any], names: Iterable[str]) -> str | None:
     for name in names:
         value = document.get(name)
         if value is None:
             continue
         if isinstance(value, str):
-            if value.isascii() and 0 < len(value) <= _LONGEST and "\0" not in value:
-                return value  # nearly all of them
             if found := storable(value):
                 return found
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -259,8 +264,8 @@ def number(value: Any) -> float | None:
 
 def instant(value: Any, received_at: datetime) -> datetime:
     """As `read_instant`; never later than `received_at`, which stands in for nonsense."""
-    found = read_instant(value)
-    return min(found, received_at) if found is not None else received_at
+    found = _second(value) if type(value) is int and 0 < value < _MILLISECONDS else read_instant(value)
+    return received_at if found is None or found > received_at else found
 
 
 def read_instant(value: Any) -> datetime | None:

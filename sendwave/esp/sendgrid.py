@@ -14,7 +14,17 @@ from pydantic import Field
 
 from sendwave.errors import Transient, Unknown
 from sendwave.esp import hooks, http, signatures
-from sendwave.esp.base import AdapterSettings, Capabilities, Feed, PerRecipient, Recall, Receipt, Refusal, WebRequest
+from sendwave.esp.base import (
+    AdapterSettings,
+    Capabilities,
+    Feed,
+    PerRecipient,
+    RawReport,
+    Recall,
+    Receipt,
+    Refusal,
+    WebRequest,
+)
 from sendwave.esp.http import Answer, Client
 from sendwave.esp.mailing import TOKEN, Mailing, Piece
 from sendwave.esp.web import WebAdapter
@@ -177,34 +187,46 @@ class Adapter(WebAdapter):
             self._settings, request, signed=True
         )
 
+    def seals(self, request: WebRequest) -> bool:  # noqa: ARG002  # all or none
+        """See WebhookAdapter."""
+        return bool(self._settings.webhook_public_key)
+
     def nonce(self, request: WebRequest) -> str | None:
         """Its signature has a random part, and covers the instant of the request."""
         return request.headers.get("x-twilio-email-event-webhook-signature")
 
+    def normalise(self, report: RawReport, received_at: datetime) -> Sequence[Event]:
+        """A list of up to thousands of events."""
+        found = hooks.objects(hooks.read_json(report.body, of=self.name), of=self.name)
+        return [_event(told, received_at) for told in found]
+
     def _events(self, told: dict[str, Any], received_at: datetime) -> Iterable[Event]:
-        word = told.get("event")
-        kind = _WORDS.get(word, _UNKNOWN) if isinstance(word, str) else _UNKNOWN
-        permanence, cause, code, reason = _UNCLEAR, None, None, ""
-        if kind in _FAILURES:
-            permanence, cause, code = _why(kind, told)
-            reason = hooks.described([hooks.text(told, "reason", "response")])
-        elif kind is _UNKNOWN:
-            reason = hooks.described(["a word nobody told us", word if isinstance(word, str) else None])
-        machine = hooks.flag(told.get("sg_machine_open")) if kind is _OPEN else None
-        yield Event(
-            kind,
-            hooks.instant(told.get("timestamp"), received_at),
-            permanence,
-            cause,
-            hooks.text(told, TOKEN),
-            hooks.text(told, "email"),
-            hooks.text(told, "sg_message_id", "smtp-id"),  # the second is not in opens and clicks
-            hooks.text(told, "sg_event_id"),
-            machine,
-            code,
-            reason,
-            hooks.text(told, "url"),
-        )
+        return [_event(told, received_at)]
+
+
+def _event(told: dict[str, Any], received_at: datetime) -> Event:
+    word = told.get("event")
+    kind = _WORDS.get(word, _UNKNOWN) if isinstance(word, str) else _UNKNOWN
+    permanence, cause, code, reason = _UNCLEAR, None, None, ""
+    if kind in _FAILURES:
+        permanence, cause, code = _why(kind, told)
+        reason = hooks.described([hooks.text(told, "reason", "response")])
+    elif kind is _UNKNOWN:
+        reason = hooks.described(["a word nobody told us", word if isinstance(word, str) else None])
+    return Event(
+        kind,
+        hooks.instant(told.get("timestamp"), received_at),
+        permanence,
+        cause,
+        hooks.text(told, TOKEN),
+        hooks.text(told, "email"),
+        hooks.text(told, "sg_message_id", "smtp-id"),  # the second is not in opens and clicks
+        hooks.text(told, "sg_event_id"),
+        hooks.flag(told.get("sg_machine_open")) if kind is _OPEN else None,
+        code,
+        reason,
+        hooks.text(told, "url"),
+    )
 
 
 def _address(mailbox: tuple[str, str]) -> dict[str, str]:

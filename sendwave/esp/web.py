@@ -100,6 +100,10 @@ class WebAdapter(ABC):
         """User and password or bearer token: the ESP signs nothing."""
         return hooks.check_login(self._settings, request)
 
+    def seals(self, request: WebRequest) -> bool:  # noqa: ARG002  # nothing is signed
+        """See WebhookAdapter."""
+        return False
+
     def nonce(self, request: WebRequest) -> str | None:  # noqa: ARG002  # nothing of the kind is signed
         """See WebhookAdapter."""
         return None

@@ -85,7 +85,7 @@ class Door:
             return self.down(refusal.reason)
         if refusal is not None:
             return self._refuse(refusal.status, refusal.reason)
-        if not self.answers.form:
+        if not self.answers.form and not self.adapter.seals(request):
             try:
                 reading.read_json(request.body, of=self.adapter.name)
             except BadInput as wrong:

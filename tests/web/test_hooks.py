@@ -7,16 +7,22 @@ import json
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from http_esps import HOOK, KEYS, request_of
 from web_side import BREVO, WebSide, brevo_event, mailgun_body
 
+from sendwave import esp
+from sendwave.clock import VirtualClock
 from sendwave.errors import Busy, FullDisk
 from sendwave.esp.base import RawReport
 from sendwave.flow import feedback
+from sendwave.simulator import providers
 from sendwave.web import hooks
 
 
@@ -89,6 +95,25 @@ def test_a_request_nobody_can_use_gets_a_clear_no(
     answer = ask(web)
     assert (answer.status_code, web.stored()) == (status, [])
     assert words in answer.json()["message"]
+
+
+def test_what_is_signed_as_a_whole_is_not_read_at_the_door(tmp_path: Path, now: datetime) -> None:
+    speaker = providers.find("sendgrid")(KEYS)
+    request = request_of(speaker.wrap([{"event": "open"}], HOOK, now))
+    signed = door(tmp_path, now, **speaker.route("http://127.0.0.1", HOOK))
+    assert signed.examine(request) is None
+    torn = signed.examine(replace(request, body=request.body[:-3]))
+    assert (torn.status if torn else None) == 403  # no longer what they signed
+    known = door(tmp_path, now, webhook_token="t")
+    torn = known.examine(replace(request, body=request.body[:-3], headers={"authorization": "Bearer t"}))
+    assert (torn.status if torn else None) == 400
+
+
+def door(home: Path, now: datetime, **settings: Any) -> hooks.Door:
+    adapter = esp.make({"esp": "sendgrid", **settings}, route="main", home=home, token_key=b"0" * 32)
+    found = hooks.door_of("main", adapter, VirtualClock(now), hooks.Visitor())
+    assert found is not None
+    return found
 
 
 def test_an_old_request_and_one_sent_again_are_refused(web: WebSide) -> None:
