@@ -34,7 +34,7 @@ def replay() -> None:
     """
     wrong = 0
     for answer in answers(sys.stdin):
-        click.echo(json.dumps(answer, ensure_ascii=False, separators=(",", ":")))
+        click.echo(json.dumps(answer, separators=(",", ":"), allow_nan=False))
         if answer["type"] == "error":
             wrong += 1
             click.echo(answer["error"], err=True)
@@ -50,7 +50,7 @@ def answers(lines: TextIO | Iterator[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             current, answer = _answer(current, _read(line))
-        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             answer = {"type": "error", "line": number, "error": f"line {number}: {what}"}
         yield answer
@@ -87,7 +87,7 @@ def _answer(current: Replay | None, told: Mapping[str, Any]) -> tuple[Replay | N
     if kind != "tick":
         raise ValueError("the types are hello, tick, override and end")
     current.hear(told)
-    actions, ruling = current.decide(told.get("state") or {})
+    actions, ruling = current.decide()
     reasons = why(ruling)
     if current.told.skipped:
         reasons["skipped"] = current.told.skipped
@@ -113,13 +113,16 @@ def why(ruling: Ruling) -> dict[str, Any]:
 
 def _warn(hello: Mapping[str, Any]) -> None:
     """Say on stderr what is not judged as it was told."""
+    from sendwave.rules.replay import curves_of
     from sendwave.rules.signals import SIGNALS
 
     for name in sorted(set(hello["policy"]) - set(SIGNALS)):
         click.echo(f"no signal is called {name!r}: its limit is not judged", err=True)
-    for name, points in (hello.get("delay_curves") or {}).items():
-        shares = [share for _, share in points]
-        if shares != sorted(shares):
+    told = hello.get("delay_curves")
+    for name, points in told.items() if isinstance(told, Mapping) else ():
+        if name not in curves_of({name: points}):
+            click.echo(f"the delay curve of {name!r} is none: the shipped one is used", err=True)
+        elif (shares := [share for _, share in points]) != sorted(shares):
             click.echo(f"the delay curve of {name!r} goes down: taken as never falling", err=True)
 
 

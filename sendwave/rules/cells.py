@@ -288,11 +288,15 @@ class Rows:
     columns: Numbers
 
 
-def feed(mail: Sequence[Mail] | Sheet, *, wave: int = 0) -> Cell:
-    """The cell of the feed itself: accepted messages, and those of them that were answered in any way, per minute."""
+def feed(mail: Sequence[Mail] | Sheet, *, wave: int = 0, lanes: Collection[str] | None = None) -> Cell:
+    """The cell of the feed itself: accepted messages, and those of them that were answered in any way, per minute.
+
+    Of these `lanes`, or all.
+    """
     sheet = mail if isinstance(mail, Sheet) else Sheet.of(mail)
     places = [place for place, number in enumerate(sheet.waves) if wave in {0, number}]
-    rows = np.flatnonzero(np.isin(sheet.place, places))
+    codes = [code for code, lane in enumerate(sheet.lanes) if lanes is None or lane in lanes]
+    rows = np.flatnonzero(np.isin(sheet.place, places) & np.isin(sheet.lane, codes))
     answered = np.minimum(sheet.accepted, sheet.tally(*ANSWERS))[rows]
     minutes, which = np.unique(sheet.minute[rows], return_inverse=True)
     sent = np.bincount(which, sheet.accepted[rows], len(minutes))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sendwave.rules.cells import Mail, Sheet
-from sendwave.rules.gates import GateSet
+from sendwave.rules.gates import GateSet, Mode
 from sendwave.rules.maturity import CURVES, Curve, Tempo
+from sendwave.rules.signals import SIGNALS
 from sendwave.rules.waves import WavePlan
 
 
@@ -43,3 +44,21 @@ class Facts:
     silent: bool = False  # the campaign waits because the feed was silent
     lane_curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)  # by signal and lane, where learnt
     rearmed: Mapping[str, datetime] = field(default_factory=dict)  # signal -> its limit is a person's since then
+
+    def curve(self, name: str) -> Curve:
+        """How late a signal's events come, by its own name or by that of its kind."""
+        return self.curves.get(name) or self.curves[SIGNALS[name].curve]
+
+    @property
+    def bursty(self) -> list[str]:
+        """Signals whose gates slow a lane before they stop it."""
+        told = self.gates.signals.items()
+        return [n for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
+
+    def since(self, name: str, lanes: Collection[str]) -> dict[str, datetime]:
+        """Lane -> only its later mail counts for this signal: that after a burst, or under a limit a person set."""
+        persist = self.gates.signals[name].persist
+        found = {} if persist is None else {lane: at + persist for lane, at in self.probed.items()}
+        if (since := self.rearmed.get(name)) is not None:
+            found = {lane: max(since, found.get(lane, since)) for lane in lanes}
+        return found

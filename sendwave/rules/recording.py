@@ -18,18 +18,24 @@ from sendwave.rules.signals import SIGNALS, Tally
 TIMED: Final = 10
 """Ticks in which less than half of a signal is told: its delays can be read off the ticks its sums arrive in."""
 
+LAG: Final = 3
+"""Ticks for which events of mail nobody was told of wait for it: a ledger may be read after its feed."""
+
+LATEST: Final = 1e10
+"""Seconds since the start beyond which a time is a mistake: three hundred years."""
+
 _DELIVERED: Final = Tally.DELIVERED.value
 
 
 class Told:
-    """Mail and events of one campaign. `clock` and all times are seconds since its start.
+    """Mail and events of one campaign. `clock`, `tick` and all times are seconds, since its start.
 
     A row is the mail of one wave, lane and minute. Entries without the fields they need are counted in `skipped`.
     """
 
     def __init__(self, planned: Mapping[int, int], tick: float, curves: Mapping[str, Curve]) -> None:
         self.clock, self.skipped, self.lanes = 0.0, 0, dict[str, int]()
-        self._planned, self._tick, self._curves = planned, tick, curves
+        self._planned, self.tick, self._curves = planned, tick, curves
         self._numbers: dict[int, int] = {}  # wave -> its place in the columns
         self._rows: dict[tuple[int, str, int], int] = {}
         self._batches: dict[str, int] = {}
@@ -52,8 +58,8 @@ class Told:
         While the feed is `silent` sums tell nothing about delays. Raises KeyError, TypeError or ValueError for a tick
         without a time.
         """
-        self.clock = max(self.clock, float(tick["t"]))
-        for _, told in sorted(enumerate(self._listed(tick, "sent")), key=lambda pair: _time(pair[1], self.clock)):
+        self.clock = max(self.clock, seconds(tick["t"]))
+        for told in sorted(self._listed(tick, "sent"), key=lambda one: _time(one, self.clock)):
             self._try(self._send, told)
         for told in self._listed(tick, "events"):
             self._try(self._event, told)
@@ -81,8 +87,13 @@ class Told:
         return found
 
     def sheet(self, start: datetime, armed: Mapping[str, float]) -> Sheet:
-        """All mail in columns; of a lane in `armed` only what was sent later."""
-        kept = np.ones(len(self._rows), dtype=bool)
+        """All mail in columns; of a lane in `armed` only what was sent later.
+
+        Events of mail nobody told of are left out for `LAG` ticks, and for good where their lane had no mail at all.
+        """
+        known = np.bincount(self._lane_of_wave(), self._column("n"))[self._lane_of_wave()] > 0
+        late = self.clock - self._column("at") >= LAG * self.tick
+        kept = (self._column("n") > 0) | (known & late)
         for lane, since in armed.items():
             kept &= (self._column("lane") != self.lanes.get(lane, -1)) | (self._column("at") > since)
         columns = {name: self._column(name)[kept] for name in self._columns}
@@ -93,15 +104,19 @@ class Told:
             lane=_codes(columns["lane"]),
             place=_codes(columns["place"]),
             stage=_codes(columns["stage"]),
-            slot=_codes(columns["at"] // self._tick),
+            slot=_codes(columns["at"] // self.tick),
             minute=start.timestamp() / 60 + columns["at"] / 60,
             accepted=columns["n"],
             refused=np.zeros(int(kept.sum())),
             tallies=tallies,
         )
 
+    def _lane_of_wave(self) -> Codes:
+        return _codes(self._column("place") * max(len(self.lanes), 1) + self._column("lane"))
+
     def _listed(self, tick: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-        for told in tick.get(name) or ():
+        found = tick.get(name) or ()
+        for told in found if isinstance(found, list) else [found] if found else ():
             if isinstance(told, Mapping):
                 yield told
             else:
@@ -120,7 +135,7 @@ class Told:
         return self._curves.get(name) or self._curves[SIGNALS[name].curve]
 
     def _send(self, told: Mapping[str, Any]) -> None:
-        wave, at, n = int(told["wave"]), float(told["t"]), max(0, int(told["n"]))
+        wave, at, n = int(told["wave"]), seconds(told["t"]), count(told["n"])
         row = self._row(wave, str(told["lane"]), at)
         self._batches[_name(told, wave, at)] = row
         self._columns["n"][row] += n
@@ -132,22 +147,24 @@ class Told:
         if name not in SIGNALS or key in self._seen:
             return
         known = self._batches.get(told.get("batch") or "")
-        row = self._batch(told, float(told.get("t", self.clock) if sent is None else sent)) if known is None else known
+        left = told.get("t", self.clock) if sent is None else sent
+        row = self._batch(told, seconds(self.clock if left is None else left)) if known is None else known
         self._seen.add(key)
         self._counts[name][row] += 1
         if at is not None:
-            self._time(name, row, (float(at) - float(self._columns["at"][row] if sent is None else sent)) / 60, 1)
+            since = float(self._columns["at"][row]) if sent is None else seconds(sent)
+            self._time(name, row, (seconds(at) - since) / 60, 1)
 
     def _sum(self, told: Mapping[str, Any]) -> None:
-        name, n = str(told["type"]), max(0, int(told["n"]))
+        name, n = str(told["type"]), count(told["n"])
         if name not in SIGNALS:
             return
         row = self._batch(told, self.clock)
         self._counts[name][row] += n
-        slow = float(self._curve(name).raw(np.array([TIMED * self._tick / 60]))[0]) < 0.5
+        slow = float(self._curve(name).raw(np.array([TIMED * self.tick / 60]))[0]) < 0.5
         if slow and told["timed"]:
-            delay = (self.clock - float(self._columns["at"][row]) - self._tick / 2) / 60
-            self._time(name, row, max(delay, self._tick / 240), n)
+            delay = (self.clock - float(self._columns["at"][row]) - self.tick / 2) / 60
+            self._time(name, row, max(delay, self.tick / 240), n)
 
     def _time(self, name: str, row: int, minutes: float, n: int) -> None:
         self._timed[name][row] += n
@@ -199,20 +216,36 @@ class Told:
         return min(STAGES - 1, STAGES * self._left[wave] // people) if people else 0
 
 
+def seconds(told: Any) -> float:
+    """A time since the campaign's start. Raises TypeError or ValueError for what is none."""
+    found = float(told)
+    if not abs(found) <= LATEST:
+        raise ValueError(f"{told} is no time: seconds since the campaign's start")
+    return found
+
+
+def count(told: Any) -> int:
+    """How many, none where it is less. Raises TypeError, ValueError or OverflowError for what is no number."""
+    found = max(0, int(told))
+    if found > LATEST:
+        raise OverflowError(f"{told} is more mail than there is")
+    return found
+
+
 def _name(told: Mapping[str, Any], wave: int, at: float) -> str:
     return str(told.get("batch") or f"{wave}.{told['lane']}.{int(at // 60)}")
 
 
 def _time(told: Mapping[str, Any], fallback: float) -> float:
     try:
-        return float(told["t"])
+        return seconds(told["t"])
     except (KeyError, TypeError, ValueError):
         return fallback
 
 
 def _more(sums: Mapping[tuple[int, str], float], told: Mapping[str, Any]) -> tuple[tuple[int, str], float]:
     key = (int(told["wave"]), str(told["lane"]))
-    return key, sums.get(key, 0.0) + max(0, int(told["n"]))
+    return key, sums.get(key, 0.0) + count(told["n"])
 
 
 def _codes(column: NDArray[Any]) -> Codes:

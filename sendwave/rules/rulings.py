@@ -12,16 +12,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from sendwave.rules import cells, gates
+from sendwave.rules import gates, silence
 from sendwave.rules.attribution import culprits, share_of
 from sendwave.rules.board import Board, Judged
 from sendwave.rules.cells import Book
 from sendwave.rules.facts import Facts, WaveFacts
-from sendwave.rules.gates import ALARM, CALM, HALF, Decision, Gate, Mode, Rule, Verdict
+from sendwave.rules.gates import ALARM, CALM, HALF, Decision, Mode, Rule, Verdict
 from sendwave.rules.lifecycle import Wave
-from sendwave.rules.maturity import USUAL, Curve
+from sendwave.rules.maturity import USUAL
 from sendwave.rules.signals import SIGNALS, Exposure
-from sendwave.rules.silence import judge_feed
 from sendwave.rules.waves import Inconclusive
 
 INCONCLUSIVE: Final = "inconclusive"
@@ -30,11 +29,11 @@ INCONCLUSIVE: Final = "inconclusive"
 PROBE: Final = 0.25
 """Factor on the pace of a lane that is slowed: enough to see whether it bears mail, little enough to do no harm."""
 
-CAUGHT_UP: Final = 0.5
-"""Share of the answers owed that must have come before a wave is cleared: after a silence they come late."""
-
 SETTLED: Final = 0.8
 """Share of the feedback due from which waiting tells little more: an alarm is then settled by a little fresh mail."""
+
+PLAINLY: Final = 1.5
+"""Multiple of the limit at which a halt needs no fresh mail, where none will come."""
 
 _ACTIVE: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.HELD)
 _OVER: Final = (Wave.CLEARED, Wave.SKIPPED)
@@ -58,23 +57,31 @@ class Ruling:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """Every gate over the campaign, each wave in flight, each lane and both, where there is mail; then the feed."""
-        return [self._verdict(*cell, banded=True) for cell in self._board.cells()] + self.feeds
+        told = [self._verdict(*cell, banded=True) for cell in self._board.cells()] + self.feeds
+        curve, sheet = self.facts.curve("delivered"), self._book.sheet
+        owed = self.facts.reports_delivery
+        return told + (silence.lane_feeds(sheet, self.facts.gates, self.now, curve=curve) if owed else [])
 
     @cached_property
     def feeds(self) -> list[Verdict]:
         """Whether answers come, per wave in flight; none where the route owes none."""
         if not self.facts.reports_delivery:
             return []
-        curve = self._curve("delivered")
-        told = [cells.feed(self._book.sheet, wave=wave.number) for wave in self.active]
-        return [judge_feed(cell, self.facts.gates, self.now, curve=curve) for cell in told if cell.cohorts]
+        waves, curve = [wave.number for wave in self.active], self.facts.curve("delivered")
+        return silence.feeds(self._book.sheet, self.facts.gates, self.now, curve=curve, waves=waves, without=self._deaf)
+
+    @cached_property
+    def _deaf(self) -> set[str]:
+        """Lanes without any answer while most of the mail has them: they say nothing about the rest."""
+        told = silence.deaf(self._book.sheet, self.facts.gates, self.now) if self.facts.reports_delivery else set()
+        return told if told and self._share_of(told) < self.facts.gates.halt_share else set()
 
     @cached_property
     def blind(self) -> Verdict | None:
         """The verdict that says the feed is silent; once it was, until the answers owed have caught up."""
         silent = next((verdict for verdict in self.feeds if verdict.decision is Decision.BLIND), None)
         if silent is None and self.facts.silent:
-            return next((feed for feed in self.feeds if self._behind(feed)), None)
+            return next((feed for feed in self.feeds if silence.behind(feed)), None)
         return silent
 
     @cached_property
@@ -138,14 +145,15 @@ class Ruling:
         quiet = self._probing - {*self.suspensions} - loud
         if "" in loud:
             return []
-        clear = {name: self.facts.gates.signals[name].clear for name in self._bursty()}
+        clear = {name: self.facts.gates.signals[name].clear for name in self.facts.bursty}
         return [lane for lane in sorted(quiet) if all(self._verdict(n, 0, lane).below >= c for n, c in clear.items())]
 
     @cached_property
     def suspensions(self) -> dict[str, Stop]:
         """Lanes to suspend: those a gate halts, those that explain an alarm over all, those on hold for too long."""
-        found = dict(self._bad_lanes)
-        for provider, verdict in ((lane, v) for v in self._whole for lane in culprits(self._lanes_of(v))):
+        found: dict[str, Stop] = {}
+        own = [(v.cell.provider, v) for v in self._condemning]
+        for provider, verdict in [*own, *((lane, v) for v in self._whole for lane in culprits(self._lanes_of(v)))]:
             found.setdefault(provider, self._stop(verdict))
         for verdict in self._stopping():
             if verdict.cell.provider:
@@ -155,7 +163,7 @@ class Ruling:
     @cached_property
     def cleared(self) -> list[int]:
         """Waves the next one may follow: soaked, and no enforced verdict in the way. Never while the feed is silent."""
-        if self.blind is not None or any(self._behind(feed) for feed in self.feeds):
+        if self.blind is not None or any(silence.behind(feed) for feed in self.feeds):
             return []
         return [wave.number for wave in self.active if self._soaked(wave) and self._may_pass(wave)]
 
@@ -186,19 +194,10 @@ class Ruling:
         """Everything weighed at once; of a bursty signal what left once its lane was slowed and the burst over."""
         told = {n: g for n, g in self.facts.gates.signals.items() if g.mode is not Mode.OFF and n in SIGNALS}
         halting = [n for n, g in told.items() if g.halt is not None and g.mode is Mode.ENFORCE]
-        judged = [
-            Judged(name, gate, self._curve(name), self.facts.tempos.get(name, USUAL), self._since(name, gate))
-            for name, gate in told.items()
-        ]
+        tempos, since = self.facts.tempos, {n: self.facts.since(n, self._book.lanes) for n in told}
+        judged = [Judged(n, g, self.facts.curve(n), tempos.get(n, USUAL), since[n]) for n, g in told.items()]
         waves, tested = [wave.number for wave in self.active], len(halting) * (len(self.facts.lanes) + 1)
-        return Board(self._book, judged, waves=waves, open_lanes=self.open, now=self.now, tested=tested)
-
-    def _since(self, name: str, gate: Gate) -> dict[str, datetime]:
-        """Lane -> only its later mail counts for this signal."""
-        found = {} if gate.persist is None else {lane: at + gate.persist for lane, at in self.facts.probed.items()}
-        if (since := self.facts.rearmed.get(name)) is not None:
-            found = {lane: max(since, found.get(lane, since)) for lane in self._book.lanes}
-        return found
+        return Board(self._book, judged, waves=waves, open_lanes=self.open - self._deaf, now=self.now, tested=tested)
 
     def _verdict(self, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
         return self._judge(self._board, name, wave, provider, banded=banded)
@@ -209,7 +208,9 @@ class Ruling:
         Over all lanes it tells of the `rest` of them, without the condemned ones, unless these are the reason.
         """
         name, wave, provider = verdict.cell.signal, verdict.cell.wave, verdict.cell.provider
-        board = self._rest(name) if rest and not provider else self._board
+        if name not in self._board.names:
+            return Stop(reason or name, verdict)  # the feed
+        board = self._rests.get(name, self._board) if rest and not provider else self._board
         return Stop(reason or name, self._judge(board, name, wave, provider, banded=True))
 
     def _judge(self, board: Board, name: str, wave: int, provider: str, *, banded: bool = False) -> Verdict:
@@ -236,8 +237,23 @@ class Ruling:
     @cached_property
     def _bursts(self) -> list[Verdict]:
         """Halts that fresh mail must confirm first; those over all lanes where they remain without condemned ones."""
-        told = [verdict for verdict in self._halting if self._is_burst(verdict)]
-        return [verdict for verdict in told if verdict.cell.provider or self._left(verdict).decision is Decision.HALT]
+        told = [v for v in self._halting if not v.cell.provider and self._is_burst(v)]
+        return self._lane_bursts + [v for v in told if self._left(v).decision is Decision.HALT]
+
+    @cached_property
+    def _lane_bursts(self) -> list[Verdict]:
+        return [verdict for verdict in self._halting if verdict.cell.provider and self._is_burst(verdict)]
+
+    @cached_property
+    def _probed(self) -> list[Verdict]:
+        """Doubts about lanes on `PROBE` from now on, unless they are half of the mail: the next wave decides them."""
+        told = [*self._lane_bursts, *self._doubts]
+        return told if self._share_of({v.cell.provider for v in told}) < self.facts.gates.halt_share else []
+
+    @cached_property
+    def _others(self) -> Board:
+        """The board without the lanes in doubt."""
+        return self._board.without({v.cell.provider for v in self._probed}) if self._probed else self._board
 
     @cached_property
     def _probing(self) -> set[str]:
@@ -256,25 +272,14 @@ class Ruling:
     def _condemning(self) -> list[Verdict]:
         """Verdicts on single lanes that stop them by their own counts."""
         found = [verdict for verdict in self._halting if verdict.cell.provider and not self._is_burst(verdict)]
-        probes = [self._verdict(name, 0, lane) for lane in sorted(self._probing) for name in self._bursty()]
+        probes = [self._verdict(name, 0, lane) for lane in sorted(self._probing) for name in self.facts.bursty]
         return found + [probe for probe in probes if probe.above >= ALARM and not self._may_be_burst(probe)]
-
-    @cached_property
-    def _bad_lanes(self) -> dict[str, Stop]:
-        """Lanes their own counts condemn."""
-        found: dict[str, Stop] = {}
-        for verdict in self._condemning:
-            found.setdefault(verdict.cell.provider, self._stop(verdict))
-        return found
 
     @cached_property
     def _rests(self) -> dict[str, Board]:
         """By signal, the board without the lanes it condemned; more bounces of a lane never excuse its complaints."""
         told = [(verdict.cell.signal, verdict.cell.provider) for verdict in self._condemning]
         return {name: self._board.without({lane for n, lane in told if n == name}) for name, _ in told}
-
-    def _rest(self, signal: str) -> Board:
-        return self._rests.get(signal, self._board)
 
     @cached_property
     def _whole(self) -> list[Verdict]:
@@ -307,7 +312,7 @@ class Ruling:
     def _lanes_of(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """Events and allowance of each lane behind a verdict over all, from the point that carries it."""
         name, wave = verdict.cell.signal, verdict.cell.wave
-        rest, odds = self._rest(name), verdict.rule is Rule.EVIDENCE
+        rest, odds = self._rests.get(name, self._board), verdict.rule is Rule.EVIDENCE
         return rest.lanes_from(name, wave, rest.balance(name, wave, "").halt.point if odds else None)
 
     def _is_burst(self, verdict: Verdict) -> bool:
@@ -316,12 +321,21 @@ class Ruling:
         Of a signal that is told late, only where there is enough mail for bursts: its events come a few at a time.
         """
         cell, gate = verdict.cell, self.facts.gates.signals[verdict.cell.signal]
+        if not cell.provider and self._is_stuck(verdict):
+            return False
         if gate.persist is not None:
             return True
         if not gate.confirm or verdict.rule is not Rule.EVIDENCE:
             return False
         late = verdict.maturity < HALF and not self._board.dense(cell.signal, cell.wave, cell.provider)
         return not late and self._may_be_burst(verdict)
+
+    def _is_stuck(self, verdict: Verdict) -> bool:
+        """Whether no fresh mail will tell more: all is sent and soaked, and `PLAINLY` above the limit."""
+        name, wave = verdict.cell.signal, verdict.cell.wave
+        sent = bool(self.active) and all(map(self._soaked, self.active))
+        halts = sent and self._judge(self._others, name, wave, "").decision is Decision.HALT
+        return halts and self._others.beyond(name, wave, "", PLAINLY) >= ALARM
 
     def _may_be_burst(self, verdict: Verdict) -> bool:
         """Whether a few slots of mail may carry a verdict, and more is to come: of a slowed lane in the next wave."""
@@ -330,17 +344,6 @@ class Ruling:
         return self._board.is_burst(
             cell.signal, cell.wave, cell.provider, more=flying or cell.provider in self._probing
         )
-
-    def _behind(self, feed: Verdict) -> bool:
-        return bool(feed.cell.sent) and (feed.rate or 0) < CAUGHT_UP
-
-    def _curve(self, name: str) -> Curve:
-        return self.facts.curves.get(name) or self.facts.curves[SIGNALS[name].curve]
-
-    def _bursty(self) -> list[str]:
-        """Signals whose gates slow a lane before they stop it."""
-        told = self.facts.gates.signals.items()
-        return [n for n, g in told if g.persist is not None and g.mode is Mode.ENFORCE and n in SIGNALS]
 
     def _soaked(self, wave: WaveFacts) -> bool:
         past = wave.sent_at is not None and wave.sent_at + self.facts.plan.soak <= self.now
@@ -352,10 +355,7 @@ class Ruling:
         return past and self._soaked(wave)
 
     def _shut_share(self) -> float:
-        """Share of the planned mail in lanes that are, or are about to be, suspended.
-
-        Where the reason is one that only some lanes report, of the mail in those.
-        """
+        """Share of the planned mail in lanes suspended by now; of those that report the reason, where only some do."""
         shut = {*self.facts.suspended, *self.suspensions}
         reasons = {stop.reason for stop in self.suspensions.values()}
         told = any(SIGNALS[name].exposure is Exposure.REPORTED for name in reasons if name in SIGNALS)
@@ -366,21 +366,19 @@ class Ruling:
 
     def _in_the_way(self, wave: WaveFacts) -> list[Verdict]:
         """Verdicts that keep a wave from being cleared; not those of, or because of, lanes on `PROBE` from now on."""
-        probed = [v for v in (*self._bursts, *self._doubts) if v.cell.provider]
-        most = self._share_of({v.cell.provider for v in probed}) >= self.facts.gates.halt_share
-        probed = [] if most else probed
-        told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v not in probed]
+        told = [v for v in self._telling if v.cell.wave in {0, wave.number} and v not in self._probed]
         for name, number, _ in (cell for cell in self._board.cells() if cell[1:] == (wave.number, "")):
             if self.facts.gates.signals[name].mode is Mode.ENFORCE:
                 verdict = self._verdict(name, number, "")
                 told += [verdict] if verdict not in told else []
-        others = self._board.without({v.cell.provider for v in probed})
-        return [v for v in told if v.decision is not Decision.PASS and not self._passes(v, others)]
+        told += [feed for feed in self.feeds if feed.cell.wave == wave.number]
+        return [v for v in told if v.decision is not Decision.PASS and not self._passes(v)]
 
-    def _passes(self, verdict: Verdict, others: Board) -> bool:
+    def _passes(self, verdict: Verdict) -> bool:
         """Whether a verdict over all lanes is that of lanes on `PROBE` alone."""
-        whole = not verdict.cell.provider and others is not self._board
-        return whole and self._judge(others, verdict.cell.signal, verdict.cell.wave, "").decision is Decision.PASS
+        cell = verdict.cell
+        whole = cell.signal in self._board.names and not cell.provider and self._others is not self._board
+        return whole and self._judge(self._others, cell.signal, cell.wave, "").decision is Decision.PASS
 
     def _may_pass(self, wave: WaveFacts) -> bool:
         """Nothing in the way; or nothing but doubts that the policy lets pass after the longest soak."""

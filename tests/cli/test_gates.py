@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sendwave.cli.gates import answers
+from sendwave.cli.gates import answers, replay
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -225,6 +226,88 @@ def test_a_reopened_lane_grows_alone() -> None:
     override = {"type": "override", "t": 900, "do": "resume_lane", "lane": "yahoo", "by": "ops"}
     found = done(play(*stopped, override, *[tick(t) for t in range(1_200, 3_300, 300)]))
     assert found == ["release_wave 1", "suspend_lane yahoo", *(f"throttle_lane yahoo {p}" for p in (0.25, 0.5, 1.0))]
+
+
+def test_mail_that_is_told_after_its_events_is_not_held_against_its_lane() -> None:
+    """A ledger read a tick later than the feed: 30 bounces of 2,500 mails, of which nobody was told yet."""
+    early, late = tick(300, yahoo={"hard_bounce": 30}), tick(600)
+    late["sent"] += early["sent"]
+    early["sent"] = []
+    assert done(play(early, late, tick(900))) == ["release_wave 1"]
+    never = [tick(t, done=True) for t in range(300, 3_000, 300)]
+    never[0]["events_agg"] = [{"type": "hard_bounce", "lane": "yahoo", "wave": 1, "batch": "b", "n": 30}]
+    assert done(play(*never)) == ["release_wave 1", "release_wave 2"], "nor where a lane had no mail at all"
+    more = [tick(300, yahoo={"hard_bounce": 30}), *(tick(t) for t in range(600, 3_000, 300))]
+    more[1]["events_agg"] = [{"type": "hard_bounce", "lane": "yahoo", "wave": 1, "batch": "gone", "n": 9_000}]
+    assert "suspend_lane yahoo" in done(play(*more)), "but for ever it does not wait"
+
+
+def test_a_lane_is_not_suspended_twice_while_the_other_side_catches_up() -> None:
+    bad = [tick(t, yahoo={"hard_bounce": 300}) for t in (300, 600, 900)]
+    for line in bad:
+        line["state"]["lanes"] = {"gmail": "active", "yahoo": "active", "orange": "active"}
+    assert done(play(*bad[:2])) == ["release_wave 1", "suspend_lane yahoo"]
+    assert done(play(*bad)).count("suspend_lane yahoo") == 2, "asked again where it was not done"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, [], "running", 7, {}, {"wave": "one", "lanes": ["gmail"]}, {"wave": None, "lanes": None, "wave_done": None},
+     {"wave": -3}, {"wave": 1e300}, {"lanes": {"gmail": None}}],
+)  # fmt: skip
+def test_a_state_nobody_can_read_leaves_things_as_they_were(state: Any) -> None:
+    sending = [tick(t, gmail={"hard_bounce": 15}) for t in (300, 600, 900, 1_200)]
+    waiting = [tick(t, done=True) for t in range(1_500, 60_000, 300)]
+    for line in (sending[1], waiting[0], waiting[3]):
+        line["state"] = state
+    found = play(*sending, *waiting)
+    assert {answer["type"] for answer in found[1:-1]} == {"decision"}
+    assert done(found) == ["release_wave 1", "release_wave 2"]
+
+
+@pytest.mark.parametrize("t", ["NaN", "Infinity", "1e300", "null", '"soon"'])
+def test_a_time_that_is_none_is_refused_and_does_not_stay(t: str) -> None:
+    lines = [json.dumps(HELLO), f'{{"type": "tick", "t": {t}}}', json.dumps(tick(600)), json.dumps(END)]
+    assert [answer["type"] for answer in answers(iter(lines))] == ["ready", "error", "decision", "bye"]
+
+
+@pytest.mark.parametrize("curve", [None, [], {}, 7, "fast", [[1]], [[None, 1]], [[float("nan"), 0.5]], [{"f": 1}]])
+def test_a_curve_that_is_none_is_left_to_the_shipped_one(curve: Any) -> None:
+    told = [tick(t, yahoo={"complaint": 8}) for t in (300, 600, 900)]
+    odd, none = (_changed(delay_curves=curves) for curves in ({"complaint": curve}, None))
+    assert done(play(*told, hello=odd)) == done(play(*told, hello=none))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"do": "resume_campaign", "lane": None, "wave": None}, {"do": "resume_campaign", "lane": "yahoo"},
+        {"do": "resume_lane", "lane": "yahoo"}, {"do": "resume_lane", "lane": ""}, {"do": "resume_lane"},
+        {"do": "resume_lane", "lane": "nobody"}, {"do": "release_wave", "wave": 2, "lane": None},
+        {"do": "release_wave", "wave": 99}, {"do": "release_wave"}, {"do": "dance"}, {"t": None, "do": None}, {},
+    ],
+)  # fmt: skip
+def test_every_form_of_an_override_is_answered_and_nothing_illegal_follows(override: dict[str, Any]) -> None:
+    bad = tick(300, yahoo={"hard_bounce": 400})
+    lines = [bad, {"type": "override", "t": 450, "by": "ops", **override}, tick(600), tick(900, done=True)]
+    found = play(*lines, *[tick(t, done=True) for t in range(1_200, 9_000, 300)])
+    assert [answer["type"] for answer in found[1:-1]] == ["decision"] * (len(found) - 2)
+    acts = [act for answer in found for act in answer.get("actions", [])]
+    assert [act["wave"] for act in acts if act["do"] == "release_wave"] in ([1], [1, 2])
+    assert {act["lane"] for act in acts if "lane" in act} <= {*HELLO["lanes"]}
+
+
+def test_names_no_terminal_can_write_and_nests_no_parser_can_read_are_answered() -> None:
+    lane = "\ud800"
+    odd = tick(300)
+    odd["sent"].append({"wave": 1, "lane": lane, "batch": "b", "t": 0, "n": 5_000})
+    odd["events_agg"] = [{"type": "hard_bounce", "lane": lane, "wave": 1, "batch": "b", "n": 4_000}]
+    hello = _changed(lanes={**HELLO["lanes"], lane: {"fbl": True}})
+    lines = [json.dumps(hello), json.dumps(odd), "[" * 100_000, json.dumps(tick(600)), json.dumps(END)]
+    told = CliRunner().invoke(replay, input="\n".join(lines) + "\n")
+    found = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [answer["type"] for answer in found] == ["ready", "decision", "error", "decision", "bye"]
+    assert {"do": "suspend_lane", "lane": lane} in found[1]["actions"]
 
 
 LEAVES = st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False) | st.text(max_size=4)

@@ -74,7 +74,7 @@ def _told(
     delivered = [{"wave": 1, "lane": row["lane"], "n": row["n"]} for row in sent]
     replay.hear({"t": 7_200, "sent": sent, "delivered": delivered, "events": events,
                  "state": {"wave": 1, "wave_done": done}})  # fmt: skip
-    actions, ruling = replay.decide({"campaign": "running", "wave": 1, "wave_done": done})
+    actions, ruling = replay.decide()
     return {
         "acts": sorted((a["do"], a.get("lane", "")) for a in actions),
         "odds": sorted(

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sendwave.rules import gates
 from sendwave.rules.attribution import culprits
+from sendwave.rules.evidence import UP, log_mean
 from sendwave.rules.gates import Cell, Cohort, Decision, Gate, GateSet, Mode, Rule, judge
 from sendwave.rules.maturity import CURVES
 from sendwave.rules.silence import judge_feed
@@ -149,9 +151,10 @@ class TestFeed:
         [
             (1_000, 0, 45, Decision.BLIND),
             (1_000, 190, 45, Decision.BLIND),
-            (1_000, 210, 45, Decision.PASS),
+            (1_000, 210, 45, Decision.HOLD),
+            (1_000, 510, 45, Decision.PASS),
             (1_000, 0, 29, Decision.PASS),  # silent, but not for long enough
-            (49, 0, 45, Decision.PASS),  # too few to mean anything
+            (49, 0, 45, Decision.HOLD),  # too few to prove a silence
             (50, 0, 45, Decision.BLIND),
             (0, 0, 45, Decision.PASS),
         ],
@@ -190,6 +193,32 @@ class TestCulprits:
 
     def test_more_than_half_of_the_lanes_is_everybody(self) -> None:
         assert self._found(orange=(5_000, 900), gmail=(10_000, 1_800), sfr=(4_000, 10)) == ()
+
+    def test_the_lane_with_most_evidence_is_left_out_first(self) -> None:
+        """Not the one with most events, nor the highest rate, nor the most beyond its limit."""
+        by_events = self._found(gmail=(40_000, 1_950), orange=(2_000, 240), sfr=(4_000, 100), free=(4_000, 100))
+        assert by_events == ("orange",), "gmail has more events, and is within its limit"
+        by_rate = self._found(tiny=(10, 2), orange=(5_000, 700), sfr=(4_000, 150), free=(4_000, 150))
+        assert by_rate == ("orange",), "tiny has a higher rate, of two events"
+        by_excess = self._found(gmail=(40_000, 2_180), orange=(1_000, 190), sfr=(3_000, 100), free=(9_000, 150))
+        assert by_excess == ("orange",), "gmail is 180 beyond its limit, orange 140"
+
+    @given(st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.integers(0, 400), st.floats(0.1, 200)), min_size=1))
+    def test_whoever_is_named_says_more_than_whoever_is_not(self, lanes: dict[str, tuple[int, float]]) -> None:
+        told = {name: (float(events), allowed) for name, (events, allowed) in lanes.items()}
+
+        def odds(name: str) -> float:
+            events, allowed = (np.array([value]) for value in told[name])
+            return float(log_mean(events, allowed, UP)[0])
+
+        named = culprits(told)
+        order = [odds(name) for name in named]
+        assert order == sorted(order, reverse=True)
+        assert all(odds(left) <= min(order) for left in {*told} - {*named} if named)
+        assert all(told[name][0] > told[name][1] for name in named)
+        for few in range(len(named)):  # nobody is named who need not be
+            rest = [counts for name, counts in told.items() if name not in named[:few]]
+            assert sum(events for events, _ in rest) > sum(allowed for _, allowed in rest) or few == 0
 
     def test_a_single_lane_or_none_explains_nothing(self) -> None:
         assert self._found(orange=(5_000, 900)) == ()

@@ -144,6 +144,23 @@ class TestConfirmed:
         worse = [replace(one, tallies={"delivered": 3_000, "hard_bounce": 260}) for one in others]
         assert rule([*slots, *worse], gates=CONFIRM).cleared == [], "the others are no better"
 
+    def test_what_no_fresh_mail_will_settle_is_halted_once_the_wave_has_soaked(self) -> None:
+        """Three times the limit in the last two slots of a wave, in all lanes: it keeps the next wave shut itself."""
+        told = [
+            Mail(1, lane, LONG_AGO + timedelta(minutes=4 * n), 4_000, 0, {"delivered": 3_900 - bounced,
+                 "hard_bounce": bounced}, stage=min(n, 3))
+            for lane in LANES
+            for n, bounced in enumerate((80, 80, 80, 600, 600))
+        ]  # fmt: skip
+        sending, soaking = rule(told, "sending", gates=CONFIRM), rule(told, soaked=1, gates=CONFIRM)
+        assert (sending.halt, {*sending.slow}) == (None, {*LANES})
+        assert (soaking.halt, soaking.cleared) == (None, []), "its soak is not over"
+        soaked = rule(told, gates=CONFIRM)
+        assert soaked.halt is not None
+        assert (soaked.halt.reason, soaked.halt.verdict.cell.provider) == ("hard_bounce", "")
+        mild = [replace(m, tallies={**m.tallies, "hard_bounce": min(260, m.tallies["hard_bounce"])}) for m in told]
+        assert rule(mild, gates=CONFIRM).halt is None, "1.3 times the limit in two slots may be a burst"
+
 
 def test_an_observing_gate_says_so_and_does_nothing() -> None:
     gates = GateSet.model_validate({"signals": {"hard_bounce": {"hold": "2%", "halt": "5%", "mode": "observe"}}})
@@ -151,7 +168,7 @@ def test_an_observing_gate_says_so_and_does_nothing() -> None:
     assert Decision.HALT in {v.decision for v in ruling.verdicts}
     assert (ruling.halt, ruling.suspensions, ruling.cleared) == (None, {}, [1])
     off = GateSet.model_validate({"signals": {"hard_bounce": {"mode": "off"}, "made_up": {"halt": "1%"}}})
-    assert [v.cell.signal for v in rule(healthy(), gates=off).verdicts] == ["feed"]
+    assert {v.cell.signal for v in rule(healthy(), gates=off).verdicts} == {"feed"}
 
 
 class TestHold:
@@ -190,6 +207,33 @@ class TestFeed:
     def test_a_route_that_reports_no_deliveries_cannot_be_blind(self) -> None:
         ruling = rule([mail(lane) for lane in LANES], reports_delivery=False)
         assert (ruling.blind, ruling.feeds, ruling.cleared) == (None, [], [1])
+
+    def test_answers_that_are_missing_are_told_and_asked_about_when_the_longest_soak_is_over(self) -> None:
+        """Between a silence and enough: it used to wait for ever without a word."""
+        few = [mail(lane, delivered=1_400) for lane in LANES]
+        ruling = rule(few)
+        assert (ruling.blind, ruling.cleared, ruling.halt) == (None, [], None)
+        assert [v.sentence for v in ruling.waits] == [
+            "feed, all lanes, wave 1: 5,600 of 16,000 answers owed have come; too few to go by yet"
+        ]
+        late = rule(few, soaked=24).halt
+        assert late is not None
+        assert (late.reason, late.verdict.cell.signal) == (INCONCLUSIVE, "feed")
+        asking = WavePlan.model_validate({**PLAN.model_dump(), "on_inconclusive": "hold"})
+        assert rule(few, soaked=24, plan=asking).undecided[1].cell.signal == "feed"
+
+    def test_a_lane_that_tells_nothing_at_all_is_no_good_mail(self) -> None:
+        deaf = [mail("gmail", 7_000), *(mail(lane, delivered=3_900, hard_bounce=20) for lane in LANES[1:])]
+        ruling = rule(deaf)
+        assert (ruling.blind, ruling.cleared) == (None, [1]), "the others go on"
+        told = {v.cell.provider: v.decision for v in ruling.verdicts if v.cell.signal == "feed" and not v.cell.wave}
+        assert told == {"gmail": Decision.BLIND, **dict.fromkeys(LANES[1:], Decision.PASS)}
+        whole = [v for v in ruling.verdicts if (v.cell.signal, v.cell.provider) == ("hard_bounce", "")]
+        assert {v.cell.sent for v in whole} == {12_000}, "and are judged without it"
+        planned = {"gmail": 30_000, **dict.fromkeys(LANES[1:], 4_000)}
+        deaf[0] = mail("gmail", 30_000)
+        most = rule(deaf, waves=(WaveFacts(1, "soaking", LONG_AGO, planned), WaveFacts(2, "waiting", None, planned)))
+        assert most.cleared == [], "not where half of the mail and more tells nothing"
 
 
 class TestComplete:
