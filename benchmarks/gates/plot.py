@@ -22,12 +22,11 @@ NOTE: Final = "Thin lines: 95 % intervals, where there are enough campaigns of a
 
 def draw(rows: Sequence[Row]) -> str:
     """An SVG of bars, a row for each rule; thin lines are 95 % intervals."""
-    newest = [row for row in rows if row["state"] == rows[-1]["state"]] if rows else []
     high = 74 + ROW * len(RULES)
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {high}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDE}" height="{high}" fill="white"/>',
-        *_heads(), *(part for place, rule in enumerate(RULES) for part in _row(place, rule, newest)),
+        *_heads(), *(part for place, rule in enumerate(RULES) for part in _row(place, rule, rows)),
         f'<text x="8" y="{high - 10}" fill="#666">{NOTE}</text>', "</svg>", "",
     ])  # fmt: skip
 
@@ -72,14 +71,13 @@ COLOURS: Final = {OURS: "#2166ac", RIVAL: "#b2b2b2"}
 
 def by_world(rows: Sequence[Row]) -> str:
     """An SVG of the bad mail that leaves, world by world: ours above the rival that is as quiet on the limit."""
-    newest = [row for row in rows if row["state"] == rows[-1]["state"]] if rows else []
-    told = [world.name for world in worlds() if any(leaks([r]) for r in newest if r["world"] == world.name)]
+    told = [world.name for world in worlds() if any(leaks([r]) for r in rows if r["world"] == world.name)]
     high = 74 + 2 * ROW * len(told)
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {high}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDE}" height="{high}" fill="white"/>',
         f'<text x="{NAMES}" y="24" font-weight="bold">bad mail that leaves</text>',
-        *(part for place, name in enumerate(told) for part in _world(40 + 2 * ROW * place, name, newest)),
+        *(part for place, name in enumerate(told) for part in _world(40 + 2 * ROW * place, name, rows)),
         f'<text x="8" y="{high - 10}" fill="#666">Blue: {OURS}. Grey: {RIVAL}. Thin lines: 95 % intervals.</text>',
         "</svg>", "",
     ])  # fmt: skip

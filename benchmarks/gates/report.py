@@ -196,7 +196,7 @@ def targets(rows: Sequence[Row], quickest: float | None = None) -> Iterator[str]
         verdict = found.against(target.limit, at_most=target.at_most) if told else "not shown yet"
         yield f"  {target.words:54} {sign} {limit:>6}: {_spread(found, target.form):22} {verdict} ({len(told)} runs)"
     both = {row["world"] for row in rows if row["rule"] == RIVAL} & {row["world"] for row in ours}
-    names = sorted(name for name in both if name != UNPILOTED and "30M" not in name and _is_bad(rows, name))
+    names = sorted(name for name in both if name != UNPILOTED and "30M" not in name and is_bad(rows, name))
     if names and (mine := past(rows, OURS, names)):
         theirs = past(rows, RIVAL, names)
         few = min(sum(r["rule"] == rule and r["world"] == n for r in rows) for rule in (OURS, RIVAL) for n in names)
@@ -212,5 +212,6 @@ def targets(rows: Sequence[Row], quickest: float | None = None) -> Iterator[str]
     yield f"  {'illegal actions':54}  =      0: {sum(row['illegal'] for row in ours)}"
 
 
-def _is_bad(rows: Sequence[Row], name: str) -> bool:
+def is_bad(rows: Sequence[Row], name: str) -> bool:
+    """Whether a world has mail past a limit."""
     return any(row["bad_planned"] for row in rows if row["world"] == name)

@@ -1,14 +1,18 @@
 """Runs of simulated campaigns kept one a line, so that figures grow over several sittings.
 
-A run knows the state of the rules it was made with, a hash of their source: figures of different rules never mix.
+A run knows the state of what made it, a hash of the source of the worlds and of its rule: figures of different rules
+never mix, and a published form is not run again because ours changed.
 """
 
 from __future__ import annotations
 
+import ast
+import gzip
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,12 +49,29 @@ class Run:
         return self.world, self.rule, self.seed, self.number
 
 
-def state() -> str:
-    """A short hash of the rules' source."""
-    found = hashlib.sha256()
-    for name in SOURCES:
-        found.update((Path(rules.__path__[0]) / f"{name}.py").read_bytes())
+@cache
+def state(rule: str = OURS) -> str:
+    """A short hash of the code that decides in a run of this rule; comments and docstrings are no code."""
+    found, home = hashlib.sha256(), Path(__file__).parent
+    files = [home / "worlds.py", home / "campaign.py"]
+    decides = [Path(rules.__path__[0]) / f"{name}.py" for name in SOURCES]
+    for path in files + (decides if rule == OURS else [home / "published.py"]):
+        found.update(_code(path.read_text()).encode())
     return found.hexdigest()[:10]
+
+
+def _code(text: str) -> str:
+    """The syntax of a module, its docstrings and other lone strings left out."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [one for one in body if not _is_text(one)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def schedule(seed: int, rounds: int) -> Iterator[Run]:
@@ -90,7 +111,7 @@ def bad_lanes(world: World) -> set[str]:
 def read(path: Path) -> list[dict[str, Any]]:
     """The runs kept so far; a last line cut short (a run was stopped while it wrote) is left out."""
     found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in _lines(path) if path.exists() else []:
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
@@ -98,11 +119,28 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of each rule in the state it was run in last."""
+    last = {row["rule"]: row["state"] for row in rows}
+    return [row for row in rows if row["state"] == last[row["rule"]]]
+
+
+def _lines(path: Path) -> list[str]:
+    told = path.read_bytes()
+    return (gzip.decompress(told) if path.suffix == ".gz" else told).decode().splitlines()
+
+
+def keep(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write these runs to a file that stays, the same bytes for the same runs."""
+    told = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(told, mtime=0))
+
+
 def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, forms: list[str] | None = None) -> None:
     """Make the runs that are missing, a line each."""
-    now, done = state(), set()
+    done = set()
     for told in read(path):
-        if told["state"] == now:
+        if told["state"] == state(told["rule"]):
             done.add((told["world"], told["rule"], told["seed"], told["number"]))
     with path.open("a") as out:
         if out.tell():
@@ -110,7 +148,7 @@ def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, 
         for run in schedule(seed, rounds):
             wanted = _has(run.world, only) and _has(run.rule, forms)
             if wanted and run.key not in done:
-                out.write(json.dumps({"state": now, **play(run)}) + "\n")
+                out.write(json.dumps({"state": state(run.rule), **play(run)}) + "\n")
                 out.flush()
 
 
