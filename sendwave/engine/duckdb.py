@@ -21,7 +21,7 @@ from sqlalchemy import Boolean, Double, Integer, Select, String
 from sqlalchemy.dialects import postgresql
 
 from sendwave.engine.base import Session, Written
-from sendwave.engine.datasets import publish
+from sendwave.engine.datasets import column_names, publish
 from sendwave.errors import FullDisk
 from sendwave.rules.columns import DATASETS
 
@@ -104,21 +104,18 @@ def _opened(
     for name, paths in files.items():
         if paths and name not in tables:
             listing = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-            source = f"SELECT * FROM read_parquet([{listing}], union_by_name = true)"
+            columns = ", ".join(("*", *_missing(name, paths)))
+            source = f"SELECT {columns} FROM read_parquet([{listing}], union_by_name = true)"
             connection.execute(f'CREATE TEMP VIEW "{name}" AS {source}')
-            if missing := _missing(connection, name):
-                source = source.replace("SELECT *", f"SELECT *, {missing}", 1)
-                connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {source}')
     return DuckdbSession(connection)
 
 
-def _missing(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+def _missing(name: str, paths: Sequence[Path]) -> list[str]:
     """The declared columns that files of an earlier version do not have, as NULL."""
     if name not in DATASETS:
-        return ""
-    asked = "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND database_name = 'temp'"
-    known = {found for (found,) in connection.execute(asked, [name]).fetchall()}
-    return ", ".join(f'CAST(NULL AS {_type(c.type)}) AS "{c.name}"' for c in DATASETS[name].c if c.name not in known)
+        return []
+    known = frozenset[str]().union(*(column_names(path) for path in paths))
+    return [f'CAST(NULL AS {_type(c.type)}) AS "{c.name}"' for c in DATASETS[name].c if c.name not in known]
 
 
 def _type(kind: Any) -> str:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
@@ -66,7 +65,7 @@ def preview(db: Database, engine: Engine, lake: Lake, campaign: Campaign, *, seg
     if planned is None or campaign.planned_at is None:
         raise BadInput(f"{campaign.name} has no plan yet: `sendwave campaign plan {campaign.name}`; it sends nothing")
     paths = lake.paths(listed)
-    known = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
+    known = lake.columns(listed["contacts"])
     column = None if segment is None else segment if segment in known else f"attr_{segment}"
     if column is not None and column not in known:
         choices = sorted(name.removeprefix("attr_") for name in known - _PRIVATE)

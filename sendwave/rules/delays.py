@@ -48,8 +48,8 @@ def reported(told: Iterable[Watched]) -> tuple[Numbers, float, int]:
         joint[one.until] += np.where(np.arange(BINS) <= one.until, one.delays, 0.0)
     events = float(joint.sum())
     last = int(np.flatnonzero(joint.sum(axis=1))[-1]) if events else 0
-    at = np.array([joint[j:, j].sum() for j in range(BINS)])
-    by = np.array([joint[j:, : j + 1].sum() for j in range(BINS)])
+    watched = joint[::-1].cumsum(axis=0)[::-1]  # [bin][delay]: of mail watched to that bin or longer
+    at, by = watched.diagonal(), watched.cumsum(axis=1).diagonal()
     share = np.ones(BINS)
     for j in range(last, 0, -1):
         share[j - 1] = share[j] * (1 - (at[j] / by[j] if by[j] else 0.0))

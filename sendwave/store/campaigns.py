@@ -5,9 +5,11 @@ A transition is a compare-and-set UPDATE and a journal row in the caller's trans
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
@@ -379,7 +381,13 @@ def shorten(conn: Connection, campaign_id: int, last_wave: int, *, by: str, now:
 
 def _campaign(row: Mapping[Any, Any]) -> Campaign:
     kept = {name: row[name] for name in Campaign.__dataclass_fields__}
-    return Campaign(**{**kept, "settings": CampaignFile.model_validate(kept["settings"])})
+    return Campaign(**{**kept, "settings": _file(json.dumps(kept["settings"]))})
+
+
+@lru_cache(maxsize=256)
+def _file(settings: str) -> CampaignFile:
+    """Immutable, and read again at every tick of every stage."""
+    return CampaignFile.model_validate(json.loads(settings))
 
 
 def _columns(wave: WaveRow) -> dict[str, Any]:

@@ -38,11 +38,11 @@ def acquire(conn: Connection, name: str, holder: str, *, now: datetime, life: ti
     the holder before us too.
     """
     until = now + life
-    first = upsert(conn, leases).values(name=name, holder=holder, epoch=1, until=until)
-    if conn.execute(first.on_conflict_do_nothing().returning(leases.c.epoch)).scalar() is not None:
-        return Lease(name, holder, 1, until)
     own = (leases.c.name == name) & (leases.c.holder == holder) & (leases.c.until > now)
     kept = conn.execute(update(leases).where(own).values(until=until).returning(leases.c.epoch)).scalar()
+    if kept is None:
+        first = upsert(conn, leases).values(name=name, holder=holder, epoch=1, until=until)
+        kept = conn.execute(first.on_conflict_do_nothing().returning(leases.c.epoch)).scalar()
     if kept is None:
         ended = (leases.c.name == name) & (leases.c.until <= now)
         taken = update(leases).where(ended).values(holder=holder, until=until, epoch=leases.c.epoch + 1)

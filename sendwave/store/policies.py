@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from functools import lru_cache
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Text, cast, select
 
 from sendwave.errors import BadInput, NotFound
 from sendwave.rules.policy import PolicySet
@@ -29,13 +31,20 @@ def pinned(conn: Connection, version: str) -> PolicySet:
         BadInput: a sendwave with other policy models kept it.
 
     """
-    document = conn.execute(select(policies.c.document).where(policies.c.version == version)).scalar_one_or_none()
+    asked = select(cast(policies.c.document, Text)).where(policies.c.version == version)
+    document = conn.execute(asked).scalar_one_or_none()
     if document is None:
         raise NotFound(f"no policy of version {version[:12]} is kept in this store")
     try:
-        return PolicySet.model_validate(document)
+        return _read(document)
     except ValidationError as wrong:
         raise BadInput(
             f"policy {version[:12]} was kept by another version of sendwave, which this one cannot read; "
             "plan the campaign again under today's policies"
         ) from wrong
+
+
+@lru_cache(maxsize=32)
+def _read(document: str) -> PolicySet:
+    """Policies are immutable, and every look at a campaign asks for those it was approved under."""
+    return PolicySet.model_validate(json.loads(document))

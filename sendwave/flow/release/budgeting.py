@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
@@ -173,8 +172,8 @@ def estimate(
     if priced is None or planned is None:
         return None
     paths = {**lake.paths(listed), "plan": [lake.root / planned.path]}
-    names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
-    attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
+    columns = lake.columns(listed["contacts"])
+    attributes = sorted(name for name in columns if name.startswith(payloads.FIELD_PREFIX))
     own, counts, odd = texts.measured(campaign), Counter[tuple[str, int]](), Counter[str]()
     limit, goes, waiting = purse(db, engine, lake, campaign, money, now=now), 0, 0
     left = None if limit is None else limit.left

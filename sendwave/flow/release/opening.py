@@ -14,7 +14,6 @@ from functools import partial
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sendwave import faults
 from sendwave.engine.base import Engine, withdraw
@@ -137,8 +136,8 @@ class _Release:
             suppressed = suppressions.table(conn, kind.channel)
         assert planned is not None, "the lifecycle lets no campaign send without a plan"
         paths = {**self.lake.paths({**listed, **ahead.plans}), "plan": [self.lake.root / planned.path]}
-        names = {name for path in paths["contacts"] for name in pq.read_schema(path).names}
-        attributes = sorted(name for name in names if name.startswith(payloads.FIELD_PREFIX))
+        columns = self.lake.columns(listed["contacts"])
+        attributes = sorted(name for name in columns if name.startswith(payloads.FIELD_PREFIX))
         attributes += [COUNTRY] if priced else []
         instant = int(self.now.timestamp())
         statement = plan.recheck_statement(

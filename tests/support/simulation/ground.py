@@ -16,6 +16,7 @@ from sendwave.rules.policy import PolicySet
 from sendwave.store import campaigns, policies
 from sendwave.store.database import Database
 from simulation.history import World
+from simulation.quick import QuickEngine
 from simulation.trouble import shared
 
 START: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -51,7 +52,8 @@ class Ground:
     def __init__(self, folder: Path, template: Path) -> None:
         """`template` is a migrated, empty SQLite file; `folder` takes the templates and the histories."""
         self.folder, self._template = folder, template
-        self.engine = DuckdbEngine(threads=1, memory_limit="500MB")
+        self.engine = QuickEngine(threads=1, memory_limit="500MB")
+        self.engine._shared.execute("SET GLOBAL parquet_metadata_cache = true")
         self._made: dict[object, Path] = {}
         self._lives = 0
 

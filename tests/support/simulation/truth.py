@@ -11,7 +11,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import sendable
-from sqlalchemy import select
+from sqlalchemy import null, select
 
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
@@ -45,6 +45,13 @@ def _reachable() -> dict[str, set[str]]:
 
 
 _REACHABLE: Final = _reachable()
+
+_OF_CAMPAIGN, _OF_WAVE, _OF_LANE = tables.campaigns.c, tables.waves.c, tables.lanes.c
+_STATUSES: Final = {
+    "campaign": select(_OF_CAMPAIGN.id, null(), _OF_CAMPAIGN.status),
+    "wave": select(_OF_WAVE.campaign_id, _OF_WAVE.number, _OF_WAVE.status),
+    "lane": select(_OF_LANE.campaign_id, _OF_LANE.provider, _OF_LANE.status),
+}
 
 
 @dataclass
@@ -180,9 +187,9 @@ class Truth:
         journal = tables.journal
         with self.db.read() as conn:
             rows = conn.execute(select(journal).where(journal.c.id > self.seen).order_by(journal.c.id)).mappings().all()
-            current = {("campaign", row.id, None): row.status for row in conn.execute(select(tables.campaigns))}
-            current |= {("wave", r.campaign_id, r.number): r.status for r in conn.execute(select(tables.waves))}
-            current |= {("lane", r.campaign_id, r.provider): r.status for r in conn.execute(select(tables.lanes))}
+            current: dict[tuple[Any, ...], str] = {}
+            for kind, asked in _STATUSES.items():
+                current |= {(kind, *which): status for *which, status in conn.execute(asked)}
         for row in rows:
             self.seen = row["id"]
             kind, _, event = row["action"].partition(".")

@@ -46,6 +46,7 @@ class Node:
     daemon: Daemon
     skew: timedelta = timedelta(0)
     silent_until: datetime | None = None  # until then its beats are lost on the way
+    beaten_at: datetime | None = None  # by its own clock, the last time it reached the store
 
     def close(self) -> None:
         with contextlib.suppress(Killed):
@@ -79,6 +80,7 @@ class Life:
         self.nodes: dict[int, Node] = {}
         self.turns: list[tuple[int, str]] = []  # (node, stage) in the middle of a turn, innermost last
         self.edition = 0
+        self.planned: set[str] = set()  # and approved, of a world that plans inside its history
         self.aim: tuple[str, int] | None = None  # lane and contact somebody has in mind
         self.n = 0  # of the step that is being lived
 
@@ -148,7 +150,8 @@ class Life:
                     self.turns.pop()
             if self.world.planned_here and not self.turns:
                 for name in self.names:
-                    self._guarded(self._planning(number, name))
+                    if name not in self.planned:
+                        self._guarded(self._planning(number, name))
         except Killed:
             self.troubles.dying = False
             self.trail.append(f"      killed: node {number}")
@@ -182,9 +185,16 @@ class Life:
         node = self.nodes.get(number)
         if node is None or (node.silent_until is not None and self.clock.now() < node.silent_until):
             return
+        if node.beaten_at == self._wall_of(node):  # said at this very instant
+            return
+
+        def act() -> None:
+            node.daemon.node.beat()
+            node.beaten_at = self._wall_of(node)
+
         self.turns.append((number, "beat"))
         try:
-            self._guarded(node.daemon.node.beat)
+            self._guarded(act)
         finally:
             self.turns.pop()
 
@@ -195,6 +205,7 @@ class Life:
                 make_plan(
                     self.node(number).db, self.ground.engine, self.lake, self.world, name=name, now=self.clock.now()
                 )
+                self.planned.add(name)
             finally:
                 self.turns.pop()
 
@@ -347,7 +358,10 @@ class Life:
     def _wall(self) -> datetime:
         """What the machine's own clock says, of the node whose turn it is."""
         node = self.nodes.get(self.turns[-1][0]) if self.turns else None
-        return self.clock.now() + (node.skew if node is not None else timedelta(0))
+        return self.clock.now() if node is None else self._wall_of(node)
+
+    def _wall_of(self, node: Node) -> datetime:
+        return self.clock.now() + node.skew
 
 
 def lived(ground: Ground, world: World, steps: Sequence[Step]) -> str | None:
