@@ -5,11 +5,8 @@ A transition is a compare-and-set UPDATE and a journal row in the caller's trans
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
@@ -17,64 +14,17 @@ from sqlalchemy import Connection, Table, delete, func, insert, or_, select, upd
 from sendwave.errors import BadInput, NotAllowed, NotFound, did_you_mean
 from sendwave.rules import lifecycle
 from sendwave.rules.campaign import CampaignFile
-from sendwave.store import journal, tables
+from sendwave.store import campaign_rows, journal, tables
+from sendwave.store.campaign_rows import Campaign, LaneRow, WaveRow
 from sendwave.store.tables import campaigns
 from sendwave.store.transitions import Row, move
 from sendwave.store.upsert import upsert
 
+__all__ = ["Campaign", "LaneRow", "WaveRow"]
+# The rows are read from here with the functions that give them.
+
 SLOWED: Final = "lane.slow"
 """Action in the journal when a lane goes on at a part of its pace."""
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """One campaign's row; `settings` is the file its author wrote."""
-
-    id: int
-    name: str
-    title: str
-    type: str
-    channel: str
-    status: str
-    settings: CampaignFile
-    policy_version: str | None
-    plan_file: int | None
-    plan_pins: Mapping[str, Sequence[int]] | None
-    planned_at: datetime | None
-    approved_at: datetime | None
-    start_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    last_wave: int | None
-    created_at: datetime
-    created_by: str
-    approved_by: str | None
-    limits: Mapping[str, Mapping[str, str]] | None = None  # {signal: {hold, halt, since}} a person set for it alone
-
-
-@dataclass(frozen=True, slots=True)
-class WaveRow:
-    """One wave: `tiers` and `providers` count its planned people by key."""
-
-    number: int
-    status: str
-    planned: int
-    tiers: Mapping[str, int]
-    providers: Mapping[str, int]
-    released_at: datetime | None = None
-    sent_at: datetime | None = None
-    cleared_at: datetime | None = None
-    pilot: str = ""  # the tier whose head it is; '' for an ordinary wave
-
-
-@dataclass(frozen=True, slots=True)
-class LaneRow:
-    """One lane; `throttle` is a factor on its pace, mail sent before `judged_from` is no longer judged."""
-
-    provider: str
-    status: str
-    throttle: float
-    judged_from: datetime | None
 
 
 def create(conn: Connection, file: CampaignFile, channel: str, *, by: str, now: datetime) -> Campaign:
@@ -100,45 +50,39 @@ def create(conn: Connection, file: CampaignFile, channel: str, *, by: str, now: 
 
 def get(conn: Connection, name: str) -> Campaign:
     """The campaign of that name or, failing that, of that number. Raises NotFound with the nearest names."""
-    row = conn.execute(select(campaigns).where(campaigns.c.name == name)).mappings().one_or_none()
+    row = conn.execute(campaign_rows.NAMED, {"campaign": name}).mappings().one_or_none()
     if row is None and name.isdecimal():
-        row = conn.execute(select(campaigns).where(campaigns.c.id == int(name))).mappings().one_or_none()
+        row = conn.execute(campaign_rows.NUMBERED, {"campaign": int(name)}).mappings().one_or_none()
     if row is None:
         hint = did_you_mean(name, conn.execute(select(campaigns.c.name)).scalars())
         raise NotFound(f"there is no campaign {name!r}.{hint or ' `sendwave campaign list` shows them all.'}")
-    return _campaign(row)
+    return campaign_rows.campaign(row)
 
 
 def by_id(conn: Connection, campaign_id: int) -> Campaign:
     """The campaign of that store id. Raises NotFound."""
-    row = conn.execute(select(campaigns).where(campaigns.c.id == campaign_id)).mappings().one_or_none()
+    row = conn.execute(campaign_rows.NUMBERED, {"campaign": campaign_id}).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no campaign number {campaign_id}")
-    return _campaign(row)
+    return campaign_rows.campaign(row)
 
 
 def listing(conn: Connection, statuses: Collection[str] | None = None) -> list[Campaign]:
     """All campaigns, oldest first, or those in the given statuses."""
-    statement = select(campaigns).order_by(campaigns.c.id)
+    asked, told = campaign_rows.ALL, {}
     if statuses is not None:
-        statement = statement.where(campaigns.c.status.in_(list(statuses)))
-    return [_campaign(row) for row in conn.execute(statement).mappings()]
+        asked, told = campaign_rows.IN_STATUS, {"statuses": list(statuses)}
+    return [campaign_rows.campaign(row) for row in conn.execute(asked, told).mappings()]
 
 
 def waves(conn: Connection, campaign_id: int) -> list[WaveRow]:
     """The waves of the plan, first one first."""
-    table = tables.waves
-    kept = [table.c[name] for name in WaveRow.__dataclass_fields__]
-    rows = conn.execute(select(*kept).where(table.c.campaign_id == campaign_id).order_by(table.c.number))
-    return [WaveRow(**row) for row in rows.mappings()]
+    return [WaveRow(*row) for row in conn.execute(campaign_rows.WAVES, {"campaign": campaign_id})]
 
 
 def lanes(conn: Connection, campaign_id: int) -> list[LaneRow]:
     """The lanes of the plan, by provider."""
-    table = tables.lanes
-    kept = [table.c[name] for name in LaneRow.__dataclass_fields__]
-    rows = conn.execute(select(*kept).where(table.c.campaign_id == campaign_id).order_by(table.c.provider))
-    return [LaneRow(**row) for row in rows.mappings()]
+    return [LaneRow(*row) for row in conn.execute(campaign_rows.LANES, {"campaign": campaign_id})]
 
 
 def exclusions(conn: Connection, campaign_id: int) -> dict[tuple[str, str], int]:
@@ -377,17 +321,6 @@ def shorten(conn: Connection, campaign_id: int, last_wave: int, *, by: str, now:
         evidence={"last_wave": last_wave, "before": named.last_wave},
         policy_version=named.policy_version,
     )
-
-
-def _campaign(row: Mapping[Any, Any]) -> Campaign:
-    kept = {name: row[name] for name in Campaign.__dataclass_fields__}
-    return Campaign(**{**kept, "settings": _file(json.dumps(kept["settings"]))})
-
-
-@lru_cache(maxsize=256)
-def _file(settings: str) -> CampaignFile:
-    """Immutable, and read again at every tick of every stage."""
-    return CampaignFile.model_validate(json.loads(settings))
 
 
 def _columns(wave: WaveRow) -> dict[str, Any]:

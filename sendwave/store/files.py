@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from sendwave.errors import Busy
 from sendwave.rules.lifecycle import FINAL
@@ -18,6 +18,13 @@ JOINED: Final = "joined"
 
 _IMPORTS: Final = 0x53454E4457415645
 """Key of the advisory lock (PostgreSQL): the letters SENDWAVE."""
+
+_LIVE: Final = (
+    select(files)
+    .where(files.c.dataset.in_(bindparam("datasets", expanding=True)), files.c.retired_at.is_(None))
+    .order_by(files.c.id)
+)
+_NUMBERED: Final = select(files).where(files.c.id == bindparam("file"))
 
 _OVER: Final = tuple(status.value for status in FINAL)
 _LOOK_UP: Final = 500
@@ -65,12 +72,8 @@ def retire(connection: Connection, ids: Iterable[int], now: datetime) -> None:
 def live(connection: Connection, datasets: Sequence[str], part: str | None = None) -> dict[str, list[LakeFile]]:
     """The files that make up each dataset now, oldest first; a dataset without files maps to an empty list."""
     found: dict[str, list[LakeFile]] = {dataset: [] for dataset in datasets}
-    statement = (
-        select(files).where(files.c.dataset.in_(list(datasets)), files.c.retired_at.is_(None)).order_by(files.c.id)
-    )
-    if part is not None:
-        statement = statement.where(files.c.part == part)
-    for row in connection.execute(statement):
+    asked = _LIVE if part is None else _LIVE.where(files.c.part == part)
+    for row in connection.execute(asked, {"datasets": list(datasets)}):
         found[row.dataset].append(_lake_file(row))
     return found
 
@@ -132,7 +135,7 @@ def expect(seen: Iterable[LakeFile], found: Iterable[LakeFile], dataset: str) ->
 
 def get(connection: Connection, file_id: int) -> LakeFile | None:
     """One file by id, retired or not."""
-    row = connection.execute(select(files).where(files.c.id == file_id)).one_or_none()
+    row = connection.execute(_NUMBERED, {"file": file_id}).one_or_none()
     return None if row is None else _lake_file(row)
 
 

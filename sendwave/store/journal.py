@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select
 
 from sendwave.store.tables import journal
+
+_ROW: Final = insert(journal)  # built once
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +49,18 @@ def write(
     policy_version: str | None = None,
 ) -> None:
     """Add a row in the transaction of what it tells. Evidence values JSON does not know are kept as their text."""
-    conn.execute(
-        insert(journal).values(
-            at=at,
-            actor=actor,
-            action=action,
-            campaign_id=campaign_id,
-            wave=wave,
-            provider=provider,
-            reason=reason,
-            evidence=json.loads(json.dumps(dict(evidence or {}), default=str)),
-            policy_version=policy_version,
-        )
-    )
+    row = {
+        "at": at,
+        "actor": actor,
+        "action": action,
+        "campaign_id": campaign_id,
+        "wave": wave,
+        "provider": provider,
+        "reason": reason,
+        "evidence": json.loads(json.dumps(dict(evidence or {}), default=str)),
+        "policy_version": policy_version,
+    }
+    conn.execute(_ROW, row)
 
 
 def read(conn: Connection, campaign_id: int | None = None, limit: int | None = None, *, after: int = 0) -> list[Entry]:

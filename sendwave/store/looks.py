@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from sendwave.rules.ledger import Ledger
 from sendwave.rules.lifecycle import Batch
@@ -35,6 +35,16 @@ KEPT: Final = 20_000
 """Entries of the log that are kept; a look further behind reads everything."""
 
 _AT_ONCE: Final = 500
+
+_WAITING: Final = (  # built once: asked for every lane at every look
+    select(batches.c.id)
+    .where(
+        batches.c.campaign_id == bindparam("campaign"),
+        batches.c.status.in_((Batch.READY, Batch.CLAIMED, Batch.HANDED)),
+        batches.c.provider == bindparam("lane"),
+    )
+    .limit(1)
+)
 
 
 class Look:
@@ -126,14 +136,8 @@ def trim(conn: Connection) -> None:
 
 def waiting(conn: Connection, campaign_id: int, lanes: Collection[str]) -> set[str]:
     """The lanes in which somebody has still to be written to."""
-    of = batches.c
-    statuses = (Batch.READY, Batch.CLAIMED, Batch.HANDED)
-    same = (of.campaign_id == campaign_id, of.status.in_(statuses))
-    return {
-        lane
-        for lane in lanes
-        if conn.execute(select(of.id).where(*same, of.provider == lane).limit(1)).first() is not None
-    }
+    told = {"campaign": campaign_id}
+    return {lane for lane in lanes if conn.execute(_WAITING, {**told, "lane": lane}).first() is not None}
 
 
 def _chunks(items: Iterable[Any], size: int = _AT_ONCE) -> Iterable[list[Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, exists, literal, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, literal, select, update
 
 from sendwave.rules.lifecycle import Batch
 from sendwave.store import leases
@@ -36,11 +36,32 @@ LEADER: Final = "leader"
 """The lease of the node whose ticks release, judge, score and tell; every node hands over."""
 
 
+# Built once: every beat asks them.
+_OLDER: Final = lease_rows.c.until <= bindparam("wall", type_=lease_rows.c.until.type)
+_LIVES: Final = lease_rows.c.name.like(f"{leases.LIVES}%")
+_OPEN: Final = batches.c.status.in_((Batch.CLAIMED, Batch.HANDED))
+_HAS_SOME: Final = exists().where(
+    batches.c.claimed_by == lease_rows.c.holder, _OPEN, batches.c.epoch == lease_rows.c.epoch
+)
+_GO_ON: Final = (
+    update(lease_rows)
+    .where(lease_rows.c.name == bindparam("life"), lease_rows.c.epoch == bindparam("lived"))
+    .values(until=bindparam("new_until", type_=lease_rows.c.until.type))
+)
+_END: Final = (
+    update(lease_rows)
+    .where(_LIVES, _OLDER, _HAS_SOME)
+    .values(epoch=lease_rows.c.epoch + 1)
+    .returning(lease_rows.c.holder)
+)
+_FORGET: Final = delete(lease_rows).where(_LIVES, _OLDER)
+
+
 def beat(conn: Connection, holder: str, life: Lease | None, *, wall: datetime) -> Lease:
     """Say that this node lives. A life nobody ended goes on, however late; else the next begins."""
     if life is not None:
-        mine = (lease_rows.c.name == life.name) & (lease_rows.c.epoch == life.epoch)
-        if conn.execute(update(lease_rows).where(mine).values(until=wall + LIFE)).rowcount == 1:
+        told = {"life": life.name, "lived": life.epoch, "new_until": wall + LIFE}
+        if conn.execute(_GO_ON, told).rowcount == 1:
             return Lease(life.name, holder, life.epoch, wall + LIFE)
     return leases.acquire(conn, leases.life_name(holder), holder, now=wall, life=LIFE)
 
@@ -51,17 +72,12 @@ def bury(conn: Connection, *, wall: datetime, now: datetime) -> list[str]:
     What they claimed may be taken back at once, what they handed over `ANSWER` later. Call it only where the store was
     reachable for a whole `LIFE`: after an outage everybody was silent.
     """
-    open_ = batches.c.status.in_((Batch.CLAIMED, Batch.HANDED))
-    lease = lease_rows.c
-    has_some = exists().where(batches.c.claimed_by == lease.holder, open_, batches.c.epoch == lease.epoch)
-    silent = lease.name.like(f"{leases.LIVES}%") & (lease.until <= wall) & has_some
-    ended = update(lease_rows).where(silent).values(epoch=lease.epoch + 1).returning(lease.holder)
-    dead = sorted(conn.execute(ended).scalars())
+    dead = sorted(conn.execute(_END, {"wall": wall}).scalars())
     if dead:
         until = case((batches.c.status == Batch.CLAIMED, literal(now)), else_=literal(now + ANSWER))
-        theirs = batches.c.claimed_by.in_(dead) & open_ & (batches.c.claimed_until > until)
+        theirs = batches.c.claimed_by.in_(dead) & _OPEN & (batches.c.claimed_until > until)
         conn.execute(update(batches).where(theirs).values(claimed_until=until))
-    conn.execute(delete(lease_rows).where(lease.name.like(f"{leases.LIVES}%"), lease.until <= wall - FORGET))
+    conn.execute(_FORGET, {"wall": wall - FORGET})
     return dead
 
 

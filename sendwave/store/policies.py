@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Text, cast, select
+from sqlalchemy import Connection, Text, bindparam, cast, select
 
 from sendwave.errors import BadInput, NotFound
 from sendwave.rules.policy import PolicySet
 from sendwave.store.tables import policies
 from sendwave.store.upsert import upsert
+
+_DOCUMENT: Final = select(cast(policies.c.document, Text)).where(policies.c.version == bindparam("asked"))
 
 
 def remember(conn: Connection, policy: PolicySet, now: datetime) -> str:
@@ -31,8 +34,7 @@ def pinned(conn: Connection, version: str) -> PolicySet:
         BadInput: a sendwave with other policy models kept it.
 
     """
-    asked = select(cast(policies.c.document, Text)).where(policies.c.version == version)
-    document = conn.execute(asked).scalar_one_or_none()
+    document = conn.execute(_DOCUMENT, {"asked": version}).scalar_one_or_none()
     if document is None:
         raise NotFound(f"no policy of version {version[:12]} is kept in this store")
     try:

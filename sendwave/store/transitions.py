@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, select, update
 
 from sendwave.errors import NotAllowed, NotFound, StaleTransition
 from sendwave.rules import lifecycle
@@ -23,6 +23,8 @@ _STAMPS: Final = {
     "wave.clear": "cleared_at",
 }
 """Instants a transition sets by itself."""
+
+_VERSION: Final = select(campaigns.c.policy_version).where(campaigns.c.id == bindparam("campaign"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def move(
     won = conn.execute(update(row.table).where(row.chosen, row.table.c.status == status).values(values))
     if won.rowcount != 1:
         raise StaleTransition(f"{row.named} was {status}, and somebody moved it first: look again and decide again")
-    version = conn.execute(select(campaigns.c.policy_version).where(campaigns.c.id == row.campaign_id)).scalar()
+    version = conn.execute(_VERSION, {"campaign": row.campaign_id}).scalar()
     journal.write(
         conn,
         at=now,

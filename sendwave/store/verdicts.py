@@ -6,14 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from math import isinf
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from sendwave.rules.gates import Cell, Decision, Verdict
 from sendwave.store import journal
 from sendwave.store.tables import campaigns, verdicts
 from sendwave.store.upsert import upsert as insert_or_update
+
+_TOLD: Final = verdicts.c.evidence
+_NUMBERS: Final = select(  # built once: asked at every look
+    *(verdicts.c[name] for name in ("signal", "wave", "provider", "verdict")),
+    _TOLD["sent"].as_integer(),
+    _TOLD["events"].as_integer(),
+    _TOLD["maturity"].as_float(),
+).where(verdicts.c.campaign_id == bindparam("campaign"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +182,5 @@ def numbers(conn: Connection, campaign_id: int) -> dict[tuple[str, int, str], tu
 
     The database picks them out of the evidence, which is ten times cheaper than reading it all on every tick.
     """
-    told = verdicts.c.evidence
-    columns = (told["sent"].as_integer(), told["events"].as_integer(), told["maturity"].as_float())
-    where = (verdicts.c.signal, verdicts.c.wave, verdicts.c.provider, verdicts.c.verdict)
-    rows = conn.execute(select(*where, *columns).where(verdicts.c.campaign_id == campaign_id))
+    rows = conn.execute(_NUMBERS, {"campaign": campaign_id})
     return {(row[0], row[1], row[2]): (row[3], row[4], row[5], row[6]) for row in rows}
