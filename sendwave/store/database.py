@@ -46,8 +46,15 @@ KEPT: Final = 16
 All are kept: one that is opened for a single hand-over costs the server more than the hand-over.
 """
 
-_REACH: Final = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""libpq's words, in seconds: a network that swallows packets is noticed, not waited for."""
+_REACH: Final = {
+    "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}  # fmt: skip
+"""libpq's words, in seconds, the last in ms: a network that swallows packets is noticed, not waited for.
+
+Keepalives find it where nothing is under way; what was sent and never acknowledged would be waited for a quarter of an
+hour without the last one.
+"""
 
 _json: Final = partial(json.dumps, allow_nan=False)
 """Infinity and NaN are no JSON: PostgreSQL refuses to keep them, SQLite to read them back."""
@@ -124,6 +131,8 @@ class Database:
             full = getattr(fault.orig, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
             if full or "is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
                 raise FullDisk("the disk that holds the store is full; free some room and try again") from fault
+            if self.is_sqlite and "disk I/O error" in text:  # what SQLite says over a quota, too
+                raise FullDisk("the disk that holds the store takes no more: full, over a quota, or failing") from fault
             if self.is_sqlite and any(words in text for words in _UNUSABLE):
                 told = f"the store {self.url.database} cannot be used ({text}): check the path, and who may write there"
                 raise BadInput(told) from fault

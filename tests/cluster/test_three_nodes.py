@@ -16,7 +16,7 @@ from sendwave.clock import VARIABLE, Pace, stopwatch, wall
 
 pytestmark = [pytest.mark.crash, pytest.mark.postgresql]
 
-PEOPLE = 900
+PEOPLE = 2_000
 PACE = "40 per 1s"
 FASTER = 5
 """The nodes' time, where a batch stays in doubt for a minute; lives and terms run on the machine's own."""

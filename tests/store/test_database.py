@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -90,6 +92,16 @@ def test_writers_of_two_openings_wait_for_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgresql
+def test_a_network_that_swallows_everything_is_noticed(postgresql_database: Database) -> None:
+    """Linux and libpq find it: they are told how long to wait, idle or with something under way."""
+    with postgresql_database.write() as conn:
+        told = conn.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]  # psycopg's
+    assert told["tcp_user_timeout"] == "20000"
+    assert int(told["keepalives_idle"]) + int(told["keepalives_interval"]) * int(told["keepalives_count"]) == 25
+    assert told["connect_timeout"] == "5"
+
+
+@pytest.mark.postgresql
 def test_connections_of_a_dozen_hands_are_kept(postgresql_database: Database) -> None:
     """One opened anew for each hand-over would cost the server more than the hand-over."""
 
@@ -99,6 +111,21 @@ def test_connections_of_a_dozen_hands_are_kept(postgresql_database: Database) ->
             return {int(conn.execute(text("SELECT pg_backend_pid()")).scalar_one()) for conn in writing}
 
     assert at_once() == at_once()
+
+
+def test_a_disk_that_takes_no_more_is_told_as_such(sqlite_database: Database) -> None:
+    """SQLite says `disk I/O error` of a file at its limit, where it says `full` of a disk."""
+    store = f"{sqlite_database.url.database}"
+    inside = (
+        "import resource, sys; from sqlalchemy import insert; from sendwave.store.database import Database\n"
+        "from sendwave.errors import FullDisk; from sendwave.store.tables import meta\n"
+        "db = Database('sqlite:///' + sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))\n"
+        "try:\n with db.write() as conn: conn.execute(insert(meta).values(key='much', value='x' * 1_000_000))\n"
+        "except FullDisk as fault: print(fault)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", inside, store], capture_output=True, text=True, check=True)
+    assert "over a quota" in done.stdout
 
 
 def test_the_newest_revision_is_known_without_alembic() -> None:

@@ -122,11 +122,14 @@ class Nodes:
         with contextlib.redirect_stdout(io.StringIO()):
             Shell(self.home, _Mute())(*arguments, expect=expect)  # type: ignore[arg-type]  # as much as it uses
 
-    def start(self, threads: int = 2, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """One more node; what it says goes to a file beside the workspace."""
+    def start(
+        self, threads: int = 2, environ: Mapping[str, str] | None = None, *, first: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """One more node; what it says goes to a file beside the workspace. `first` is Python it runs before."""
+        program = ["-c", f"{first}\nfrom sendwave.__main__ import main\nmain()"] if first else ["-m", "sendwave"]
         with self.said(len(self.processes)).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sendwave", "run", "--home", str(self.home), "--threads", str(threads)],
+                [sys.executable, *program, "run", "--home", str(self.home), "--threads", str(threads)],
                 stderr=log, stdout=log, env={**os.environ, **(environ or {})},
             )  # fmt: skip
         self.processes.append(process)
