@@ -23,6 +23,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import TimeoutError as InTurnTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from sendwave.clock import stopwatch
@@ -45,6 +46,9 @@ KEPT: Final = 16
 
 All are kept: one that is opened for a single hand-over costs the server more than the hand-over.
 """
+
+IN_TURN_SECONDS: Final = 30.0
+"""So long it waits, then the store is busy: all of them may hang where a network swallows everything."""
 
 _REACH: Final = {
     "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
@@ -124,6 +128,8 @@ class Database:
         """Database faults a person can act upon, as sendwave errors."""
         try:
             yield
+        except InTurnTimeout as fault:
+            raise Busy("every connection to the store is in use; try again in a moment") from fault
         except DBAPIError as fault:
             text = str(fault.orig).strip()
             if "database is locked" in text:
@@ -157,7 +163,9 @@ def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
     asked = f"-c idle_in_transaction_session_timeout={int(stuck_seconds * 1000)}" if stuck_seconds else ""
     options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
     arguments = {**told, **({"options": options} if options else {})}
-    engine = create_engine(url, connect_args=arguments, json_serializer=_json, pool_size=KEPT, max_overflow=0)
+    engine = create_engine(
+        url, connect_args=arguments, json_serializer=_json, pool_size=KEPT, max_overflow=0, pool_timeout=IN_TURN_SECONDS
+    )
     _ask_rested(engine)
     return engine
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, inspect, select, text
 
-from sendwave.errors import BadInput
+from sendwave.errors import BadInput, Busy
+from sendwave.store import database as database_module
 from sendwave.store import migrations
 from sendwave.store.database import Database
 from sendwave.store.tables import METADATA, meta
@@ -111,6 +112,18 @@ def test_connections_of_a_dozen_hands_are_kept(postgresql_database: Database) ->
             return {int(conn.execute(text("SELECT pg_backend_pid()")).scalar_one()) for conn in writing}
 
     assert at_once() == at_once()
+
+
+@pytest.mark.postgresql
+def test_who_finds_no_connection_free_finds_the_store_busy(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "KEPT", 1)
+    monkeypatch.setattr(database_module, "IN_TURN_SECONDS", 0.01)
+    store = Database(postgresql_database.url.render_as_string(hide_password=False))
+    with store.write(), pytest.raises(Busy, match="connection to the store is in use"), store.write():
+        pass
+    store.close()
 
 
 def test_a_disk_that_takes_no_more_is_told_as_such(sqlite_database: Database) -> None:
