@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,12 @@ class Lake:
         folder = self.root / dataset
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{stem}-{uuid.uuid4().hex[:12]}.parquet"
+
+    def clock(self) -> float:
+        """Now, in epoch seconds, by the clock its files are dated by: that of a share, or a rehearsal, is not ours."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.root) as probe:
+            return os.fstat(probe.fileno()).st_mtime
 
     def relative(self, path: Path) -> str:
         """The path as the registry keeps it."""

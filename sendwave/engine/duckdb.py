@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql
 
 from sendwave.engine.base import Session, Written
 from sendwave.engine.datasets import column_names, publish
-from sendwave.errors import FullDisk
+from sendwave.errors import FullDisk, NotFound
 from sendwave.rules.columns import DATASETS
 
 if TYPE_CHECKING:
@@ -104,9 +104,14 @@ def _opened(
     for name, paths in files.items():
         if paths and name not in tables:
             listing = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-            columns = ", ".join(("*", *_missing(name, paths)))
-            source = f"SELECT {columns} FROM read_parquet([{listing}], union_by_name = true)"
-            connection.execute(f'CREATE TEMP VIEW "{name}" AS {source}')
+            try:
+                columns = ", ".join(("*", *_missing(name, paths)))
+                source = f"SELECT {columns} FROM read_parquet([{listing}], union_by_name = true)"
+                connection.execute(f'CREATE TEMP VIEW "{name}" AS {source}')
+            except Exception as fault:
+                if gone := [path for path in paths if not path.exists()]:
+                    raise NotFound(f"{gone[0]} is gone from the lake: `sendwave doctor` says what to do") from fault
+                raise
     return DuckdbSession(connection)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sendwave.engine.base import Engine, withdraw
@@ -70,7 +70,7 @@ def tidy(db: Database, engine: Engine, lake: Lake, keep: RetentionSettings, now:
         event_keys=_forget_keys(db, now - keep.event_keys),
         files_joined=sum(_join(db, engine, lake, group, now) for group in _small(db)),
         files_removed=_remove(db, lake, now - keep.replaced_files, now),
-        abandoned_removed=_remove_abandoned(db, lake, now),
+        abandoned_removed=_remove_abandoned(db, lake),
     )
 
 
@@ -143,9 +143,10 @@ def _remove(db: Database, lake: Lake, before: datetime, now: datetime) -> int:
     return len(replaced)
 
 
-def _remove_abandoned(db: Database, lake: Lake, now: datetime) -> int:
+def _remove_abandoned(db: Database, lake: Lake) -> int:
     """Files nobody ever listed: a process died between writing and committing."""
-    there = [path for dataset in LANDED for path in _old(lake, dataset, now)]
+    before = lake.clock() - ABANDONED.total_seconds()
+    there = [path for dataset in LANDED for path in _old(lake, dataset, before)]
     with db.read() as conn:
         listed = files.listed(conn, [lake.relative(path) for path in there])
     gone = [path for path in there if lake.relative(path) not in listed]
@@ -154,7 +155,8 @@ def _remove_abandoned(db: Database, lake: Lake, now: datetime) -> int:
     return len(gone)
 
 
-def _old(lake: Lake, dataset: str, now: datetime) -> Iterable[Any]:
+def _old(lake: Lake, dataset: str, before: float) -> Iterable[Any]:
+    """Its files that were written before that instant, in epoch seconds of the lake's own clock."""
     for path in (lake.root / dataset).rglob("*"):
-        if path.is_file() and datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - ABANDONED:
+        if path.is_file() and path.stat().st_mtime < before:
             yield path

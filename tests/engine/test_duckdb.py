@@ -13,7 +13,7 @@ from sqlalchemy import column, func, select, table
 
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
-from sendwave.errors import FullDisk
+from sendwave.errors import FullDisk, NotFound
 from sendwave.rules.columns import CONTACTS, DATASETS
 
 NUMBERS = table("numbers", column("n"))
@@ -35,6 +35,14 @@ def test_files_of_different_columns_are_one_dataset(engine: DuckdbEngine, tmp_pa
         {"contact": 1, "attr_a": "x", "attr_b": None},
         {"contact": 2, "attr_a": None, "attr_b": "y"},
     ]
+
+
+def test_a_file_that_is_gone_is_named(engine: DuckdbEngine, tmp_path: Path) -> None:
+    with (
+        pytest.raises(NotFound, match=r"lost\.parquet is gone"),
+        engine.session({"contacts": [tmp_path / "lost.parquet"]}),
+    ):
+        pass
 
 
 def test_files_of_an_earlier_version_have_every_declared_column(engine: DuckdbEngine, tmp_path: Path) -> None:
