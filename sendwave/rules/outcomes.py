@@ -84,6 +84,7 @@ class Group(NamedTuple):
 
     value: ColumnElement[Any]
     contacts: bool = False  # whether it reads CONTACTS
+    sent: ColumnElement[Any] | None = None  # the same of a row of SENDS; None where only the plan knows
 
 
 class Priced(NamedTuple):
@@ -97,20 +98,20 @@ USUAL: Final = "*"
 """Stands for the countries without a price of their own."""
 
 
-def group_of(by: str, *, width: float = 10.0, bands: Sequence[float] = (), source: FromClause = PLAN) -> Group:
+def group_of(by: str, *, width: float = 10.0, bands: Sequence[float] = ()) -> Group:
     """tier, wave, provider and score_band of the plan; any other name is a column of contacts.
 
     `width` is that of a score band, in points; `bands` are the lower ends of bands of a numeric attribute.
     """
     if by in {"tier", "provider"}:
-        return Group(source.c[by])
+        return Group(PLAN.c[by], sent=SENDS.c[by])
     if by == "wave":
-        return Group(cast(source.c.wave, String))
+        return Group(cast(PLAN.c.wave, String), sent=cast(SENDS.c.wave, String))
     if by == "score_band":
-        floor = cast(func.floor(source.c.score / width) * width, BigInteger)
+        floor = cast(func.floor(PLAN.c.score / width) * width, BigInteger)
         return Group(cast(floor, String))
-    known = cast(CONTACTS.c[by] if by in CONTACTS.c else column(by, String), String)
-    return Group(banded(known, bands), contacts=True)
+    known = banded(cast(CONTACTS.c[by] if by in CONTACTS.c else column(by, String), String), bands)
+    return Group(known, contacts=True, sent=known)
 
 
 def banded(value: ColumnElement[Any], bands: Sequence[float]) -> ColumnElement[Any]:
@@ -187,21 +188,19 @@ def spans_statement(campaign: int) -> Select[Any]:
     return found.where(s.campaign == campaign, s.excluded_by.is_(None), s.provider != SEEDS).group_by(tier)
 
 
-def places_statement(campaign: int, group: Group, by: str, priced: Priced | None = None) -> Select[Any]:
+def places_statement(campaign: int, group: Group, priced: Priced | None = None) -> Select[Any]:
     """batch, position, tier, grp, price of everybody frozen into a wave, our own addresses left out.
 
     `price` is what their messages' price depends on: `PARTS:COUNTRY`, both '' where unknown or without a say.
     """
     s, asked = SENDS.c, priced or Priced()
-    tier = func.coalesce(s.tier, "").label("tier")
-    own = (s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
-    plan, contacts = by not in {"tier", "provider"}, group.contacts or bool(asked.countries)
-    source: FromClause = SENDS.join(PLAN, PLAN.c.contact == s.contact) if plan else SENDS
-    if contacts:
+    source: FromClause = SENDS if group.sent is not None else SENDS.join(PLAN, PLAN.c.contact == s.contact)
+    if group.contacts or asked.countries:
         source = source.outerjoin(CONTACTS, CONTACTS.c.contact == s.contact)
-    value = group.value if plan else s[by]
-    columns = (s.batch, s.position, tier, value.label("grp"), _price(asked).label("price"))
-    return select(*columns).select_from(source).where(*own)
+    value = group.value if group.sent is None else group.sent
+    tier = func.coalesce(s.tier, "").label("tier")
+    found = select(s.batch, s.position, tier, value.label("grp"), _price(asked).label("price")).select_from(source)
+    return found.where(s.campaign == campaign, s.batch.is_not(None), s.provider != SEEDS)
 
 
 def _price(asked: Priced) -> ColumnElement[Any]:
@@ -308,9 +307,12 @@ def members(who: Who, tiers: Tiers, until: int) -> Subquery:
     return select(CONTACTS.c.contact).select_from(source).where(inside).subquery("habitual")
 
 
-def coverage_group(habit: Subquery) -> ColumnElement[Any]:
+def coverage_group(habit: Subquery) -> Group:
     """'yes' for people of the habit, 'no' for the others."""
-    return case((exists().where(habit.c.contact == PLAN.c.contact), "yes"), else_="no")
+    planned, sent = (
+        case((contact.in_(select(habit.c.contact)), "yes"), else_="no") for contact in (PLAN.c.contact, SENDS.c.contact)
+    )
+    return Group(planned, sent=sent)
 
 
 def distinct_statement(names: Sequence[str]) -> Select[Any]:
@@ -328,7 +330,8 @@ def attribute_statement(names: Sequence[str], step: int) -> Select[Any]:
     known = [(CONTACTS.c[name] if name in CONTACTS.c else column(name, String)) for name in names]
     columns = [cast(one, String).label(name) for one, name in zip(known, names, strict=True)]
     source = who.join(CONTACTS, CONTACTS.c.contact == w.contact)
-    return select(w.tier, w.arm, *columns).select_from(source).where(w.compared, w.contact % step == 0)
+    some = (w.contact % step == 0, CONTACTS.c.contact % step == 0)  # both sides of the join are thinned out
+    return select(w.tier, w.arm, *columns).select_from(source).where(w.compared, *some)
 
 
 def experiment_sizes(experiment: str, group: ColumnElement[Any]) -> Select[Any]:

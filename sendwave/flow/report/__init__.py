@@ -188,7 +188,7 @@ class _Desk:
             listed = self.lake.paths(files.live(conn, datasets))
             mails = sent.table(conn)
         whole = records.with_inputs(listed, {sent.NAME: mails})
-        return Mailing(self.engine, whole, asked, Group(rules.coverage_group(known)), thorough=only).gather()
+        return Mailing(self.engine, whole, asked, rules.coverage_group(known), thorough=only).gather()
 
     def _members(self, habit: Rule, until: int) -> tuple[Subquery, list[str]]:
         """Whom the rule would have written to at that second, and the datasets it reads beside the campaign's own."""

@@ -163,10 +163,10 @@ class Mailing:
 
     def _messages(self, session: Session) -> dict[Key, Figures]:
         """Figures of the messages themselves, by tier and group; prices are those that budgets are kept with."""
-        campaign, by = self.records.campaign, self.question.breakdown.by
+        campaign = self.records.campaign
         prices = self.question.prices(campaign.channel)
         priced = Priced(campaign.channel == Channel.SMS, tuple(sorted(prices.countries)))
-        statement = rules.places_statement(campaign.id, self.group, by, priced)
+        statement = rules.places_statement(campaign.id, self.group, priced)
         found = self.records.ledger.count(session.stream(statement, batch_rows=1_000_000))
         told = any(word & bit(Tally.DELIVERED) for words in found.values() for word in words)
         figures: dict[Key, Figures] = defaultdict(Figures)
