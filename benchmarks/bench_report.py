@@ -114,9 +114,8 @@ def main() -> None:
         for label, (wall, cpu) in figures.items():
             ratios = " | ".join(f"{cpu / figures[peer][1]:5.1f} x" for peer in (EVENTS, SAME))
             print(f"{label:<28} {wall:7.2f} s {cpu:7.2f} s   {ratios}")
-        print(
-            f"budget {BUDGET} x {EVENTS}; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
-        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"budget {BUDGET} x {EVENTS}; peak memory {peak:,.0f} MiB")
         database.close()
         engine.close()
 
