@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -342,7 +343,9 @@ def explain(workspace: Workspace, id: str, contact: str, html_file: Path | None,
         emit_json(document)
         return
     click.secho(f"{document['contact']} in {document['campaign']}: {document['decision']}", bold=True)
-    for link in document["chain"]:
+    for before, link in pairwise([{}, *document["chain"]]):
+        if link["passed"] and (before.get("passed"), before.get("detail")) == (True, link["detail"]):
+            continue  # the same fact passes several rules: once is enough for people
         mark = {True: "✓", False: "✗", None: "·"}[link["passed"]]
         click.echo(f"  {mark} {link['rule']:<18} {link['detail']}")
     for line in document.get("would_change", ()):

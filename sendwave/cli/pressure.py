@@ -129,7 +129,10 @@ def _show_estimate(document: dict[str, Any], *, is_text: bool) -> None:
 def show_comparison(played: Comparison) -> None:
     """The histogram of messages per person as it was and as it would have been, for people."""
     columns = {"sent": played.sent, **played.policies}
-    rows = [(bar, *(one.people[bar] for one in columns.values())) for bar in played.sent.people]
+    bars = list(played.sent.people)
+    while len(bars) > 1 and not any(one.people[bars[-1]] for one in columns.values()):
+        bars.pop()  # nobody ever got as many
+    rows = [(bar, *(one.people[bar] for one in columns.values())) for bar in bars]
     right = tuple(range(1, len(columns) + 1))
     table(f"People by messages since {played.since:%Y-%m-%d}", ("messages", *columns), rows, right=right)
     told = [

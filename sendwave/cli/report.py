@@ -193,7 +193,7 @@ def _messages(title: str, key: str, rows: Sequence[Any], say: Tongue, document: 
             say.number(row["accepted"]),
             *(say.percent(row["rates"].get(name, {}).get("value"), _DIGITS.get(name, 1)) for name in shown),
             say.money(row["revenue"], currency),
-            say.money(row["cost"], currency),
+            say.cost(row["cost"], currency),
         )
         for row in rows
     ]

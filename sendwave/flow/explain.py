@@ -65,6 +65,8 @@ def explain(  # noqa: PLR0917  # the same order as every flow: where, under whic
     facts, links = person.facts, chain.links(person)
     excluded_by = (row or facts)["excluded_by"]
     decided = [] if row is None or row["excluded_by"] == facts["excluded_by"] else [_differs(facts["excluded_by"])]
+    if decided and chain.is_shared(basis.kind, excluded_by) and (mates := about.mates(contact)):
+        links, decided = chain.taken_by_mates(links, excluded_by, mates), []
     later = [] if row is None or row["excluded_by"] else about.later(row)
     return {
         "contact": contact_id,
@@ -173,6 +175,12 @@ class _About:
             clauses = session.read(told).to_pylist()[0] if who else {}
         names = dict(zip(named["campaign"].to_pylist(), named["name"].to_pylist(), strict=True))
         return Person(b.policy, b.kind, facts, past, b.now_ts, b.rivals, names, clauses)
+
+    def mates(self, contact: int) -> list[dict[str, Any]]:
+        """Those of their household or account who have a place in the plan."""
+        with self.engine.session({**self.basis.files, "plan": self.basis.plan}) as session:
+            found: list[dict[str, Any]] = session.read(chain.mates_statement(contact)).to_pylist()
+        return found
 
     def _suppressed(self, digest: str | None) -> pa.Table:
         """The suppressions of the address, without those recorded after the plan was made."""

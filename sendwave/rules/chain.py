@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sendwave.rules import affinity, audience_counts, budgets, plan, pressure, shares
+from sendwave.rules.columns import CONTACTS, PLAN, Select, select
 from sendwave.rules.money import shown
 from sendwave.rules.units import format_duration, format_percent
 
@@ -65,6 +66,32 @@ def links(person: Person) -> tuple[Link, ...]:
         passed = bool(person.facts[f"passes_{reason.name}"])
         found.append(Link(reason.name, passed, detail, "" if passed else remedy))
     return tuple(found)
+
+
+def is_shared(kind: CampaignType, reason: str | None) -> bool:
+    """Whether it is a cap on a household or account, in which others of the same plan may have gone first."""
+    windows = pressure.windows(kind.tiers, kind.caps)
+    return any(window.per is pressure.Per.GROUP and window.words in (reason or "") for window in windows)
+
+
+def mates_statement(contact: int) -> Select[Any]:
+    """contact_id, rank of those of the same group who have a place in the plan, the best first."""
+    groups = select(pressure.group()).where(CONTACTS.c.contact == contact)
+    source = PLAN.join(CONTACTS, CONTACTS.c.contact == PLAN.c.contact)
+    found = select(CONTACTS.c.contact_id, PLAN.c.rank).select_from(source)
+    return found.where(PLAN.c.excluded_by.is_(None), pressure.group().in_(groups)).order_by(PLAN.c.rank)
+
+
+def taken_by_mates(found: Sequence[Link], reason: str, mates: Sequence[Mapping[str, Any]]) -> tuple[Link, ...]:
+    """The links again: the cap `reason` was full because of others of the group in the same plan."""
+    names = ", ".join(f"{mate['contact_id']} (rank {mate['rank']})" for mate in mates[:_SHOWN])
+    told = f"; of the same group {names} go first in this plan" if len(mates) > 1 else f"; {names} of the same group"
+    told += "" if len(mates) > 1 else " goes first in this plan"
+    remedy = "a higher cap for the group"
+    return tuple(
+        link._replace(passed=False, detail=link.detail + told, remedy=remedy) if link.rule == reason else link
+        for link in found
+    )
 
 
 def money(reach: Reach, rank: int) -> Link:

@@ -11,7 +11,8 @@ from sendwave.rules.waiting import Lying
 from sendwave.store.batches import suspended
 from sendwave.store.tables import batches, waves
 
-_FLYING = (Wave.RELEASED, Wave.SENDING)
+_FLYING = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.CLEARED)
+"""Waves whose batches may leave: second tries follow when a wave is over, too."""
 
 
 def of_campaign(conn: Connection, campaign_id: int, now: datetime) -> list[Lying]:

@@ -71,6 +71,10 @@ class Tongue:
             return f"{self.number(value, digits)}\u00a0{sign}"
         return (_MINUS if value < 0 else "") + sign + self.number(abs(value), digits)
 
+    def cost(self, value: float, currency: str) -> str:
+        """What messages cost: to the cent while cents matter."""
+        return self.money(value, currency, 2 if 0 < value < 100 else 0)
+
     def signed(self, value: float, digits: int = 1) -> str:
         """A difference with its sign."""
         text = self.number(value, digits)

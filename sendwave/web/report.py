@@ -74,7 +74,7 @@ def _cards(document: Document, say: Tongue) -> str:
     if "complained" in rates:
         left = f"{say('unsubscribed')} {say.percent(rates['unsubscribed']['value'], 2)}"
         cards.append((say("complained"), say.percent(rates["complained"]["value"], 3), left))
-    cards.append((say("cost"), say.money(total["cost"], currency), ""))
+    cards.append((say("cost"), say.cost(total["cost"], currency), ""))
     body = "".join(
         f'<div class="card"><span>{escape(name)}</span><b>{escape(big)}</b><span>{escape(small)}</span></div>'
         for name, big, small in cards[:4]
@@ -229,7 +229,7 @@ def _messages(document: Document, key: str, rows: Sequence[Document], title: str
         fewer = f"{say('planned')} {say.number(row['planned'])}" if row["planned"] != row["accepted"] else ""
         cells.append((say.number(row["accepted"]), "", fewer))
         cells += [_rate(row["rates"].get(rate), say, 2 if rate == "complained" else 1) for rate in shown]
-        cells += [say.money(row["revenue"], currency), say.money(row["cost"], currency)]
+        cells += [say.money(row["revenue"], currency), say.cost(row["cost"], currency)]
         cells.append("–" if row["roi"] is None else say.number(row["roi"], 1))
         body.append(cells)
     return (

@@ -1,16 +1,10 @@
-"""`sendwave report` as people type it, and the worked example of its guide against arithmetic by hand."""
+"""`sendwave report` as people type it."""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
-import shlex
-from collections.abc import Iterator
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +14,6 @@ from report_world import SLICES, Slice, World, opened_before
 from sendwave.clock import SystemClock
 from sendwave.workspace import Workspace
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "piloting.md"
 SMALL = tuple(Slice(one.tier, one.people // 20, one.score, one.share, 0.2, 0.1) for one in SLICES)
 
 
@@ -102,79 +95,3 @@ def test_wrong_worth_is_told_with_its_place(bare: Shell) -> None:
     file.write_text("currency: USD\n", encoding="utf-8")
     (bare.home / "policies" / "budgets.yaml").write_text("channels: {sms: {price: 0.05 EUR}}\n", encoding="utf-8")
     assert "budgets.yaml prices sms in EUR, report.yaml reckons in USD: use one currency" in bare("check").err
-
-
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-
-
-@pytest.fixture
-def letter(bare: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """The guide's example, imported as the guide says."""
-    bare.plain("init", bare.home)
-    monkeypatch.chdir(bare.home)
-    exec(compile(blocks("python")[0], "piloting.md", "exec"), {})
-    (bare.home / "policies" / "report.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
-    typed = blocks("console")[0].replace("\\\n", "").splitlines()[0].removeprefix("$ sendwave ").split()
-    assert typed[:2] == ["import", "experiments"]
-    told = bare(*typed).out
-    assert "50 000 experiments landed" in told.replace("\u202f", " ")
-    return bare
-
-
-def shown(block: str) -> Iterator[str]:
-    yield from (line for line in block.splitlines() if line[:1] in "│┃" or line.startswith("email:"))
-
-
-def test_the_guide_shows_what_the_command_says(letter: Shell) -> None:
-    told = letter("report", "letter").out
-    lines = [line for block in blocks("console")[:2] for line in shown(block)]
-    assert len(lines) == 10
-    assert [line for line in lines if line not in told] == []
-
-
-def by_hand(seen: int, size: int, z: float) -> tuple[float, float, float]:
-    """Wilson's interval as the textbook writes it."""
-    p = seen / size
-    root = z * sqrt(z * z + 4 * seen * (1 - p))
-    return p, (2 * seen + z * z - root) / (2 * (size + z * z)), (2 * seen + z * z + root) / (2 * (size + z * z))
-
-
-def test_the_guide_against_a_hand_calculation(letter: Shell) -> None:
-    document = letter.json("report", "letter")
-    people = {"hot": (5_000, 300, 200), "warm": (10_000, 300, 200), "cool": (10_000, 80, 78)}
-    z = NormalDist().inv_cdf(0.975)
-    for row in document["tiers"]:
-        size, mailed, others = people[row["tier"]]
-        (p1, l1, u1), (p0, l0, u0) = (by_hand(seen, size, z) for seen in (mailed, others))
-        lift: dict[str, Any] = row["lift"]["letter"]
-        assert lift["converted"]["difference"] == p1 - p0
-        assert lift["converted"]["low"] == pytest.approx(p1 - p0 - sqrt((p1 - l1) ** 2 + (u0 - p0) ** 2))
-        assert lift["converted"]["high"] == pytest.approx(p1 - p0 + sqrt((u1 - p1) ** 2 + (p0 - l0) ** 2))
-        assert lift["revenue"]["difference"] == pytest.approx(40 * (mailed - others) / size)
-        # Baskets of 30 and 50 have a mean square of 1,700; with equal groups the skewness hardly matters.
-        spread = sum((1_700 * seen / size - (40 * seen / size) ** 2) / (size - 1) for seen in (mailed, others))
-        assert lift["revenue"]["high"] - lift["revenue"]["low"] == pytest.approx(2 * z * sqrt(spread), rel=0.01)
-    profits = {one["tier"]: one["profit"] for one in document["cutoff"]["verdicts"]}
-    assert profits == pytest.approx({"hot": 0.4 * 0.8 - 0.02, "warm": 0.4 * 0.4 - 0.02, "cool": 0.4 * 0.008 - 0.02})
-    assert document["cutoff"]["tier"] == "warm"
-    total = document["total"]["lift"]["letter"]["converted"]["difference"]
-    assert total == pytest.approx((5_000 * 0.02 + 10_000 * 0.01 + 10_000 * 0.0002) / 25_000)
-
-
-def test_the_guide_s_six_people(bare: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whom it concerns and how much they had, as the guide shows it and works it out by hand."""
-    bare.plain("init", bare.home)
-    monkeypatch.chdir(bare.home)
-    exec(compile(blocks("python")[1], "piloting.md", "exec"), {})
-    (bare.home / "policies" / "types" / "shoes.yaml").write_text(blocks("yaml")[1], encoding="utf-8")
-    for kind in ("contacts", "consents", "scores", "interactions", "sends"):
-        bare("import", kind, f"{kind}.csv")
-    told = {"name": "autumn", "type": "shoes", "route": "rehearsal", "sender": "news@lune.example"}
-    told |= {"subject": "Hello", "content": "content/first", "unsubscribe": "https://lune.example/u/{token}"}
-    (bare.home / "autumn.yaml").write_text(json.dumps(told), encoding="utf-8")
-    bare("campaign", "create", "autumn.yaml")
-    for part in blocks("console")[2].split("$ sendwave ")[1:]:
-        typed, *shown_lines = part.splitlines()
-        out = bare(*shlex.split(typed)).out.replace("\u202f", " ").replace("\u00a0", " ")
-        assert [line for line in shown_lines if line not in out] == [], f"{typed}: {out}"

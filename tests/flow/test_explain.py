@@ -293,3 +293,19 @@ def test_the_audience_is_told_clause_by_clause(landed: Landed) -> None:
     )
     assert two["would_change"] == ["the audience: not bought"]
     assert three["would_change"] == ["the audience: country in FR, BE; vip exists or bought within 30d"]
+
+
+def test_a_household_s_slot_that_went_to_another_member_is_told_with_the_name(landed: Landed) -> None:
+    """C-1, C-2 and C-3 live together; one message a day for all of them, and whoever is placed best gets it."""
+    shared = bases.policy(control="0%", caps=[{"max": "1 per 1d", "counts": "channel", "per": "group"}])
+    planned(landed, shared, contacts=[bases.person(n, group_key="rue-1") for n in (1, 2, 3)])
+    decided = {name: told(landed, name, shared) for name in ("C-1", "C-2", "C-3")}
+    [first] = [name for name, one in decided.items() if one["decision"] == "planned"]
+    for name, one in decided.items():
+        if name != first:
+            assert one["decision"] == "cap_group_channel_1d"
+            found = link(one, "cap_group_channel_1d")
+            assert found["passed"] is False
+            assert found["detail"].endswith(f"; {first} (rank 1) of the same group goes first in this plan")
+            assert one["would_change"] == ["a higher cap for the group"]
+            assert not [entry for entry in one["chain"] if entry["rule"] == "plan"]
