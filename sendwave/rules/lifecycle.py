@@ -91,6 +91,7 @@ WAVE: Final = _table(
     resume=("halted held", "waiting"),
     soak=("released sending held", "soaking"),
     reopen=("soaking", "sending"),
+    again=("released sending soaking cleared", "waiting"),  # an ESP gave people of it back
     clear=("soaking", "cleared"),
     skip=("waiting held halted", "skipped"),
 )

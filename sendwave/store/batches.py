@@ -60,7 +60,7 @@ from sendwave.store.tables import batches, campaigns, lanes, leases, waves
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
-    "cohorts", "counts", "groups", "hand", "leaving", "let_go", "lost", "outcomes", "owed", "ready", "recall",
+    "cohorts", "counts", "groups", "hand", "let_go", "lost", "outcomes", "owed", "ready", "recall",
     "recallable", "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
 ]  # fmt: skip
 
@@ -283,13 +283,6 @@ def unsettled(conn: Connection, campaign_id: int, wave: int) -> bool:
     return conn.execute(select(of.id).where(*waiting).limit(1)).first() is not None
 
 
-def leaving(conn: Connection, campaign_id: int) -> bool:
-    """Whether anybody of a campaign is frozen but neither sent nor given back: their fate is not settled yet."""
-    of = batches.c
-    waits = or_(of.status.not_in(SETTLED), and_(of.status == Batch.RECALLED, of.returned_at.is_(None)))
-    return conn.execute(select(of.id).where(of.campaign_id == campaign_id, waits).limit(1)).first() is not None
-
-
 def settled_at(conn: Connection, campaign_id: int, wave: int) -> datetime | None:
     """When the last batch of the wave that reached the ESP was settled; None when none did."""
     of = batches.c
@@ -329,8 +322,12 @@ def recall(conn: Connection, ids: Collection[int], *, now: datetime) -> int:
 
 
 def stopped() -> ColumnElement[bool]:
-    """Whether a batch's campaign or wave was stopped for good, or by a gate."""
-    of, over = batches.c, (Campaign.HALTED, Campaign.CANCELLED, Campaign.COMPLETED)
+    """Whether a batch's campaign was stopped for good, or its wave for good or by a gate.
+
+    A halted campaign's waves are halted with it, the cleared ones apart: they are not released again, and what is left
+    of them (people of a suspended lane, those a person had written to again) waits for the resume as it is.
+    """
+    of, over = batches.c, (Campaign.CANCELLED, Campaign.COMPLETED)
     campaign = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status.in_(over))
     mine = and_(waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave)
     wave = exists().where(mine, waves.c.status.in_((Wave.HALTED, Wave.SKIPPED)))

@@ -199,6 +199,15 @@ def transition_wave(
     return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
 
 
+def wait_again(conn: Connection, campaign_id: int, number: int, *, by: str, now: datetime) -> None:
+    """Let a wave wait for its release once more, for its people an ESP gave back; not one that was stopped or cut."""
+    campaign = by_id(conn, campaign_id)
+    cut = campaign.last_wave is not None and number > campaign.last_wave
+    status = next((wave.status for wave in waves(conn, campaign_id) if wave.number == number), None)
+    if campaign.status not in lifecycle.FINAL and not cut and status in lifecycle.WAVE["again"][0]:
+        transition_wave(conn, campaign_id, number, "again", by=by, now=now, reason="called back")
+
+
 def transition_waves(
     conn: Connection,
     campaign_id: int,

@@ -11,7 +11,7 @@ WORDS = {"campaign": Campaign, "wave": Wave, "batch": Batch, "lane": Lane}
 FIRST = {"campaign": Campaign.DRAFT, "wave": Wave.WAITING, "batch": Batch.READY, "lane": Lane.OPEN}
 LAST = {
     "campaign": {Campaign.CANCELLED},
-    "wave": {Wave.CLEARED, Wave.SKIPPED},
+    "wave": {Wave.SKIPPED},
     "batch": {Batch.REFUSED, Batch.RECALLED},
     "lane": set(),
 }

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+import campaigns_made
 import pytest
 import sendable
+from sendable import MemoryEsp
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, Unknown
-from sendwave.esp.base import Capabilities, RawReport, Receipt, Submission
+from sendwave.esp.base import Capabilities, RawReport, Recall, Receipt, Submission
+from sendwave.flow import steer
 from sendwave.flow.dispatch import Dispatcher
 from sendwave.flow.feedback import digest, receive
-from sendwave.flow.release import release
+from sendwave.flow.release import give_back, release
 from sendwave.rules.events import CONTENT_TYPE, Event, EventType, encode_events
-from sendwave.store import files, suppressions
+from sendwave.store import campaigns, files, suppressions
+from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection, Database
 from sendwave.store.suppressions import Suppression
 
@@ -73,6 +78,84 @@ def test_a_call_is_not_repeated_to_somebody_who_asked_to_be_left_alone_since(
         dispatcher.step(now + timedelta(minutes=minutes))
     assert sendable.address(1) not in esp.arrived
     assert sum(esp.arrived.values()) == 4, "the batches of the other lanes go again, each once"
+
+
+def test_a_resume_sends_those_of_a_suspended_lane_whose_wave_was_cleared_without_them(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime
+) -> None:
+    """A halt took them back; the resume let no cleared wave wait again, and the campaign completed without them."""
+    spring, dispatcher, esp = two_lanes(sqlite_database, engine, lake, now, MemoryEsp())
+    with sqlite_database.write() as conn:
+        campaigns.transition_wave(conn, spring.id, 1, "clear", by="eve", now=now)
+        campaigns_made.halt(conn, spring, now)
+    give_back(sqlite_database, engine, lake, now=now)
+    steer.resume(sqlite_database, spring.name, reason="looked into it", by="eve", now=now)
+    release(sqlite_database, engine, lake, now=now)
+    dispatcher.step(now + timedelta(seconds=5))
+    assert esp.arrived == dict.fromkeys(map(sendable.address, range(1, 7)), 1)
+
+
+def test_who_came_back_from_the_esp_leaves_when_their_lane_reopens(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime
+) -> None:
+    """Their wave was on its way or over, and never released again."""
+    esp = Recalling(now + timedelta(hours=1))
+    spring, dispatcher, _ = two_lanes(sqlite_database, engine, lake, now, esp, first=True)
+    assert sum(esp.arrived.values()) == 4, "two of them came back"
+    release(sqlite_database, engine, lake, now=now)
+    give_back(sqlite_database, engine, lake, now=now + timedelta(minutes=11))
+    release(sqlite_database, engine, lake, now=now + timedelta(minutes=11))
+    steer.resume(sqlite_database, spring.name, provider="gmail", reason="looked into it", by="eve", now=now)
+    dispatcher.step(now + timedelta(minutes=12))
+    assert esp.arrived == dict.fromkeys(map(sendable.address, range(1, 7)), 1)
+
+
+def test_a_wave_waits_for_the_slots_of_who_came_back(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime
+) -> None:
+    """Resumed before their slots were given back, it opened without them and was over."""
+    esp = Recalling(now + timedelta(hours=1))
+    spring, dispatcher, _ = two_lanes(sqlite_database, engine, lake, now, esp, first=True)
+    with sqlite_database.write() as conn:
+        campaigns_made.halt(conn, spring, now)
+    dispatcher.step(now + timedelta(seconds=5))
+    assert sum(esp.arrived.values()) == 0, "all came back"
+    steer.resume(sqlite_database, spring.name, reason="looked into it", by="eve", now=now)
+    for minutes in (0, 11, 12):
+        release(sqlite_database, engine, lake, now=now + timedelta(minutes=minutes))
+        give_back(sqlite_database, engine, lake, now=now + timedelta(minutes=minutes))
+    dispatcher.step(now + timedelta(minutes=13))
+    assert esp.arrived == dict.fromkeys(map(sendable.address, range(1, 7)), 1)
+
+
+class Recalling(MemoryEsp):
+    """Sends later, and gives back what it did not send yet."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(lambda batch: Receipt(ref=str(batch.batch_id), recall_until=until))
+        self.capabilities = Capabilities(batch_size=1000, recall=Recall.SCHEDULED)
+
+    def recall(self, refs: Sequence[str], now: datetime) -> Sequence[bool]:
+        for batch in self.submissions:
+            if str(batch.batch_id) in refs:
+                self.arrived -= Counter(batch.recipients.addresses)
+        return [True] * len(refs)
+
+
+def two_lanes(  # what every test here has
+    db: Database, engine: Engine, lake: Lake, now: datetime, esp: MemoryEsp, *, first: bool = False
+) -> tuple[Campaign, Dispatcher, MemoryEsp]:
+    """Six people released, the lane `gmail` suspended, the others written to; all of them `first`, if asked."""
+    sendable.write_base(db, lake, 6, now)
+    spring = sendable.approved(db, engine, lake, sendable.policy_set(ramp=["100%"]), now)
+    release(db, engine, lake, now=now)
+    dispatcher = Dispatcher(db, engine, lake, {"main": esp}, sendable.KEY, "me")
+    if first:
+        dispatcher.step(now)
+    with db.write() as conn:
+        campaigns_made.suspend(conn, campaigns.by_id(conn, spring.id), "gmail", now)
+    dispatcher.step(now)
+    return spring, dispatcher, esp
 
 
 def never_arriving(_submission: Submission) -> Receipt:

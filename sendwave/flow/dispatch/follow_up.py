@@ -2,7 +2,8 @@
 
 An ESP with idempotency keys answers a repeated call as it answered the first, or takes it now if the first never
 came: the one case in which a batch nobody answered for may go again. One that takes mail to send it later gives it
-back until then, which a halt, a cancelled campaign or a suspended lane asks for.
+back until then, which a halt, a cancelled campaign or a suspended lane asks for. Their wave then waits once more for
+its release, unless it is stopped: what is released again in a suspended lane leaves when the lane reopens.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from sendwave.errors import HandOverError
 from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import EspAdapter, Recall, RecallingAdapter
-from sendwave.store import handed, holds, journal
+from sendwave.store import campaigns, handed, holds, journal
 from sendwave.store.database import Connection, Database
 from sendwave.store.handed import Open, Waiting
 
@@ -83,6 +84,7 @@ class CallBack:
                 if sure and handed.call_back(conn, one.id, now=now):
                     back += 1
                     self._tell(conn, one, "batch.call_back", now, evidence={"surely": True})
+                    campaigns.wait_again(conn, one.campaign_id, one.wave, by=self.holder, now=now)
                 elif not sure:
                     self._tell(conn, one, "batch.call_back", now, evidence={"surely": False})
             handed.asked(conn, [one.id for one, sure in zip(waiting, surely, strict=True) if not sure])

@@ -35,6 +35,7 @@ from sendwave.store import (
     paces,
     payloads,
     policies,
+    recalls,
     rivals,
     suppressions,
 )
@@ -188,12 +189,14 @@ class _Release:
 
 
 def _next_wave(conn: Connection, campaign_id: int, now: datetime) -> WaveRow | None:
-    """The wave that may open now: those before it are over, nothing holds it."""
+    """The wave that may open now: those before it are over, nothing holds it, nobody of it is on the way back."""
     campaign = campaigns.by_id(conn, campaign_id)
     over = (lifecycle.Wave.CLEARED, lifecycle.Wave.SKIPPED)
     wave = next((wave for wave in campaigns.waves(conn, campaign_id) if wave.status not in over), None)
     if campaign.status != lifecycle.Campaign.SENDING or wave is None or wave.status != lifecycle.Wave.WAITING:
         return None
     if campaign.last_wave is not None and wave.number > campaign.last_wave:
+        return None
+    if recalls.coming_back(conn, campaign_id, wave.number):
         return None
     return None if holds.blocks(conn, campaign_id, now=now, wave=wave.number) else wave

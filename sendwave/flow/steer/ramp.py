@@ -19,7 +19,7 @@ from sendwave.flow.steer.overrule import against, go_on
 from sendwave.rules import overrides, plan
 from sendwave.rules.lifecycle import Campaign as Status
 from sendwave.rules.lifecycle import Wave
-from sendwave.store import batches, campaigns, files
+from sendwave.store import campaigns, files, recalls
 from sendwave.store.campaigns import Campaign, WaveRow
 from sendwave.store.database import Connection, Database
 
@@ -92,7 +92,9 @@ def _halted(conn: Connection, found: Campaign, waves: Sequence[WaveRow], reason:
     stopped = next((wave for wave in waves if wave.status not in _OVER), None)
     if stopped is None:
         raise NotAllowed(f"every wave of campaign {found.name} is over: there is nothing to resume")
-    if batches.leaving(conn, found.id):
+    if any(wave.released_at is not None for wave in waves if wave.number > stopped.number):
+        raise NotAllowed(f"waves after wave {stopped.number} of {found.name} are out already: resume it without a ramp")
+    if recalls.leaving(conn, found.id):
         raise Busy(f"people of the halted wave of {found.name} are still being recalled; try again in a moment")
     return stopped
 
@@ -141,7 +143,7 @@ def _store(
 ) -> None:
     """The file, the waves and the resume become true together."""
     again = campaigns.by_id(conn, found.id)
-    if again.plan_file != found.plan_file or again.status != found.status or batches.leaving(conn, found.id):
+    if again.plan_file != found.plan_file or again.status != found.status or recalls.leaving(conn, found.id):
         raise StaleTransition(f"somebody moved campaign {found.name} meanwhile: look again and decide again")
     plan_file = files.register(conn, dataset="plan", part=str(found.id), now=now, **file)
     if found.plan_file is not None:

@@ -70,6 +70,8 @@ def _state(life: Life) -> str:
 
 
 def _go_on(life: Life, name: str) -> None:
+    with contextlib.suppress(SendwaveError):
+        steer.free_route(life.observer, "main", by="eve", now=life.clock.now())
     with life.observer.read() as conn:
         found = campaigns.get(conn, name)
         lanes = [lane.provider for lane in campaigns.lanes(conn, found.id) if lane.status == "suspended"]

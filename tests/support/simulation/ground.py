@@ -12,6 +12,7 @@ import sendable
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow.plan import plan
+from sendwave.rules.budgets import Budgets
 from sendwave.rules.policy import PolicySet
 from sendwave.store import campaigns, policies
 from sendwave.store.database import Database
@@ -25,25 +26,33 @@ ZONES: Final = ("Europe/Paris", "America/Montreal", None)
 
 
 PACE: Final = {"pace": "20 per 1m", "burst": 5}
+LANE_PACE: Final = {"pace": "6 per 1m"}
 PER_DAY: Final = 30
+WARM_UP: Final = (8, 16)
 
 
 def policy_of(world: World, edition: int = 0) -> PolicySet:
-    """The policies of a world; a later edition changes a word that changes no decision."""
+    """The policies of a world. A later edition allows everything: no campaign approved under this one may notice."""
+    if edition:
+        found = sendable.policy_set(waves={"soak": "1m"})
+        label = found.types["newsletter"].model_copy(update={"label": f"Edition {edition}"})
+        return found.model_copy(update={"types": {"newsletter": label}})
     waves: dict[str, Any] = {"soak": "1h", "soak_max": "12h"}
     if world.window:
         waves["window"] = "08:00-20:00 local"
+    route = (PACE if world.pace else {}) | ({"per_day": PER_DAY} if world.per_day else {})
     found = sendable.policy_set(
         caps=[{"max": f"{world.cap} per 30d", "counts": "all"}] if world.cap else [],
         ramp=world.ramp,
         waves=waves,
         settle_unknown="2h",
-        routes={"main": (PACE if world.pace else {}) | ({"per_day": PER_DAY} if world.per_day else {})},
+        routes={"main": route | ({"warm_up": WARM_UP} if world.warm_up else {})},
+        providers=dict.fromkeys(sendable.PROVIDERS, LANE_PACE) if world.lane_pace else {},
     )
-    if not edition:
+    if not world.money:
         return found
-    label = found.types["newsletter"].model_copy(update={"label": f"Edition {edition}"})
-    return found.model_copy(update={"types": {"newsletter": label}})
+    price = {"email": {"price": "1 EUR", "per_month": f"{world.money} EUR"}}
+    return found.model_copy(update={"budgets": Budgets.model_validate({"channels": price})})
 
 
 class Ground:
@@ -60,8 +69,8 @@ class Ground:
     def copy(self, world: World) -> Path:
         """A folder with `s.db` and `lake`, for one history alone."""
         key = (
-            world.people, world.campaigns, world.ramp, world.cap,
-            world.window, world.pace, world.per_day, world.planned_here,
+            world.people, world.campaigns, world.ramp, world.cap, world.window, world.pace, world.lane_pace,
+            world.per_day, world.warm_up, world.money, world.planned_here,
         )  # fmt: skip
         if key not in self._made:
             self._made[key] = self._make(world, self.folder / f"template-{len(self._made)}")

@@ -22,12 +22,24 @@ PEOPLE: Final = {
     "one_click": 3,  # somebody presses the link of a mail they got
     "withdraw": 2,  # a new consent file says no
     "hold_route": 1,
-    "reload": 1,  # a policy file was edited
+    "pause_route": 1,
+    "free_route": 3,
+    "set_limit": 1,  # another limit of a gate, for one campaign
+    "ramp": 3,  # a halted campaign goes on by small waves: its plan is cut anew
     "settle": 3,  # somebody decides about people nobody knows the fate of
 }
 """What people may do, and how often compared with the others."""
 
-STOPS: Final = {"pause": 4, "halt": 3, "cancel": 1, "suspend": 4, "suppress": 4, "withdraw": 3, "hold_route": 2}
+STOPS: Final = {
+    "pause": 4,
+    "halt": 3,
+    "cancel": 1,
+    "suspend": 4,
+    "suppress": 4,
+    "withdraw": 3,
+    "hold_route": 2,
+    "pause_route": 1,
+}
 """What stops something at once."""
 
 ACTS: Final = {
@@ -40,6 +52,8 @@ ACTS: Final = {
     "ahead": 1,  # a node's clock runs ahead for a while
     "silent": 1,  # the beats of a node do not reach the others for a while
     "intake": 1,  # files are imported while campaigns run
+    "reload": 2,  # the policy files were edited, or broken: campaigns keep those they were approved under
+    "janitor": 1,  # once a day what nobody needs goes
 }
 """What may happen, and how often compared with the others."""
 
@@ -70,7 +84,10 @@ class World:
     cap: int  # messages a person may get of all campaigns together; 0: no cap
     window: bool  # sending hours in each person's zone
     pace: bool
+    lane_pace: bool  # each mailbox provider has a pace of its own
     per_day: bool  # a ceiling for each day
+    warm_up: bool  # a lower one on the first days of a route
+    money: int  # messages the budget of a month pays for, of all campaigns together; 0: no budget
     idempotent: bool  # the ESP knows keys
     recall: bool  # the ESP gives accepted batches back for a while
     mood: str  # how the ESP answers: kind | picky | flaky | mute
@@ -91,7 +108,10 @@ def world(seed: int) -> World:
         cap=max(1, campaigns // 2) if campaigns > 1 and chance.happens(0.5, "cap") else 0,
         window=chance.happens(0.15, "window"),
         pace=chance.happens(0.3, "pace"),
+        lane_pace=chance.happens(0.15, "lane pace"),
         per_day=chance.happens(0.08, "per day"),
+        warm_up=chance.happens(0.08, "warm up"),
+        money=chance.pick((5, 12, 24), "money") if chance.happens(0.12, "budget") else 0,
         idempotent=chance.happens(0.3, "idempotent"),
         recall=chance.happens(0.3, "recall"),
         mood=chance.pick(("kind", "picky", "flaky", "flaky", "flaky", "mute"), "mood"),
@@ -111,7 +131,7 @@ def history(seed: int, told: World | None = None, only: Sequence[str] = ()) -> t
 def _step(chance: Chance, told: World, n: int, troubled: float, kinds: Mapping[str, int]) -> Step:
     act = weighed(chance, ACTS, n)
     trouble = None
-    if act in ("tick", "restart", "intake") and chance.happens(troubled, "trouble", n):
+    if act in ("tick", "restart", "intake", "reload", "janitor") and chance.happens(troubled, "trouble", n):
         kind = weighed(chance, kinds, "kind", n)
         trouble = Trouble(kind, int(KINDS[kind][0] * chance.unit("at", n)))
     after = chance.pick((1, 2, 5, 20, 60, 300, 1200), "after", n)

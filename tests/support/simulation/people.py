@@ -109,10 +109,22 @@ class People:
         with self.db.write() as conn:
             holds.place(conn, kind="hold", reason="maintenance", route="main", until=until, **self._by("ann"))
 
-    def reload(self, _name: str, _step: Step) -> None:
-        self.life.edition += 1
-        for node in self.life.nodes.values():
-            node.daemon._policy = policy_of(self.life.world, self.life.edition)
+    def pause_route(self, _name: str, _step: Step) -> None:
+        steer.pause_route(self.db, "main", reason="they asked us to", **self._by("ann"))
+
+    def free_route(self, _name: str, _step: Step) -> None:
+        steer.free_route(self.db, "main", **self._by("ann"))
+
+    def set_limit(self, name: str, step: Step) -> None:
+        level = {"halt": "9%"} if self.chance.happens(0.7, "limit", step.n) else {"reset": True}
+        steer.set_limit(self.db, name, "hard_bounce", reason="an old list", **level, **self._by("eve"))
+
+    def ramp(self, name: str, _step: Step) -> None:
+        """Its waves are cut anew, beside whatever the nodes do."""
+        house = self.life
+        steer.resume_by_ramp(
+            self.db, house.ground.engine, house.lake, name, reason="the rest by small steps", **self._by("eve")
+        )
 
     def settle(self, name: str, step: Step) -> None:
         """Write again to those nobody knows the fate of, which may write to them twice; or leave them."""

@@ -84,6 +84,7 @@ class Provider:
         default_factory=lambda: defaultdict(set)
     )  # (batch, tally) -> addresses
     heard: set[tuple[int, str]] = field(default_factory=set)  # campaign, address: the daemon was told something of it
+    bounced: set[tuple[int, str]] = field(default_factory=set)  # as above, hard: by policy they cost nothing
     deferred: set[tuple[int, str]] = field(default_factory=set)
     open_batches: dict[str, list[Arrival]] = field(default_factory=dict)  # by ref, still to be called back
     given_back: list[Arrival] = field(default_factory=list)
@@ -177,7 +178,10 @@ class Provider:
         if told := self.waiting.pop(ref, None):
             batch, _ = token.verify(sendable.KEY, told.arrival.token) or (-1, -1)
             self.told[batch, told.tally].add(told.arrival.address)
-            self.heard.add((told.arrival.campaign, told.arrival.address))
+            who = (told.arrival.campaign, told.arrival.address)
+            self.heard.add(who)
+            if told.tally == "hard_bounce":
+                self.bounced.add(who)
 
     def note(self, signed: str, tally: str, address: str) -> None:
         """Somebody told us ourselves, by the link of their mail."""

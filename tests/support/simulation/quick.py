@@ -7,22 +7,24 @@ Arrow where the daemon has the statement bound twice instead.
 
 from __future__ import annotations
 
+import atexit
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 from sqlalchemy import Select
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from sendwave.engine.base import Written
+from sendwave.engine.base import Engine, Session, Written
 from sendwave.engine.duckdb import _DIALECT, DuckdbEngine, DuckdbSession, compile_statement, disk_faults
 
 _COMPILED: Final[dict[Any, SQLCompiler]] = {}
 _PARSED: Final[dict[str, Any]] = {}
+atexit.register(_PARSED.clear)  # before DuckDB goes, which says so of every statement that outlives it
 
 
 def compiled(statement: Select[Any]) -> tuple[str, list[Any]]:
@@ -57,6 +59,32 @@ class QuickSession(DuckdbSession):
     def write(self, statement: Select[Any], destination: Path) -> Written:
         text, parameters = compiled(statement)
         return self.write_text(text, parameters, destination)
+
+
+class Kept:
+    """An engine whose session stays open while the same inputs are asked, until the block ends."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._open = engine, ExitStack()
+        self._inputs: tuple[object, ...] = ()
+        self._session: Session | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @contextmanager
+    def session(
+        self, files: Mapping[str, Sequence[Path]], tables: Mapping[str, pa.Table] | None = None
+    ) -> Iterator[Session]:
+        """The one that is open, when it was opened over these very objects."""
+        inputs: tuple[object, ...] = (files, tables)
+        if self._session is None or any(new is not old for new, old in zip(inputs, self._inputs, strict=True)):
+            self._open.close()
+            self._session, self._inputs = self._open.enter_context(self._engine.session(files, tables)), inputs
+        yield self._session
 
 
 @dataclass(frozen=True)

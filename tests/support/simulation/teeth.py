@@ -14,14 +14,28 @@ from functools import partial
 from typing import Any, Final
 from unittest import mock
 
-from sqlalchemy import update
+import numpy as np
+from sqlalchemy import select, update
 
 from sendwave.cluster import Node
 from sendwave.errors import Transient, Unknown
 from sendwave.flow.dispatch import Dispatcher, follow_up, pacing, parcels, settling
 from sendwave.flow.release import opening
-from sendwave.rules import throttle
-from sendwave.store import batches, files, handed, holds, journal, leases, suppressions, tables, tallies, unknowns
+from sendwave.rules import budgets, throttle
+from sendwave.rules.policy import PolicySet
+from sendwave.store import (
+    batches,
+    files,
+    handed,
+    holds,
+    journal,
+    leases,
+    policies,
+    suppressions,
+    tables,
+    tallies,
+    unknowns,
+)
 from sendwave.store.database import Connection
 from simulation.ground import Ground
 from simulation.history import STOPS, history, world
@@ -142,6 +156,12 @@ def _again(self: Any, batch: Any, job: Any, dropped: Any, now: Any) -> Any:
     return self._parcel(batch, job, parcels.payloads.decode(batch.payload), dropped, now)
 
 
+def _newest(conn: Connection, _version: str) -> PolicySet:
+    """The policies read last, not those a campaign was approved under."""
+    of = tables.policies.c
+    return PolicySet.model_validate(conn.execute(select(of.document).order_by(of.loaded_at.desc()).limit(1)).scalar())
+
+
 _OTHERS: Final = {"nodes": 2, "campaigns": 3}
 _CROWD: Final = {"cap": 1, "campaigns": 4}
 
@@ -197,6 +217,20 @@ BROKEN: Final[Mapping[str, Guard]] = {
     "no ceiling a day": Guard(
         _patched(throttle.Limit, "ceiling", lambda *_a: None),
         {"per_day": True, "campaigns": 6, "cap": 0, "window": False},
+    ),
+    "a lane has no pace": Guard(
+        _patched(throttle, "lane_limit", lambda *_a: throttle.Limit()), {"lane_pace": True, "campaigns": 4}
+    ),
+    "no warm-up": Guard(
+        _patched(throttle.Limit, "ceiling", lambda self, _day: self.per_day),
+        {"warm_up": True, "campaigns": 6, "cap": 0, "window": False, "money": 0},
+    ),
+    "the money never ends": Guard(
+        _patched(budgets, "affordable", lambda cost, *_a: np.ones(len(cost), bool)),
+        {"money": 5, "campaigns": 4, "cap": 0},
+    ),
+    "running campaigns follow an edited policy": Guard(
+        _patched(policies, "pinned", _newest), {"cap": 1, "campaigns": 4, "window": True, "money": 5}
     ),
     "counters count every report": Guard(_patched(tallies, "mark", _count_twice)),
     "what was called back is not marked": Guard(

@@ -133,7 +133,7 @@ class Troubles:
 
     def file(self) -> None:
         """A file of the lake is about to be made durable."""
-        if self.due("kill_file"):
+        if not self.calm and self.due("kill_file"):
             self.kill()
         if self.due("disk_full_lake"):
             raise OSError(errno.ENOSPC, "no space left on device")

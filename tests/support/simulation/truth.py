@@ -11,25 +11,32 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import sendable
-from sqlalchemy import null, select
+from sqlalchemy import bindparam, null, select
 
+from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
-from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import NotAllowed
 from sendwave.esp.base import Submission
 from sendwave.flow.audit import audit
 from sendwave.rules import lifecycle
 from sendwave.store import tables
 from sendwave.store.database import Database
-from simulation.ground import PER_DAY
+from simulation.ground import PER_DAY, START, WARM_UP
 from simulation.history import World
 from simulation.provider import Provider
+from simulation.quick import Kept
+
+_WAITS: Final = ("waiting", "ready", "claimed", "in_flight")
+_CUT: Final = ("cancelled", "shortened", "recalled")
+"""Reasons of people who were still to come when somebody ended it; a resume sends all of them. A campaign completes
+without the lanes nobody reopened.
+"""
 
 _AT_HAND_OVER: Final = ("fail", "deferral")
 """Tallies of what the ESP answers at once: where the answer is lost, so are they."""
 
-_PER_SECOND, _BURST = 20 / 60, 5
-"""Of `ground.PACE`; a batch larger than the burst may leave alone."""
+_PER_SECOND, _BURST, _LANE_PER_SECOND = 20 / 60, 5, 6 / 60
+"""Of `ground.PACE` and `LANE_PACE`; a batch larger than the burst may leave alone, and a lane has none."""
 
 
 def _reachable() -> dict[str, set[str]]:
@@ -52,6 +59,18 @@ _STATUSES: Final = {
     "wave": select(_OF_WAVE.campaign_id, _OF_WAVE.number, _OF_WAVE.status),
     "lane": select(_OF_LANE.campaign_id, _OF_LANE.provider, _OF_LANE.status),
 }
+_JOURNAL: Final = select(tables.journal).where(tables.journal.c.id > bindparam("seen")).order_by(tables.journal.c.id)
+_BATCH: Final = select(tables.batches).where(tables.batches.c.id == bindparam("batch"))
+_BATCHES: Final = select(
+    *(tables.batches.c[name] for name in ("id", "status", "size", "accepted", "refused", "unknown", "dropped", "moved"))
+)
+_CAMPAIGN: Final = select(_OF_CAMPAIGN.status).where(_OF_CAMPAIGN.id == bindparam("campaign"))
+_WAVE: Final = select(_OF_WAVE.status).where(
+    _OF_WAVE.campaign_id == bindparam("campaign"), _OF_WAVE.number == bindparam("wave")
+)
+_LANE: Final = select(_OF_LANE.status).where(
+    _OF_LANE.campaign_id == bindparam("campaign"), _OF_LANE.provider == bindparam("lane")
+)
 
 
 @dataclass
@@ -59,7 +78,7 @@ class Truth:
     """The invariants. Each method raises AssertionError with words that say what is wrong."""
 
     db: Database
-    engine: DuckdbEngine
+    engine: Engine
     lake: Lake
     world: World
     stopped: dict[str, datetime] = field(default_factory=dict)  # address -> when they asked to be left alone
@@ -70,7 +89,7 @@ class Truth:
     first: dict[tuple[Any, ...], str] = field(default_factory=dict)  # status at the first look
     statuses: dict[tuple[Any, ...], str] = field(default_factory=dict)  # by the journal
     batches: dict[int, str] = field(default_factory=dict)
-    left: list[tuple[datetime, int]] = field(default_factory=list)  # decided at, people: first calls
+    left: list[tuple[datetime, int, str]] = field(default_factory=list)  # decided at, people, lane: first calls
     keys: set[str] = field(default_factory=set)
     wrong: AssertionError | None = None  # what did not hold at a hand-over
     reasons: Counter[str] = field(default_factory=Counter)
@@ -85,9 +104,7 @@ class Truth:
         alone = holder is not None
         again = submission.key in self.keys
         with self.db.read() as conn:
-            batch = (
-                conn.execute(select(tables.batches).where(tables.batches.c.id == submission.batch_id)).mappings().one()
-            )
+            batch = conn.execute(_BATCH, {"batch": submission.batch_id}).mappings().one()
             assert batch["status"] in ("handed", "unknown") or not alone, (
                 f"called for a batch that is {batch['status']}"
             )
@@ -106,18 +123,16 @@ class Truth:
         assert now - at < timedelta(hours=1), "it was decided long ago"
         if not again:
             self.keys.add(submission.key)
-            self._paced(submission.now, len(submission.recipients.addresses))
+            self._paced(submission.now, submission.provider, len(submission.recipients.addresses))
 
     def _sends(self, conn: Any, submission: Submission) -> None:
         """Campaign, wave and lane are on their way at this very moment."""
-        c, w, lane = tables.campaigns.c, tables.waves.c, tables.lanes.c
-        status = conn.execute(select(c.status).where(c.id == submission.campaign_id)).scalar()
+        told = {"campaign": submission.campaign_id, "wave": submission.wave, "lane": submission.provider}
+        status = conn.execute(_CAMPAIGN, told).scalar()
         assert status == "sending", f"left while its campaign is {status}"
-        mine = (w.campaign_id == submission.campaign_id, w.number == submission.wave)
-        status = conn.execute(select(w.status).where(*mine)).scalar()
+        status = conn.execute(_WAVE, told).scalar()
         assert status in ("released", "sending", "soaking", "cleared"), f"left while its wave is {status}"
-        mine = (lane.campaign_id == submission.campaign_id, lane.provider == submission.provider)
-        status = conn.execute(select(lane.status).where(*mine)).scalar()
+        status = conn.execute(_LANE, told).scalar()
         assert status == "open", f"left while its lane is {status}"
 
     def _nothing_held(self, conn: Any, submission: Submission, batch: Any, at: datetime, *, at_once: bool) -> None:
@@ -151,21 +166,25 @@ class Truth:
             local = at.astimezone(ZoneInfo(batch["zone"] or "Europe/Paris"))
             assert 8 <= local.hour < 20, f"left out of hours: at {local:%H:%M} in {batch['zone'] or 'the default zone'}"
 
-    def _paced(self, at: datetime, people: int) -> None:
+    def _paced(self, at: datetime, provider: str, people: int) -> None:
         """Over every stretch of time around it: no more than the burst and what the pace lets through in it."""
-        self.left.append((at, people))
+        self.left.append((at, people, provider))
         if self.world.pace:
-            times = sorted(self.left)
-            for first, (start, _) in enumerate(times):
-                total = 0
-                for end, n in times[first:]:  # a node that slept hands over what it decided before others did
-                    total += n
-                    allowed = _BURST + _PER_SECOND * (end - start).total_seconds()
-                    over = start <= at <= end and total > allowed + 1e-6
-                    assert not over, f"faster than its pace: {total} since {start:%d %H:%M:%S}"
-        if self.world.per_day:
-            today = sum(n for start, n in self.left if start.date() == at.date())
-            assert today <= PER_DAY, f"more than the day allows: {today} on {at:%d}"
+            _within(sorted((then, n) for then, n, _ in self.left), at, _PER_SECOND, _BURST, "its pace")
+        if self.world.lane_pace:
+            lane = sorted((then, n) for then, n, of in self.left if of == provider)
+            _within(lane, at, _LANE_PER_SECOND, 5, f"the pace of {provider}")
+        day = (at.date() - START.date()).days
+        ceilings = [PER_DAY] * self.world.per_day + list(WARM_UP[day : day + 1]) * self.world.warm_up
+        today = sum(n for start, n, _ in self.left if start.date() == at.date())
+        assert today <= min(ceilings, default=today), f"more than the day allows: {today} on {at:%d}"
+
+    def _paid(self, provider: Provider) -> None:
+        """No more messages than the months pay for: one a person had sent again once, one that bounced hard never."""
+        if self.world.money:
+            months = {(at.year, at.month) for at in (START, *(one.at for one in provider.arrivals))}
+            paid = len({(one.campaign, one.address) for one in provider.arrivals} - provider.bounced)
+            assert paid <= self.world.money * len(months), f"over the budget of {self.world.money}: {paid}"
 
     # ── after each step ───────────────────────────────────────────────────────────────────────────────────────────
     def between(self, provider: Provider) -> None:
@@ -179,14 +198,14 @@ class Truth:
             both = Counter(address for _, address in got)
             over = [address for address, n in both.items() if n > self.world.cap]
             assert not over, f"over the cap of {self.world.cap}: {over}"
+        self._paid(provider)
         self._journal()
         self._batches()
 
     def _journal(self) -> None:
         """Fold the journal over the lifecycle tables, and compare with the rows."""
-        journal = tables.journal
         with self.db.read() as conn:
-            rows = conn.execute(select(journal).where(journal.c.id > self.seen).order_by(journal.c.id)).mappings().all()
+            rows = conn.execute(_JOURNAL, {"seen": self.seen}).mappings().all()
             current: dict[tuple[Any, ...], str] = {}
             for kind, asked in _STATUSES.items():
                 current |= {(kind, *which): status for *which, status in conn.execute(asked)}
@@ -204,16 +223,19 @@ class Truth:
             before = self.statuses.get(key)
             assert before in (None, told["from"]), f"no such journal: {key} was {before}, it says {told['from']}"
             self.statuses[key] = target
+            if "ramp" in told:  # the waves after the halted one are others from here on
+                cut = [key for key in self.first if key[:2] == ("wave", row["campaign_id"])]
+                for key in (key for key in cut if key[2] > told["halted_wave"]):
+                    self.statuses.pop(key, None)
+                    self.first.pop(key)
         for key, status in current.items():
             told = self.statuses.get(key, self.first.setdefault(key, status))
             assert status == told, f"no journal: {key} is {status}, its journal says {told}"
 
     def _batches(self) -> None:
         """A batch's status is one it can have come to, and whom it settled are all of its people."""
-        of = tables.batches.c
-        columns = (of.id, of.status, of.size, of.accepted, of.refused, of.unknown, of.dropped, of.moved)
         with self.db.read() as conn:
-            rows = conn.execute(select(*columns)).all()
+            rows = conn.execute(_BATCHES).all()
         for row in rows:
             was = self.batches.get(row.id, row.status)
             ways = _REACHABLE.get(was, set())
@@ -227,28 +249,39 @@ class Truth:
     def accounted(self, provider: Provider, names: Sequence[str], *, over: bool = False) -> None:
         """Everybody of each plan exactly once; who is sent got it, who is not did not."""
         for name in names:
-            try:
-                found = audit(self.db, self.engine, self.lake, name)
-            except NotAllowed:  # nobody has planned it
-                continue
-            with self.db.read() as conn:
-                number = conn.execute(select(tables.campaigns.c.id).where(tables.campaigns.c.name == name)).scalar()
-            arrived = {one.address for one in provider.arrivals if one.campaign == number}
-            heard = {address for of, address in provider.heard if of == number and (of, address) not in self.resent}
-            rows = {row[0]: row for row in found.rows()}
-            assert len(rows) == found.total == self.world.people, (
-                f"lost from the audit of {name}: {len(rows)} of {self.world.people}"
-            )
-            for contact, row in rows.items():
-                who = _address(contact)
-                self._fate(name, who, row, arrived, over=over, risked=(number, who) in self.resent)
-                if over and _address(contact) in heard:
-                    assert row[1] != "unknown", f"events told of them, and they are unknown still: {name}, {row}"
+            with Kept(self.engine) as engine:
+                self._accounted(engine, provider, name, over=over)
+
+    def _accounted(self, engine: Engine, provider: Provider, name: str, *, over: bool) -> None:
+        try:
+            found = audit(self.db, engine, self.lake, name)
+        except NotAllowed:  # nobody has planned it
+            return
+        with self.db.read() as conn:
+            number = conn.execute(select(_OF_CAMPAIGN.id).where(_OF_CAMPAIGN.name == name)).scalar()
+            lanes = conn.execute(_STATUSES["lane"].where(_OF_LANE.campaign_id == number))
+            suspended = {provider for _, provider, status in lanes if status == "suspended"}
+        arrived = {one.address for one in provider.arrivals if one.campaign == number}
+        heard = {address for of, address in provider.heard if of == number}
+        rows = {row[0]: row for row in found.rows()}
+        assert len(rows) == found.total == self.world.people, (
+            f"lost from the audit of {name}: {len(rows)} of {self.world.people}"
+        )
+        for contact, row in rows.items():
+            who = _address(contact)
+            risked = (number, who) in self.resent
+            self._fate(name, who, row, arrived, over=over, risked=risked and not (over and who in heard))
+            if over and name not in self.cut and row[4] not in suspended:
+                assert row[2] not in _CUT, f"nobody cut it short, and it forgot them: {name}, {row}"
+            if over and who in heard and not risked:
+                assert row[1] != "unknown", f"events told of them, and they are unknown still: {name}, {row}"
 
     def _fate(
         self, name: str, address: str, row: Sequence[Any], arrived: set[str], *, over: bool, risked: bool
     ) -> None:
-        """`risked`: a person had them written to again, so that the first message may have come and the second not."""
+        """`risked`: a person had them written to again, so that the first message may have come and the second not, and
+        no event tells of either.
+        """
         state, reason = row[1], row[2]
         if over:
             self.reasons[f"{state} {reason}"] += 1
@@ -257,9 +290,7 @@ class Truth:
         elif state == "not_sent":
             assert risked or address not in arrived, f"said not to be sent and arrived: {address} ({row})"
             if over:
-                assert reason not in ("waiting", "ready", "claimed", "in_flight"), (
-                    f"over and still waits: {name}, {row}"
-                )
+                assert reason not in _WAITS, f"over and still waits: {name}, {row}"
 
     def counted(self, provider: Provider) -> None:
         """Counters equal the truth: each person once per batch and tally, however often and late it was told."""
@@ -268,6 +299,16 @@ class Truth:
             rows = conn.execute(select(tables.tallies).where(tables.tallies.c.tally.not_in(_AT_HAND_OVER)))
             found = {(r.batch_id, r.tally): r.n for r in rows if r.n}
         assert found == want, f"miscounted: {sorted(set(found.items()) ^ set(want.items()))}"
+
+
+def _within(left: Sequence[tuple[datetime, int]], at: datetime, rate: float, burst: int, what: str) -> None:
+    """No stretch of time with `at` in it saw more people than `burst` and `rate` a second."""
+    for first, (start, _) in enumerate(left):
+        total = 0
+        for end, n in left[first:]:  # a node that slept hands over what it decided before others did
+            total += n
+            over = start <= at <= end and total > burst + rate * (end - start).total_seconds() + 1e-6
+            assert not over, f"faster than {what}: {total} since {start:%d %H:%M:%S}"
 
 
 def _address(contact: str) -> str:

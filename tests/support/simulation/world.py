@@ -18,7 +18,8 @@ from sqlalchemy.exc import OperationalError
 from sendwave.clock import VirtualClock
 from sendwave.daemon import LED, Daemon
 from sendwave.engine.datasets import Lake
-from sendwave.errors import SendwaveError
+from sendwave.errors import BadInput, SendwaveError
+from sendwave.rules.policy import PolicySet
 from sendwave.settings import Settings
 from sendwave.store import leases, payloads, tables
 from sendwave.store.database import Database
@@ -32,6 +33,9 @@ from simulation.people import People
 from simulation.provider import Adapter, Provider
 from simulation.trouble import Killed, Store, Trouble, Troubles, injected, shared
 from simulation.truth import Truth, fingerprint
+
+RETENTION: Final = {"replaced_files": "1h", "reports": "1d"}
+"""Far less than anybody should keep, so that the janitor finds something within the days of a history."""
 
 HANG: Final = timedelta(minutes=20)
 """Longer than the lease of a claimed batch."""
@@ -113,8 +117,10 @@ class Life:
         self.trail.append(f"{step.n:3} {self.clock.now():%d %H:%M:%S} {step.act} node {step.node} {step.trouble or ''}")
         if step.act == "tick":
             self.turn(step.node, self._stages(step.n))
-        elif step.act in ("restart", "hang", "back", "ahead", "silent"):
+        elif step.act in ("restart", "hang", "back", "ahead", "silent", "reload"):
             getattr(self, step.act)(step)
+        elif step.act == "janitor":
+            self.turn(step.node, ("janitor",))
         elif step.act == "intake":
             name = self.names[step.campaign]
             self.turn(step.node, ("intake",), lambda: self.people.act("intake", name, step))
@@ -297,7 +303,8 @@ class Life:
         name = f"node{number}.{self.births[number]}"
         db = Store(self.url, self.troubles, alone=self.world.nodes == 1)
         db.holder = name
-        workspace = Workspace(self.home, Settings.model_validate({"time_zone": "Europe/Paris"}))
+        told = {"time_zone": "Europe/Paris", "retention": RETENTION}
+        workspace = Workspace(self.home, Settings.model_validate(told))
         workspace.__dict__.update(
             db=db, lake=self.lake, engine=self.ground.engine, adapters={"main": Adapter(self.provider)},
             token_key=sendable.KEY, policy=policy_of(self.world),
@@ -320,6 +327,20 @@ class Life:
             node.daemon.dispatcher.stop()
             node.close()
         self.turn(step.node, self._stages(step.n))
+
+    def reload(self, step: Step) -> None:
+        """The policy files were edited: well or badly, and the node looks at them."""
+        self.edition += 1
+        broken = self.chance.happens(0.3, "broken", step.n)
+
+        def read() -> PolicySet:
+            if broken:
+                raise BadInput("caps.yaml:1:1: max: this is no number")
+            return policy_of(self.world, self.edition)
+
+        for node in self.nodes.values():
+            node.daemon.workspace.__dict__.update(policy_stamp=lambda edition=self.edition: edition, read_policy=read)
+        self.turn(step.node, ("policies",))
 
     def hang(self, step: Step) -> None:
         """In the middle of its turn a node stops for longer than its leases last; the other takes over; it goes on."""
