@@ -6,7 +6,7 @@ Coverage: worlds with a known truth are drawn again and again; an interval of 95
 Rates and revenue, from a balanced experiment to a control group of one in twenty, baskets from tame (sigma 0.5 of their
 logarithm) to wild (1.5), and resampling from one data set of 64,000 people in the shape of a public e-mail experiment.
 Cut-offs: four tiers, of which two bring money and two cost some; wrong is any tier called the other way round.
-The figures are quoted in docs/guides/piloting.md.
+The figures are quoted in docs/guides/reading-a-report.md.
 """
 
 from __future__ import annotations

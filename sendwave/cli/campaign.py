@@ -343,9 +343,9 @@ def explain(workspace: Workspace, id: str, contact: str, html_file: Path | None,
         emit_json(document)
         return
     click.secho(f"{document['contact']} in {document['campaign']}: {document['decision']}", bold=True)
-    for before, link in pairwise([{}, *document["chain"]]):
-        if link["passed"] and (before.get("passed"), before.get("detail")) == (True, link["detail"]):
-            continue  # the same fact passes several rules: once is enough for people
+    for link, following in pairwise([*document["chain"], {}]):
+        if link["passed"] and (following.get("passed"), following.get("detail")) == (True, link["detail"]):
+            continue  # the same fact passes several rules: for people the last of them stands for all
         mark = {True: "✓", False: "✗", None: "·"}[link["passed"]]
         click.echo(f"  {mark} {link['rule']:<18} {link['detail']}")
     for line in document.get("would_change", ()):

@@ -271,20 +271,20 @@ _ENDS: Final = ("profit", "low", "high")
 
 
 def _coverage(document: Mapping[str, Any], say: Tongue) -> None:
-    from sendwave.web.report import row_name
+    from sendwave.web.report import habit_lines
 
     met = document["baseline"]
     if met is None:
         return
     rows = [
         (
-            row_name(line, "tier", say),
+            tier,
             *(say.number(line[name]["planned"]) for name in ("kept", "gained")),
             say.number(line["lost"]["people"]),
             *(say.percent(_rate(line[name], "converted"), 2) for name in ("kept", "gained", "lost")),
             *(say.percent(_rate(line[name], "complained"), 3) for name in ("kept", "gained")),
         )
-        for line in [*met["tiers"], met["total"] | {"tier": say("total")}]
+        for tier, line in habit_lines(met, say)
     ]
     conversion, complaints = say("converted"), say("complained")
     kept, gained, lost = say("kept"), say("gained"), say("lost")

@@ -39,7 +39,7 @@ class Wait:
 
     def document(self) -> dict[str, Any]:
         """As `campaign show --json` and the log tell it."""
-        until = None if self.until is None else self.until.isoformat()
+        until = None if self.until is None else self.until.isoformat(timespec="seconds")
         return {"for": self.reason.value, "wave": self.wave, "until": until, "words": self.words}
 
 

@@ -106,6 +106,8 @@ def verdict_words(verdict: Document, say: Tongue) -> str:
         return words
     if verdict["more"] is None:
         return say.pair(words, say("out_of_reach"))
+    if verdict["low"] is None:
+        return say("more_buyers", n=say.number(verdict["more"]))
     return say.pair(words, say("send_more", n=say.number(verdict["more"])))
 
 
@@ -257,8 +259,8 @@ def _coverage(document: Document, say: Tongue) -> str:
     heads += [say.pair(say("lost"), say("lost_buy"))]
     heads += [say.pair(say("complained"), say(name)) for name in ("kept", "gained")]
     body = []
-    for line in [*met["tiers"], met["total"]]:
-        cells: list[Any] = [line["tier"] or say("total")]
+    for name, line in habit_lines(met, say):
+        cells: list[Any] = [name]
         cells += [say.number(line[name]["planned"]) for name in ("kept", "gained")]
         cells.append(say.number(line["lost"]["people"]))
         cells += [_rate(line[name].get("rates", {}).get("converted"), say, 2) for name in ("kept", "gained", "lost")]
@@ -271,6 +273,16 @@ def _coverage(document: Document, say: Tongue) -> str:
         + table(heads, body, total=True)
         + "</section>"
     )
+
+
+def habit_lines(met: Document, say: Tongue) -> list[tuple[str, Document]]:
+    """Tiers in which score or habit chose anybody, by name, and the total."""
+    told = [
+        (line["tier"] or say("no_tier"), line)
+        for line in met["tiers"]
+        if line["kept"]["planned"] or line["gained"]["planned"] or line["lost"]["people"]
+    ]
+    return [*told, (say("total"), met["total"])]
 
 
 def draw_findings(document: Document, say: Tongue) -> list[str]:
