@@ -33,7 +33,7 @@ from sendwave.rules.token import verify
 _VERP: Final = re.compile(r"\bb-([0-9a-f]{40})@", re.IGNORECASE)
 _MESSAGE_ID: Final = re.compile(r"<([0-9a-f]{40})@", re.IGNORECASE)
 _UNSUBSCRIBE: Final = re.compile(  # the subject our List-Unsubscribe asks for, and what people write
-    r"(?:re:)?\s*(?:unsubscribe|opt[ -]?out|d[ée]sinscription|d[ée]sabonne(?:r|ment)|abmeld(?:en|ung))"
+    r"(?:re:)?\s*(?:unsubscribe|stop|opt[ -]?out|d[ée]sinscription|d[ée]sabonne(?:r|ment)|abmeld(?:en|ung))"
     r"(?:-([0-9a-f]{40}))?\s*",
     re.IGNORECASE,
 )

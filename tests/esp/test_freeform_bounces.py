@@ -360,7 +360,9 @@ def test_no_bomb_goes_off(body: bytes) -> None:
         assert "cannot be read" in str(refused)  # noqa: PT017  # it may be read as well
 
 
-@pytest.mark.parametrize("subject", ["unsubscribe", "Re: Unsubscribe", "=?utf-8?q?D=C3=A9sinscription?=", "Opt-out"])
+@pytest.mark.parametrize(
+    "subject", ["unsubscribe", "Re: Unsubscribe", "=?utf-8?q?D=C3=A9sinscription?=", "Opt-out", "STOP"]
+)
 def test_so_does_one_without_a_token(subject: str) -> None:
     body = mail("", sender="Anne <anne@shop.example>", subject=subject, extra="Auto-Submitted: auto-replied\n")
     (event,) = read(body.replace(b"Return-Path: <>\n", b""))

@@ -107,6 +107,7 @@ CASES = [
     ("554 mx.shop.example 192.0.2.25 found on one or more DNSBLs", "soft blocked_reputation"),
     ("554 IP=192.0.2.25 - A problem occurred. (Contact a@rx.t-online.de to clarify.)", "soft blocked_reputation"),
     ("all relevant MX records point to non-existent hosts", "hard bad_domain"),
+    ("Utilisateur anne (anne@shop.example) non répertorié dans l'annuaire Domino", "hard unknown_user"),
     ("Adresse refusée : boîte aux lettres inconnue", "hard unknown_user"),
     ("Despite repeated attempts to deliver your message, the recipient's email system did not answer", "soft expired"),
 ]  # fmt: skip
