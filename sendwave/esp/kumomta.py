@@ -33,6 +33,13 @@ _WORDS: Final = {
     "Rejection": words.REJECTED,
     "Feedback": words.COMPLAINT,
 }
+_FEEDBACK: Final = {  # feedback_type, RFC 5965 §7.3: those that complain or want no more
+    "Feedback": words.COMPLAINT,
+    "abuse": words.COMPLAINT,
+    "fraud": words.COMPLAINT,
+    "opt-out": words.UNSUBSCRIBE,
+    "opt-out-list": words.UNSUBSCRIBE,
+}
 _BOUNCE_FOR: Final = "5m"  # also what is injected so much later, by a call that was under way
 _NO_EVENTS: Final = frozenset({"AdminRebind", "DeferredInjectionRebind", "Delayed"})
 _CLASSES: Final = {  # assets/bounce_classifier/iana.toml
@@ -149,8 +156,9 @@ class Adapter(WebAdapter):
         if word.kind in {EventType.BOUNCE, EventType.DEFERRED} and cause and word.cause is Cause.OTHER:
             word = Word(word.kind, word.permanence, cause)
         report, meta = hooks.part(told, "feedback_report"), hooks.part(told, "meta")
-        if word is words.COMPLAINT and hooks.text(report, "feedback_type") in {"opt-out", "opt-out-list"}:
-            word = words.UNSUBSCRIBE
+        if word is words.COMPLAINT:
+            said = hooks.text(report, "feedback_type") or said
+            word = words.look_up(_FEEDBACK, said)
         code, content = hooks.text(response, "code"), hooks.text(response, "content")
         yield words.event(
             word,

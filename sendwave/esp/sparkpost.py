@@ -40,6 +40,7 @@ _WORDS: Final = {
     "list_unsubscribe": words.UNSUBSCRIBE,
     "link_unsubscribe": words.UNSUBSCRIBE,
 }
+_NO_COMPLAINT: Final = ("not-spam", "auth-failure")  # reports of other kinds, RFC 5965 §7.3
 _CLASSES: Final = {
     1: words.UNCLEAR,
     10: words.NO_SUCH,
@@ -115,6 +116,8 @@ class Adapter(WebAdapter):
         for found in (one for one in hooks.part(told, "msys").values() if isinstance(one, dict)):
             said = found.get("type")
             word = words.look_up(_WORDS, said)
+            if word is words.COMPLAINT and found.get("fbtype") in _NO_COMPLAINT:
+                word = words.UNHEARD
             if word is words.UNCLEAR:
                 number = hooks.number(found.get("bounce_class"))
                 word = _CLASSES.get(int(number), word) if number is not None else word
