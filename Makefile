@@ -72,6 +72,13 @@ FROM ?= 1
 simulation: setup  ## the whole daemon on a virtual clock: SEEDS=200 FROM=1; FROM=night draws new seeds, ARGS="--teeth"
 	PYTHONPATH=tests/support $(BIN)/python -m simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
+MINUTES ?= 5
+
+.PHONY: nightly
+nightly:  ## MINUTES of the simulation with new seeds each day; those that fail are kept in tests/simulation/seeds.txt
+	$(MAKE) simulation FROM=night SEEDS=1000000 \
+		ARGS="--minutes $(MINUTES) --keep-going --failures tests/simulation/seeds.txt $(ARGS)"
+
 .PHONY: acceptance
 acceptance: setup  ## whole campaigns against real servers on loopback
 	$(BIN)/pytest -n $(WORKERS) -m acceptance $(ARGS)

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, or_, select, true, update
+from sqlalchemy import Connection, and_, exists, or_, select, true, update
 
-from sendwave.rules.lifecycle import BATCH, Batch
+from sendwave.rules.lifecycle import BATCH, Batch, Campaign
 from sendwave.store.batches import Claimed, claimed, stopped, suspended
-from sendwave.store.tables import batches
+from sendwave.store.tables import batches, campaigns
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ def to_call_back(conn: Connection, routes: Collection[str], now: datetime, limit
     of = batches.c
     still = and_(of.status == Batch.ACCEPTED, of.recall_until > now, of.route.in_(list(routes)))
     columns = (of.id, of.campaign_id, of.wave, of.provider, of.route, of.esp_ref)
-    over = or_(stopped(), suspended())
+    halted = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status == Campaign.HALTED)
+    over = or_(stopped(), suspended(), halted)  # a halt stops cleared waves too, where it still can
     return [Waiting(*row) for row in conn.execute(select(*columns).where(still, over).order_by(of.id).limit(limit))]
 
 

@@ -250,6 +250,20 @@ def test_a_halt_calls_back_what_is_not_sent_yet_and_resuming_sends_it(any_office
     assert office.counts() == {"released": 120, "recalled": 60, "accepted": 60}
 
 
+def test_a_halt_calls_back_a_cleared_wave_too_which_then_waits_again(office: Office) -> None:
+    scheduled(office)
+    office.open(SCHEDULED)
+    dispatcher = office.dispatcher()
+    dispatcher.step(office.now)
+    with office.db.write() as conn:
+        campaigns.transition_wave(conn, office.campaign.id, 1, "clear", by="eve", now=office.now)
+    halted(office, office.now)
+    dispatcher.step(office.now)
+    assert office.counts() == {"released": 60, "recalled": 60}
+    with office.db.read() as conn:
+        assert next(wave.status for wave in campaigns.waves(conn, office.campaign.id)) == "waiting"
+
+
 def test_a_suspended_lane_calls_back_its_own(office: Office) -> None:
     scheduled(office)
     office.open(SCHEDULED)
