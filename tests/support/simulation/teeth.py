@@ -25,6 +25,7 @@ from sendwave.rules import budgets, throttle
 from sendwave.rules.policy import PolicySet
 from sendwave.store import (
     batches,
+    campaigns,
     files,
     handed,
     holds,
@@ -191,6 +192,8 @@ BROKEN: Final[Mapping[str, Guard]] = {
     "calls are repeated to whoever left meanwhile": Guard(
         _patched(parcels.Packer, "pack_again", _again),
         {"mood": "mute", "idempotent": True, "campaigns": 4},
+        ("stopped_in_hand",),
+        {"suppress": 1},
     ),
     "calls are repeated whatever stopped them": Guard(
         _patched(follow_up, "may_ask", lambda *_a: True),
@@ -235,6 +238,12 @@ BROKEN: Final[Mapping[str, Guard]] = {
     "counters count every report": Guard(_patched(tallies, "mark", _count_twice)),
     "what was called back is not marked": Guard(
         _patched(handed, "call_back", lambda *_a, **_k: True), {"recall": True}, ("stopped_in_hand", "person")
+    ),
+    "who came back from the ESP never goes again": Guard(
+        _patched(campaigns, "wait_again", lambda *_a, **_k: None),
+        {"recall": True, "mood": "kind", "bad": False, "cap": 0},
+        ("stopped_in_hand",),
+        {"suspend": 1},
     ),
     "returned slots are forgotten": Guard(
         _patched(batches, "recall", lambda conn, ids, *, now: len(list(ids))), {"ramp": ("100%",)}, ("stopped_in_hand",)

@@ -249,7 +249,8 @@ class Life:
         """Somebody stops just what is in hand: its campaign, its lane, one of its people. False: nothing is."""
         of = tables.batches.c
         with self.observer.read() as conn:
-            rows = conn.execute(select(of.campaign_id, of.provider, of.payload).where(of.status == "claimed")).all()
+            open_ = (of.status.in_(("claimed", "handed")), of.payload.is_not(None))  # or asked about once more later
+            rows = conn.execute(select(of.campaign_id, of.provider, of.payload).where(*open_).order_by(of.id)).all()
         if rows:
             row = self.chance.pick(rows, "in hand", self.n)
             who = payloads.decode(row.payload)["contact"].to_pylist()
