@@ -79,6 +79,7 @@ class Daemon:
         self._judging = threading.Lock()
         self._memory = judge.Memory()  # what the judge need not read again; lost with the process, and nothing with it
         self._fast = False  # whether ticks come often
+        self._sending = False  # whether they should
         self._ticks: Any = None  # the scheduler, while `run` runs
         self._complaints: dict[str, tuple[str, datetime]] = {}  # stage -> what was told last, and when
         self._watch = waiting.Watch(self.workspace.settings.time_zone)
@@ -264,17 +265,19 @@ class Daemon:
             self.release(now)
             for campaign, wait in self._watch.news(self.workspace.db, now):
                 _LOG.info("waiting", campaign=campaign, **wait.document())
-        self._set_pace()
+        with self.workspace.db.read() as connection:
+            self._sending = bool(campaigns.listing(connection, statuses=(Campaign.SENDING,)))
 
     def _feedback_tick(self, now: datetime) -> None:
         if self.digest(now):  # what was fetched or posted since; a slow mailbox holds nothing up
             self.judge(now)  # at once: every second of a bad wave counts
 
     def _set_pace(self) -> None:
-        """Tick often while something is being sent, seldom while nothing is."""
-        with self.workspace.db.read() as connection:
-            sending = bool(campaigns.listing(connection, statuses=(Campaign.SENDING,)))
-        if sending is self._fast:
+        """Tick often while something is being sent, seldom while nothing is.
+
+        Not in a tick: a scheduler that shuts down waits for its ticks under the lock that rescheduling takes.
+        """
+        if (sending := self._sending) is self._fast:
             return
         self._fast = sending
         for name, (busy, at_rest) in PERIODS.items():
@@ -314,6 +317,7 @@ class Daemon:
     def _wait(self, *, until_idle: bool, until: datetime | None) -> None:
         quiet = 0
         while not self._stop.wait(0.2):
+            self._set_pace()
             now = self.clock.now()
             if until is not None and now >= until:
                 return

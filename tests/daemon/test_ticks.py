@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 from command_line import Shell, own_logs
 
 from sendwave import log
@@ -18,6 +20,7 @@ from sendwave.daemon import PERIODS, Daemon
 from sendwave.errors import Busy, FullDisk, StaleTransition
 from sendwave.esp.simulated_state import arrivals
 from sendwave.flow import audit, settle
+from sendwave.store import campaigns
 from sendwave.store.database import Database
 from sendwave.workspace import Workspace
 
@@ -253,3 +256,29 @@ def shown_soak(shell: Shell) -> str:
     [wait] = shell.json("campaign", "show", "first")["waits"]
     assert (wait["for"], wait["wave"]) == ("soak", 1)
     return str(wait["until"])[11:16]
+
+
+def test_it_ends_although_a_campaign_starts_at_that_moment(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler waits for its ticks while it shuts down; one that wanted another pace then waited for it."""
+    workspace = Workspace.open(shell.home, {})
+    daemon, ending = Daemon(workspace), threading.Event()
+    shutdown = BackgroundScheduler.shutdown
+
+    def told(scheduler: BackgroundScheduler, *, wait: bool = True) -> None:
+        ending.set()
+        shutdown(scheduler, wait=wait)
+
+    def release(now: datetime) -> None:
+        with workspace.db.write() as conn:
+            campaigns.start_due(conn, by="daemon", now=now)
+        daemon.stop()
+        ending.wait(30)
+        SystemClock().sleep(0.3)  # by then the scheduler holds its locks
+
+    monkeypatch.setattr(BackgroundScheduler, "shutdown", told)
+    monkeypatch.setattr(daemon, "release", release)
+    running = threading.Thread(target=daemon.run, daemon=True)
+    running.start()
+    running.join(60)
+    assert not running.is_alive()
+    workspace.close()
