@@ -115,20 +115,19 @@ def plan_statement(
 def _ramp(
     plan: waves.WavePlan, within: Subquery, tiers: int
 ) -> tuple[Subquery, list[ColumnElement[Any]], list[ColumnElement[Any]]]:
-    """One row with the last rank of each wave: those of the ramp, and those of the pilots."""
+    """One row with the last rank of each wave: those of the ramp, of the pilots, and of the tiers."""
     rank = within.c.tier_rank
     sizes = [func.coalesce(func.sum(case((rank == n, 1), else_=0)), 0).label(f"tier_{n}") for n in range(1, tiers + 1)]
-    counted = sizes if plan.pilot is not None else []
+    counted = sizes if plan.pilot is not None or plan.by_tier else []
     total = select(func.count().label("people"), *counted).select_from(within).subquery("total")
-    people = total.c.people
+    people, told = total.c.people, [total.c[size.name] for size in counted]
     ends = [end.label(f"end_{n}") for n, end in enumerate(waves.wave_ends(plan.ramp, people), 1)]
-    if plan.pilot is None:
-        ramp = select(*ends).subquery("ramp")
-        return ramp, list(ramp.c), []
-    pairs = waves.head_ends([total.c[size.name] for size in sizes], plan.pilot, people)
-    cuts = [cut.label(f"cut_{n}") for n, cut in enumerate((cut for pair in pairs for cut in pair), 1)]
-    raw = select(people, *ends, *cuts).subquery("cut")
-    heads = [(raw.c[f"cut_{n}"], raw.c[f"cut_{n + 1}"]) for n in range(1, len(cuts), 2)]
+    pairs = waves.head_ends(told, plan.pilot, people) if plan.pilot is not None else []
+    starts = waves.tier_starts(told, people) if plan.by_tier else [start for start, _ in pairs]
+    cuts = [cut.label(f"cut_{n}") for n, cut in enumerate([*starts, *(head for _, head in pairs)], 1)]
+    marks = [mark.label(f"mark_{n}") for n, mark in enumerate((mark for pair in pairs for mark in pair), 1)]
+    raw = select(people, *ends, *cuts, *marks).subquery("cut")
+    heads = [(raw.c[f"mark_{n}"], raw.c[f"mark_{n + 1}"]) for n in range(1, len(marks), 2)]
     ramp = select(
         *(waves.moved(raw.c[end.name], heads).label(end.name) for end in ends), *(raw.c[cut.name] for cut in cuts)
     ).subquery("ramp")

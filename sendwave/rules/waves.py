@@ -43,6 +43,9 @@ class WavePlan(Policy):
     pilot: Percent | None = Field(
         None, description="Head of each colder tier that goes alone, as a wave of its own, before the rest of the tier."
     )
+    by_tier: bool = Field(
+        default=False, description="Each tier begins a wave of its own, so that its gates judge it alone."
+    )
     window: DailyWindow | None = Field(None, description="Hours in which mail may leave; none means always.")
     within_wave: WithinWave = WithinWave.SHUFFLED
 
@@ -65,20 +68,22 @@ PILOT_LEAST: Final = 200
 
 
 def sizes(
-    ramp: Sequence[Decimal], total: int, *, tiers: Sequence[int] = (), pilot: Decimal | None = None
-) -> tuple[int, ...]:
+    ramp: Sequence[Decimal], total: int, *, tiers: Sequence[int] = (), pilot: Decimal | None = None,
+    by_tier: bool = False,
+) -> tuple[int, ...]:  # fmt: skip
     """People per wave, first wave first: a partition of `total`.
 
     Each wave ends at the ceiling of its cumulated share, so that the first wave of a small plan has somebody in it and
     the last one takes what is left; waves nobody falls into are dropped and the others numbered without a gap. With
     `pilot`, the head of each of the `tiers` (people of each, best first) but the first is a wave of its own; an end of
-    the ramp that falls into it moves to its end.
+    the ramp that falls into it moves to its end. `by_tier`: the end of each tier is one of a wave.
     """
     ends = [-(-total * above // scale) for above, scale in _cumulated(ramp)]
     found = heads(tiers, pilot)
     for start, head in found:
         ends = [head if start < end < head else end for end in ends]
-    cuts = sorted({0, *ends, *(cut for pair in found for cut in pair)})
+    starts = [*accumulate(tiers)] if by_tier else []
+    cuts = sorted({0, *ends, *starts, *(cut for pair in found for cut in pair)})
     return tuple(size for size in (b - a for a, b in pairwise(cuts)) if size)
 
 
@@ -114,6 +119,16 @@ def head_ends(
         piloted = and_(before > 0, 2 * head <= size)
         ends = (case((piloted, before), else_=total), case((piloted, before + head), else_=total))
         found.append((cast(ends[0], BigInteger), cast(ends[1], BigInteger)))
+        before = before + size
+    return found
+
+
+def tier_starts(tiers: Sequence[ColumnElement[Any]], total: ColumnElement[Any]) -> list[ColumnElement[int]]:
+    """The last rank before each tier but the first, in expressions of the people per tier; `total` for an empty one."""
+    found: list[ColumnElement[int]] = []
+    before: ColumnElement[Any] = literal(0, BigInteger)
+    for size in tiers:
+        found.append(cast(case((and_(before > 0, size > 0), before), else_=total), BigInteger))
         before = before + size
     return found
 

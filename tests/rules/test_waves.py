@@ -110,6 +110,16 @@ def test_pilots_partition_the_plan_and_never_move_a_tier(
         assert head - start >= waves.PILOT_LEAST
 
 
+@given(ramps(), st.lists(st.integers(0, 40_000), min_size=1, max_size=6), st.sampled_from([None, "0.03"]))
+def test_by_tier_no_wave_holds_two_tiers(ramp: tuple[Decimal, ...], tiers: list[int], pilot: str | None) -> None:
+    share = None if pilot is None else Decimal(pilot)
+    sizes = waves.sizes(ramp, sum(tiers), tiers=tiers, pilot=share, by_tier=True)
+    assert (sum(sizes), all(sizes)) == (sum(tiers), True)
+    assert {*accumulate(tiers)} - {0} <= {*accumulate(sizes)}
+    ends = {*accumulate(waves.sizes(ramp, sum(tiers), tiers=tiers, pilot=share))}
+    assert {*accumulate(sizes)} == ends | ({*accumulate(tiers)} - {0}), "beside these, the ramp's own"
+
+
 def test_the_head_of_each_colder_tier_goes_alone() -> None:
     ramp = [Decimal(share) for share in ("0.02", "0.28", "0.7")]
     sizes = waves.sizes(ramp, 100_000, tiers=(20_000, 30_000, 300, 49_700), pilot=Decimal("0.03"))
@@ -120,14 +130,16 @@ def test_the_head_of_each_colder_tier_goes_alone() -> None:
 @given(
     ramps(),
     st.lists(st.sampled_from([0, 1, 150, 399, 400, 1_003]), min_size=1, max_size=5),
-    st.sampled_from(["0.03", "0.5"]),
+    st.sampled_from([None, "0.03", "0.5"]),
+    st.booleans(),
 )
-@settings(max_examples=40)
-def test_pilots_are_cut_by_the_expression_as_by_the_arithmetic(
-    ramp: tuple[Decimal, ...], tiers: list[int], pilot: str
+@settings(max_examples=60)
+def test_pilots_and_tiers_are_cut_by_the_expression_as_by_the_arithmetic(
+    ramp: tuple[Decimal, ...], tiers: list[int], pilot: str | None, by_tier: bool
 ) -> None:
     people = table("people", column("rank", BigInteger), column("tier_rank", BigInteger))
-    kind = WavePlan.model_validate({"ramp": ramp, "pilot": Decimal(pilot)})
+    share = None if pilot is None else Decimal(pilot)
+    kind = WavePlan.model_validate({"ramp": ramp, "pilot": share, "by_tier": by_tier})
     one, ends, cuts = plan._ramp(kind, select(people.c.tier_rank).subquery("within"), len(tiers))
     number = waves.wave_number(people.c.rank, ends, cuts).label("wave")
     rows = [place for place, size in enumerate(tiers, 1) for _ in range(size)]
@@ -135,7 +147,7 @@ def test_pilots_are_cut_by_the_expression_as_by_the_arithmetic(
     statement = select(number, func.count().label("n")).select_from(people.join(one, true())).group_by(number)
     with DuckdbEngine(threads=1).session({}, {"people": told}) as session:
         found = {row["wave"]: row["n"] for row in session.read(statement).to_pylist()}
-    expected = waves.sizes(ramp, len(rows), tiers=tiers, pilot=Decimal(pilot))
+    expected = waves.sizes(ramp, len(rows), tiers=tiers, pilot=share, by_tier=by_tier)
     assert tuple(found[n] for n in sorted(found)) == expected
 
 
