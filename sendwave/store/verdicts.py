@@ -99,7 +99,7 @@ def upsert(
             wave=verdict.cell.wave or None,
             provider=verdict.cell.provider or None,
             reason=verdict.sentence,
-            evidence={"signal": verdict.cell.signal, "before": before.get(_place(verdict)), **evidence(verdict)},
+            evidence={"before": before.get(_place(verdict)), **evidence(verdict)},
             policy_version=pinned,
         )
     return changed
@@ -125,6 +125,9 @@ def _row(campaign_id: int, verdict: Verdict, now: datetime) -> dict[str, Any]:
 def evidence(verdict: Verdict) -> dict[str, Any]:
     """A verdict's numbers as plain JSON values: enough to compute it again by hand."""
     return {
+        "signal": verdict.cell.signal,
+        "wave": verdict.cell.wave,
+        "provider": verdict.cell.provider,
         "mode": verdict.mode.value,
         "rule": verdict.rule.value,
         "sent": verdict.cell.sent,
@@ -172,7 +175,11 @@ def latest(conn: Connection, campaign_id: int) -> list[Reading]:
         select(table).where(table.c.campaign_id == campaign_id).order_by(table.c.wave, table.c.provider, table.c.signal)
     )
     return [
-        Reading(signal=row.signal, wave=row.wave, provider=row.provider, verdict=row.verdict, at=row.at, **row.evidence)
+        Reading(
+            **{**row.evidence, "signal": row.signal, "wave": row.wave, "provider": row.provider},
+            verdict=row.verdict,
+            at=row.at,
+        )
         for row in rows
     ]
 

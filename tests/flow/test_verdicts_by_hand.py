@@ -44,21 +44,31 @@ def _halted(db: Database, now: datetime) -> None:
         assert campaigns.by_id(conn, campaign.id).status == "halted"
 
 
-def _evidence(told: dict[str, Any]) -> float:
-    """The arithmetic of docs/guides/gates.md, in plain Python, over the numbers of one journal row."""
+def _mean(seen: float, allowed: float, ks: tuple[float, ...]) -> float:
+    return sum(math.exp(seen * math.log(k) - (k - 1) * allowed) for k in ks) / len(ks)
+
+
+def _evidence(told: dict[str, Any], column: str = "fast", *, alone: bool = False) -> float:
+    """The arithmetic of docs/guides/gates.md, in plain Python, over the numbers of one journal row.
+
+    A wave has its own four restarts; `alone`, what makes it wait, they weigh as if there were no others.
+    """
     factor = -math.log(1 - told["halt_limit"])
     points = {point["point"]: point for point in told["points"]}
+    scope = [told["wave"] - 1] if told["wave"] else range(told["waves"])
+    weights = {
+        4 * wave + stage: (0.25 if (wave, stage) == (0, 0) else 0.0) + (0.5 if stage == 0 else 0.25 / 3) / told["waves"]
+        for wave in scope
+        for stage in range(4)
+    }
+    whole = sum(weights.values()) if alone else 1.0
     total, used = 0.0, 0.0
-    for wave in range(told["waves"]):
-        for stage in range(4):
-            weight = (0.25 if (wave, stage) == (0, 0) else 0.0) + (0.5 if stage == 0 else 0.25 / 3) / told["waves"]
-            later = [point for place, point in points.items() if place >= 4 * wave + stage]
-            if later:
-                seen = sum(point["events"] for point in later)
-                allowed = factor * sum(point["fast"] for point in later)
-                ks = (1.25, 1.5, 2, 3, 5, 10)
-                total += weight * sum(math.exp(seen * math.log(k) - (k - 1) * allowed) for k in ks) / len(ks)
-                used += weight
+    for place, weight in weights.items():
+        later = [point for number, point in points.items() if number >= place]
+        if later:
+            allowed = factor * sum(point[column] for point in later)
+            total += weight / whole * _mean(sum(point["events"] for point in later), allowed, (1.25, 1.5, 2, 3, 5, 10))
+            used += weight / whole
     return total + (1 - used)
 
 
@@ -70,12 +80,32 @@ def test_a_halt_is_computed_again_from_its_journal_row(database: Database, now: 
     told = json.loads(json.dumps(row["evidence"]))  # as `campaign journal --json` prints it
     assert _evidence(told) == pytest.approx(told["above"], rel=1e-3)
     assert told["above"] >= told["bar"] == 200
+    assert (told["signal"], told["wave"], told["provider"]) == ("hard_bounce", 0, "")
     assert sum(point["events"] for point in told["points"]) == told["events"]
     assert sum(point["sent"] for point in told["points"]) == told["sent"]
     assert sum(point["usual"] for point in told["points"]) == pytest.approx(told["exposure"], rel=1e-3)
     assert told["rate"] == pytest.approx(told["events"] / told["exposure"])
     assert told["low"] < told["rate"] < told["high"]
     assert row["reason"] == "hard_bounce"
+
+
+@pytest.mark.parametrize(("wave", "provider"), [(0, ""), (0, "sfr"), (2, ""), (2, "orange")])
+def test_every_verdict_is_computed_again_from_its_own(
+    sqlite_database: Database, now: datetime, wave: int, provider: str
+) -> None:
+    """Of the campaign, a lane, a wave and both: what halts, what makes it wait, what clears."""
+    _halted(sqlite_database, now)
+    with sqlite_database.read() as conn:
+        entries = conn.execute(
+            select(tables.journal.c.evidence).where(tables.journal.c.action.like("verdict.%"))
+        ).scalars()
+        rows = [json.loads(json.dumps(told)) for told in entries]
+    asked = ("hard_bounce", wave, provider)
+    [told] = [row for row in rows if (row["signal"], row["wave"], row["provider"]) == asked]
+    assert _evidence(told) == pytest.approx(told["above"], rel=2e-3)
+    assert _evidence(told, "usual", alone=bool(wave)) == pytest.approx(told["alarm"], rel=2e-3)
+    allowed = -math.log(1 - told["hold_limit"]) * sum(point["slow"] for point in told["points"])
+    assert _mean(told["events"], allowed, (0.25, 0.5, 0.75)) == pytest.approx(told["below"], rel=2e-3)
 
 
 def test_a_verdict_says_what_carries_it_and_what_would_change_it(sqlite_database: Database, now: datetime) -> None:
