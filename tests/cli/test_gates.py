@@ -242,6 +242,20 @@ def test_mail_that_is_told_after_its_events_is_not_held_against_its_lane() -> No
     assert "suspend_lane yahoo" in done(play(*more)), "but for ever it does not wait"
 
 
+def test_a_wave_a_person_reopened_in_that_moment_is_not_followed_by_the_next() -> None:
+    """The state of the tick is older than the override: what the lane has left makes the wave unfinished again."""
+    sending = [tick(t, yahoo={"hard_bounce": 600 if t < 700 else 0}) for t in (300, 600, 900, 1_200)]
+    waiting = [tick(t, done=True) for t in range(1_500, 60_000, 300)]
+    opened = next(answer["t"] for answer in play(*sending, *waiting) if {"do": "release_wave", "wave": 2} in
+                  answer.get("actions", []))  # fmt: skip
+    override = {"type": "override", "t": opened, "do": "resume_lane", "lane": "yahoo", "by": "ops"}
+    before = [line for line in waiting if line["t"] < opened]
+    at, later = tick(opened, done=True), tick(opened + 300)
+    assert done(play(*sending, *before, override, at, later)) == [
+        "release_wave 1", "suspend_lane yahoo", "throttle_lane yahoo 0.25"
+    ]  # fmt: skip
+
+
 def test_a_lane_is_not_suspended_twice_while_the_other_side_catches_up() -> None:
     bad = [tick(t, yahoo={"hard_bounce": 300}) for t in (300, 600, 900)]
     for line in bad:
