@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import sendable
+from sqlalchemy import update
 
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow.plan import plan
 from sendwave.rules.budgets import Budgets
 from sendwave.rules.policy import PolicySet
-from sendwave.store import campaigns, policies
+from sendwave.store import campaigns, policies, tables
 from sendwave.store.database import Database
 from simulation.history import World
 from simulation.quick import QuickEngine
@@ -68,15 +69,18 @@ class Ground:
 
     def copy(self, world: World) -> Path:
         """A folder with `s.db` and `lake`, for one history alone."""
-        key = (
-            world.people, world.campaigns, world.ramp, world.cap, world.window, world.pace, world.lane_pace,
-            world.per_day, world.warm_up, world.money, world.planned_here,
-        )  # fmt: skip
+        key = (world.people, world.campaigns, world.ramp, world.cap, world.planned_here)  # what a plan depends on
         if key not in self._made:
             self._made[key] = self._make(world, self.folder / f"template-{len(self._made)}")
         self._lives += 1
         home = self.folder / f"life-{self._lives}"
         shutil.copytree(self._made[key], home)
+        if not world.planned_here:
+            db = shared(Database(f"sqlite:///{home / 's.db'}"))
+            with db.write() as conn:  # as if they had been planned and approved under the policies of this very world
+                version = policies.remember(conn, policy_of(world), START)
+                conn.execute(update(tables.campaigns).values(policy_version=version))
+            db.close()
         return home
 
     def _make(self, world: World, home: Path) -> Path:
