@@ -85,8 +85,10 @@ def to_call_back(conn: Connection, routes: Collection[str], now: datetime, limit
     of = batches.c
     still = and_(of.status == Batch.ACCEPTED, of.recall_until > now, of.route.in_(list(routes)))
     columns = (of.id, of.campaign_id, of.wave, of.provider, of.route, of.esp_ref)
-    halted = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status == Campaign.HALTED)
-    over = or_(stopped(), suspended(), halted)  # a halt stops cleared waves too, where it still can
+    mine = campaigns.c.id == of.campaign_id
+    halted = exists().where(mine, campaigns.c.status == Campaign.HALTED)  # its cleared waves too, where it still can
+    done = exists().where(mine, campaigns.c.status == Campaign.COMPLETED)  # what it handed over is to arrive
+    over = and_(or_(stopped(), suspended(), halted), ~done)
     return [Waiting(*row) for row in conn.execute(select(*columns).where(still, over).order_by(of.id).limit(limit))]
 
 

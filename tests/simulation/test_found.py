@@ -128,6 +128,22 @@ def test_a_wave_waits_for_the_slots_of_who_came_back(
     assert esp.arrived == dict.fromkeys(map(sendable.address, range(1, 7)), 1)
 
 
+def test_a_campaign_that_completes_calls_nothing_back(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime
+) -> None:
+    """What a lane that reopened late had handed over a moment before was taken back from the ESP, for ever."""
+    esp = Recalling(now + timedelta(hours=1))
+    spring, dispatcher, _ = two_lanes(sqlite_database, engine, lake, now, esp)
+    with sqlite_database.write() as conn:
+        campaigns.transition_wave(conn, spring.id, 1, "clear", by="eve", now=now)
+    steer.resume(sqlite_database, spring.name, provider="gmail", reason="looked into it", by="eve", now=now)
+    dispatcher.step(now + timedelta(minutes=1))
+    with sqlite_database.write() as conn:
+        campaigns.transition(conn, spring.id, "complete", by="daemon", now=now)
+    dispatcher.step(now + timedelta(minutes=2))
+    assert esp.arrived == dict.fromkeys(map(sendable.address, range(1, 7)), 1)
+
+
 class Recalling(MemoryEsp):
     """Sends later, and gives back what it did not send yet."""
 
