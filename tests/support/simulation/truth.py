@@ -83,7 +83,7 @@ class Truth:
     world: World
     stopped: dict[str, datetime] = field(default_factory=dict)  # address -> when they asked to be left alone
     cut: set[str] = field(default_factory=set)  # campaigns somebody shortened or cancelled
-    resent: set[tuple[int, str]] = field(default_factory=set)  # campaign, address: a person risked a second message
+    resent: Counter[tuple[int, str]] = field(default_factory=Counter)  # how often a person risked one more message
     struck: set[str] = field(default_factory=set)  # troubles that came
     seen: int = 0  # journal rows looked at
     first: dict[tuple[Any, ...], str] = field(default_factory=dict)  # status at the first look
@@ -192,7 +192,7 @@ class Truth:
         if self.wrong is not None:
             raise self.wrong
         got = Counter((one.campaign, one.address) for one in provider.arrivals)
-        twice = [who for who, n in got.items() if n > (2 if who in self.resent else 1)]
+        twice = [who for who, n in got.items() if n > 1 + self.resent[who]]
         assert not twice, f"written to twice: {twice}"
         if self.world.cap:
             both = Counter(address for _, address in got)
