@@ -8,7 +8,7 @@ the words of the line protocol: duplicates and disorder included; sums instead o
 where a world is not about them. Published forms are looked at as often, divide by all that was sent and open a wave an
 hour after the one before was sent.
 
-Without `--out` it prints the figures of the runs kept in benchmarks/gates/runs.jsonl.gz, and says so where the rules
+Without `--out` it prints the figures of the runs kept in benchmarks/gates/runs.jsonl, and says so where the rules
 have changed since. `--out` appends one line per campaign and goes on where it stopped; runs of other rules (whose code
 has changed) are neither mixed in nor lost. `--keep` makes them the kept ones, and writes the tables and pictures of
 docs/guides/gates.md. A round has four campaigns of each world on its limits, two of each healthy and one of each
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gates import guide, plot, report, runs, speed
 
 HOME = Path(__file__).parent.parent
-KEPT = Path(__file__).parent / "gates" / "runs.jsonl.gz"
+KEPT = Path(__file__).parent / "gates" / "runs.jsonl"
 
 
 def told(rows: list[dict[str, Any]]) -> Iterator[str]:

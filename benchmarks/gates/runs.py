@@ -7,7 +7,6 @@ never mix, and a published form is not run again because ours changed.
 from __future__ import annotations
 
 import ast
-import gzip
 import hashlib
 import json
 from collections.abc import Iterator
@@ -33,6 +32,14 @@ A_ROUND: Final = {"limit": 4, "fast": 4, "healthy": 2, "near": 1, "bad": 1, "lan
 
 OTHERS: Final = 5
 """A published rule has one campaign of each world in every fifth round."""
+
+OF_A_LINE: Final = ("state", "world", "kind", "rule", "seed")
+"""What the runs of a line of the kept ones have in common."""
+
+USUAL: Final = {"halted": False, "suspended": [], "stopped": False, "caught": None, "wrong": False, "alone": None,
+                "bad_sent": 0, "bad_planned": 0, "added": 0.0, "through": True, "illegal": 0, "again": False,
+                "bad_again": 0}  # fmt: skip
+"""What is left out of a kept run where it is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +117,14 @@ def bad_lanes(world: World) -> set[str]:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The runs kept so far; a last line cut short (a run was stopped while it wrote) is left out."""
-    found = []
-    for line in _lines(path) if path.exists() else []:
+    found: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            told = json.loads(line)
         except json.JSONDecodeError:
             continue
+        alike = told.pop("runs", None)
+        found += [told] if alike is None else [{**told, **USUAL, **run} for run in alike]
     return found
 
 
@@ -125,15 +134,14 @@ def newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["state"] == last[row["rule"]]]
 
 
-def _lines(path: Path) -> list[str]:
-    told = path.read_bytes()
-    return (gzip.decompress(told) if path.suffix == ".gz" else told).decode().splitlines()
-
-
 def keep(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write these runs to a file that stays, the same bytes for the same runs."""
-    told = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    path.write_bytes(gzip.compress(told, mtime=0))
+    """Write these runs to a file that stays: a line for each world, rule and seed, what is `USUAL` left out."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        run = {name: value for name, value in row.items() if name not in OF_A_LINE and value != USUAL.get(name)}
+        alike.setdefault(tuple(row[name] for name in OF_A_LINE), []).append(run)
+    lines = ({**dict(zip(OF_A_LINE, of, strict=True)), "runs": found} for of, found in alike.items())
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def go_on(path: Path, seed: int, rounds: int, *, only: list[str] | None = None, forms: list[str] | None = None) -> None:
