@@ -13,13 +13,16 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import Shell
 from pasted import Page
 from ruamel.yaml import YAML
 from sqlalchemy import select
 
+from sendwave.rules.delays import learn
 from sendwave.rules.lifecycle import SEEDS
+from sendwave.rules.maturity import CURVES, bin_of
 from sendwave.store import tables
 from sendwave.workspace import Workspace
 
@@ -205,3 +208,18 @@ def test_an_experiment_of_twelve_people(reading: Page) -> None:
                 told = group["lift"][arm][measure]
                 assert (told["given"], told["control"], told["difference"]) == (*mean, mean[0] - mean[1])
                 assert (told["low"] is None) == (measure == "revenue")
+
+
+def test_how_late_complaints_come_is_learnt_as_by_hand(page: Page) -> None:
+    hour, early, late = np.array([60.0]), *bin_of(np.array([30.0, 2_880.0])).tolist()
+    long_ago = 90 * 1_440.0  # minutes
+    told = [("complaint", "orange", early, 120, long_ago), ("complaint", "orange", late, 30, long_ago)]
+    known = learn(told)
+    shipped = CURVES["complaint"].raw(hour)[0]
+    signal = (150 * 0.80 + 50 * 0.18) / 200
+    lane = (150 * 0.80 + 50 * signal) / 200
+    assert (shipped, round(signal, 3), round(lane, 3)) == (pytest.approx(0.18), 0.645, 0.761)
+    assert known.curves["complaint"].raw(hour)[0] == pytest.approx(signal, abs=0.003)  # between two of its points
+    assert known.lanes["complaint", "orange"].raw(hour)[0] == pytest.approx(lane, abs=0.003)
+    assert "/ 200 = 64.5 %" in page.text
+    assert "/ 200 = 76.1 %" in page.text
