@@ -94,14 +94,15 @@ def test_slots_that_come_back(page: Page) -> None:
     [block], (waits, after) = page.blocks(section, "sh"), page.blocks(section, "console")
     page.sh(block)
     workspace = Workspace.open(page.shell.home, {})
-    daemon, now = Daemon(workspace), SystemClock().now()
+    daemon, clock = Daemon(workspace), SystemClock()
     try:
-        for second in range(10):
-            daemon.step(now + timedelta(seconds=second))
+        for _ in range(20):  # in real time: what comes back now is known to the commands that follow
+            daemon.step(clock.now())
+            clock.sleep(0.25)
         shown, cancel = waits.split("$ sendwave ")[1:]
         page.console(f"$ sendwave {shown}$ sendwave {cancel}")
         for minute in range(12):
-            daemon.step(now + timedelta(minutes=minute))
+            daemon.step(clock.now() + timedelta(minutes=minute))
     finally:
         daemon.dispatcher.close()
         workspace.close()

@@ -87,7 +87,7 @@ def test_the_limit_shown_is_the_one_that_was_or_would_be_crossed_first(
 ) -> None:
     told = replace(verdict, decision=decision, hold_limit=limits[0], halt_limit=limits[1])
     numbers = verdicts.evidence(told)
-    reading = verdicts.Reading("hard_bounce", 2, "orange", told.decision, now, **numbers)
+    reading = verdicts.Reading(**(numbers | {"verdict": told.decision, "at": now}))
     assert reading.limit == shown
 
 

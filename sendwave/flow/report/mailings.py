@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +80,7 @@ class Mailing:
 
     def gather(self) -> Gathered:
         """Everything a report says about it."""
-        campaign, until = self.records.campaign, int(self.question.until.timestamp())
+        campaign, until = self.records.campaign, ceil(self.question.until.timestamp())  # the second we are in counts
         with self._session({}) as session:
             spans = session.read(rules.spans_statement(campaign.id)).to_pylist()
             sizes = sorted(session.read(rules.sizes_statement(self.group)).to_pylist(), key=_by_text)
