@@ -83,7 +83,7 @@ class Provider:
     told: dict[tuple[int, str], set[str]] = field(
         default_factory=lambda: defaultdict(set)
     )  # (batch, tally) -> addresses
-    heard: set[tuple[int, str]] = field(default_factory=set)  # campaign, address: the daemon was told something of it
+    heard: set[tuple[int, str]] = field(default_factory=set)  # campaign, address: the daemon was told that it came
     bounced: set[tuple[int, str]] = field(default_factory=set)  # as above, hard: by policy they cost nothing
     deferred: set[tuple[int, str]] = field(default_factory=set)
     open_batches: dict[str, list[Arrival]] = field(default_factory=dict)  # by ref, still to be called back
@@ -179,7 +179,8 @@ class Provider:
             batch, _ = token.verify(sendable.KEY, told.arrival.token) or (-1, -1)
             self.told[batch, told.tally].add(told.arrival.address)
             who = (told.arrival.campaign, told.arrival.address)
-            self.heard.add(who)
+            if who not in self.deferred or told.tally != "soft_bounce":  # a mail put off has bounced softly too
+                self.heard.add(who)
             if told.tally == "hard_bounce":
                 self.bounced.add(who)
 
