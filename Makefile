@@ -9,6 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 ROUNDS ?= 1
+FROM ?= 1
 ARGS ?=
 
 .PHONY: help
@@ -58,15 +59,15 @@ crash: setup  ## kill real processes at every fault point; nobody twice, nobody 
 
 RUNS ?= 500
 .PHONY: kills
-kills: setup  ## kill the daemon RUNS times on each kind of store and wire, against a provider that counts
-	SENDWAVE_TEST_KILLS=$(RUNS) $(BIN)/pytest -n $(WORKERS) -p no:cacheprovider tests/crash/test_random_kills.py $(ARGS)
+kills: setup  ## kill the daemon RUNS times on each kind of store and wire; ROUNDS=20 FROM=1: at other moments each round
+	SENDWAVE_TEST_KILLS=$(RUNS) $(BIN)/python tools/rounds.py $(ROUNDS) $(FROM) \
+		-q -n $(WORKERS) -p no:cacheprovider tests/crash/test_random_kills.py $(ARGS)
 
 .PHONY: cluster
 cluster: setup  ## three nodes on PostgreSQL: killed, asleep, cut off; ROUNDS=20 does it twenty times
-	@set -e; for n in $$(seq $(ROUNDS)); do echo "round $$n of $(ROUNDS)"; $(BIN)/pytest -q tests/cluster $(ARGS); done
+	@$(BIN)/python tools/rounds.py $(ROUNDS) $(FROM) -q tests/cluster $(ARGS)
 
 SEEDS ?= 200
-FROM ?= 1
 
 .PHONY: simulation
 simulation: setup  ## the whole daemon on a virtual clock: SEEDS=200 FROM=1; FROM=night draws new seeds, ARGS="--teeth"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,10 @@ def counted(nodes: Nodes, esp: CountingEsp) -> None:
 
 
 def test_a_leader_that_sleeps_and_a_node_that_dies(
-    postgresql_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(Pace(FASTER, wall())))
     with CountingEsp(0.02) as esp, three(postgresql_server, tmp_path, esp, f"40 per {FASTER}s") as nodes:
@@ -76,6 +79,7 @@ def test_a_leader_that_sleeps_and_a_node_that_dies(
         until(lambda: nodes.heard(asleep, "leads_no_more"), "the sleeper finds out")
         dead = next(n for n in range(3) if n not in {asleep, second})
         nodes.processes[dead].kill()
+        record_property("kills", 1)
         goes_on(esp, "the two send on")
 
         began = stopwatch()

@@ -1,7 +1,8 @@
 """The whole daemon is killed at random moments and fault points, again and again, in the middle of a campaign.
 
 On the other side stands a provider of the simulator, over HTTP or SMTP, that counts what truly arrives. `make kills
-RUNS=500` kills so often on each kind of store and wire; the usual test run only a few times.
+RUNS=500` kills so often on each kind of store and wire; the usual test run only a few times. `ROUNDS=20` does it twenty
+times over, drawn from the number of the round.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from sendwave.simulator.scenario import Scenario
 from sendwave.workspace import Workspace
 
 RUNS = int(os.environ.get("SENDWAVE_TEST_KILLS", "2"))
+ROUND = int(os.environ.get("SENDWAVE_TEST_ROUND", "1"))
+"""What the moments are drawn from: `make kills FROM=7` draws those of round 7 again."""
 KILLS = min(RUNS, 10)
 """Per campaign; there are as many campaigns as it takes."""
 
@@ -168,7 +171,8 @@ def siege(
     port = free_port()
     hook = f"http://127.0.0.1:{port}/hooks/rehearsal" if wire == "sendgrid" else None
     with Rehearsal(wire, DELIVERED, webhook=hook, clock=SystemClock()) as running:
-        made = Siege(Shell(tmp_path / "shop", capsys), store, running, nodes, random.Random(f"{kind} {request.param}"))
+        draw = random.Random(f"{kind} {request.param} round {ROUND}")
+        made = Siege(Shell(tmp_path / "shop", capsys), store, running, nodes, draw)
         made.begin(port)
         yield made
 
