@@ -148,8 +148,7 @@ def _print_plan(document: dict[str, Any]) -> None:
 def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:
     """Approve the plan: the daemon sends from then on (or from the campaign's start)."""
     from sendwave.flow import plan as planning
-    from sendwave.flow import steer
-    from sendwave.rules import waiting
+    from sendwave.flow import steer, waiting
     from sendwave.store import campaigns
 
     with workspace.db.read() as connection:
@@ -157,9 +156,7 @@ def approve(workspace: Workspace, id: str, by: str, as_json: bool) -> None:
         changed = planning.is_stale(connection, found, workspace.policy) if found.plan_file else []
     now, allowed = SystemClock().now(), workspace.settings.approvers
     steer.approve(workspace.db, workspace.policy, found, stale=changed, by=by, now=now, approvers=allowed)
-    with workspace.db.read() as connection:
-        count = len(campaigns.waves(connection, found.id))
-    told = waiting.foretold(workspace.policy.types[found.type].waves, count)
+    told = waiting.foretold(workspace.db, found)
     _done(as_json, id, "approved", f"sendwave run sends it ({told})")
 
 
@@ -220,13 +217,10 @@ def _done(as_json: bool, id: str, what: str, following: str) -> None:
 def show(workspace: Workspace, id: str, as_json: bool) -> None:
     """Where a campaign stands: waves, lanes, holds, signals."""
     from sendwave.flow import audit, waiting
-    from sendwave.store import campaigns
 
     now, zone = SystemClock().now(), workspace.settings.time_zone
     document = audit.show(workspace.db, id, now=now)
-    with workspace.db.read() as connection:
-        found = campaigns.get(connection, id)
-    waits = waiting.waits(workspace.db, found, zone=zone, now=now)
+    waits = waiting.waits(workspace.db, id, zone=zone, now=now)
     document |= {"waits": [wait.document() for wait in waits]}
     if as_json:
         emit_json(document)

@@ -111,6 +111,7 @@ class Adapter:
     """See the module."""
 
     name: ClassVar[str] = "salesforce"
+    extra: ClassVar[str] = "salesforce"
     Settings: ClassVar[type[CrmSettings]] = SalesforceSettings
     changes_only: ClassVar[bool] = True
 

@@ -144,6 +144,7 @@ class Adapter(WebAdapter):
     """The `http_sms` ESP. Safe for several threads."""
 
     name: ClassVar[str] = "http_sms"
+    extra: ClassVar[str] = "sms"
     Settings: ClassVar[type[AdapterSettings]] = HttpSmsSettings
     _settings: HttpSmsSettings
 

@@ -97,6 +97,7 @@ class Adapter(WebAdapter):
     """The `ses` ESP. Safe for several threads."""
 
     name: ClassVar[str] = "ses"
+    extra: ClassVar[str] = "ses"
     Settings: ClassVar[type[AdapterSettings]] = SesSettings
     _settings: SesSettings
     answers: ClassVar[Answers] = Answers(repeated=200, fetches=True)  # SNS may deliver a message twice, and says so

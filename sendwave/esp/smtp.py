@@ -78,6 +78,7 @@ class Adapter:
     """The `smtp` ESP. Safe for several threads: each batch has a connection to itself."""
 
     name: ClassVar[str] = "smtp"
+    extra: ClassVar[str] = "bounces"
     Settings: ClassVar[type[AdapterSettings]] = SmtpSettings
 
     def __init__(self, settings: SmtpSettings, *, home: Path, token_key: bytes) -> None:

@@ -16,9 +16,18 @@ from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection, Database
 
 
-def waits(db: Database, campaign: Campaign, *, zone: str, now: datetime) -> list[Wait]:
-    """What this campaign waits for; empty while it sends, and where only a person can move it."""
+def foretold(db: Database, campaign: Campaign) -> str:
+    """How long an approved campaign takes at least, in words."""
     with db.read() as conn:
+        approved = campaigns.by_id(conn, campaign.id)
+        plan = policies.pinned(conn, approved.policy_version or "").types[approved.type].waves
+        return waiting.foretold(plan, len(campaigns.waves(conn, campaign.id)))
+
+
+def waits(db: Database, name: str, *, zone: str, now: datetime) -> list[Wait]:
+    """What a campaign waits for; empty while it sends, and where only a person can move it. Raises NotFound."""
+    with db.read() as conn:
+        campaign = campaigns.get(conn, name)
         if campaign.status not in (Status.APPROVED, Status.SENDING):
             return []
         return list(_of(conn, campaign, policies.pinned(conn, campaign.policy_version or ""), zone, now))

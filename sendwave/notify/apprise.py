@@ -23,6 +23,7 @@ class Adapter:
     """All URLs get every notice."""
 
     name: ClassVar[str] = "apprise"
+    extra: ClassVar[str] = "alerts"
     Settings: ClassVar[type[ChannelSettings]] = AppriseSettings
 
     def __init__(self, settings: AppriseSettings) -> None:

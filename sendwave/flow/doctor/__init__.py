@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import available_timezones
 
-from sendwave import esp
-from sendwave.errors import SendwaveError
+from sendwave import crm, esp, notify
+from sendwave.errors import NotFound, SendwaveError
 from sendwave.esp.base import Feed, WebRequest
 from sendwave.esp.hooks import WebhookSettings
 from sendwave.flow.doctor.asking import KNOWN, SetUp, asked
@@ -28,15 +29,6 @@ from sendwave.settings import Settings
 from sendwave.store import migrations
 
 _MEND: Final = "put that right and look again"
-
-_EXTRAS: Final = {
-    ("routes", "ses"): "ses",
-    ("routes", "smtp"): "bounces",
-    ("routes", "http_sms"): "sms",
-    ("crm", "salesforce"): "salesforce",
-    ("notify", "apprise"): "alerts",
-}
-"""What needs which extra of the package, beside the store's and the signatures'."""
 
 _SIGNED: Final = ("webhook_public_key", "webhook_topic", *WebhookSettings.also_called["webhook_topic"])
 """Settings of routes whose webhooks are signed by public key; a key needs its library to be read at all."""
@@ -103,13 +95,20 @@ def _doors(setup: SetUp) -> Iterator[Finding]:
 
 def _libraries(settings: Settings) -> Iterator[Finding]:
     asked = {"postgresql": "the store"} if settings.store.startswith("postgresql") else {}
-    for section, key in (("routes", "esp"), ("crm", "system"), ("notify", "by")):
+    for section, key, door in (("routes", "esp", esp), ("crm", "system", crm), ("notify", "by", notify)):
         for name, told in getattr(settings, section).items():
-            if extra := _EXTRAS.get((section, told[key])):
+            if extra := _extra(door.find, told[key]):
                 asked.setdefault(extra, f"{section}.{name}")
             if section == "routes" and any(told.get(one) for one in _SIGNED):
                 asked.setdefault("signatures", f"{section}.{name}")
     yield health.libraries({extra: what for extra, what in asked.items() if not _installed(extra)})
+
+
+def _extra(find: Callable[[str], Any], name: str) -> str:
+    """The extra of the package an adapter says it needs."""
+    with suppress(NotFound):  # said where it is made
+        return str(getattr(find(name), "extra", ""))
+    return ""
 
 
 def _installed(extra: str) -> bool:
