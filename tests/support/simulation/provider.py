@@ -202,6 +202,7 @@ class Provider:
                 self.open_batches[ref] = []
                 gone = set(taken)
                 self.arrivals = [one for one in self.arrivals if one not in gone]
+                self.heard -= {(one.campaign, one.address) for one in gone}
                 self.waiting = {name: told for name, told in self.waiting.items() if told.arrival not in gone}
         return found
 
