@@ -8,7 +8,7 @@ slept writes nothing after its successor began. A SQLite workspace has one daemo
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,7 +45,10 @@ class Node:
         self._joined = False
         self._term = threading.local()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beats, name="beat", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._repeated, args=told, name=told[0], daemon=True)
+            for told in (("beat", self.beat), ("watch", self.watch))
+        ]
 
     @property
     def leads(self) -> bool:
@@ -68,14 +71,16 @@ class Node:
         """Join: from here on this node lives, and leads when nobody else does. Raises Busy without a store."""
         if not self.alone:
             self.beat()
-            self._thread.start()
+            for thread in self._threads:
+                thread.start()
 
     def stop(self) -> None:
         """Leave: another node may lead at once. What this one still holds should have been given back."""
-        if self.alone or not self._thread.is_alive():
+        if self.alone or not self._threads[0].is_alive():
             return
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         with suppress(SendwaveError), self.db.write() as conn:  # else its leases end by themselves
             for lease in (self._lead, self._life):
                 if lease is not None:
@@ -105,6 +110,8 @@ class Node:
         try:
             with self.db.write() as conn:
                 self._lead = leases.acquire(conn, nodes.LEADER, self.holder, now=now, life=nodes.LIFE)
+                if before is None or before.epoch != self._lead.epoch:
+                    nodes.succeed(conn, now=self.clock.now())
         except Busy:  # another node leads, or the store is gone: the next beat tells which
             self._lead = None
         if self._lead is not None and (before is None or before.epoch != self._lead.epoch):
@@ -118,18 +125,23 @@ class Node:
             for holder in dead:
                 _LOG.warning("node_buried", holder=holder, reason="silent for too long; its batches go back")
 
-    def _beats(self) -> None:
+    def watch(self) -> None:
+        """End what a node that hangs holds in the store. Not a part of `beat`, which may be what waits for it."""
+        if ended := self.db.end_stuck():
+            _LOG.warning("stuck_sessions_ended", sessions=ended, reason="a node was silent in the middle of a request")
+
+    def _repeated(self, name: str, act: Callable[[], None]) -> None:
         told = False
         while not self._stop.wait(BEAT_SECONDS):
             try:
-                self.beat()
-            except Exception as fault:  # noqa: BLE001  # whatever it is, the next beat tries again
+                act()
+            except Exception as fault:  # noqa: BLE001  # whatever it is, the next one tries again
                 if not told:
-                    _LOG.error("beat_failed", reason=f"{type(fault).__name__}: {fault}", retry="next beat")
+                    _LOG.error(f"{name}_failed", reason=f"{type(fault).__name__}: {fault}", retry=f"next {name}")
                 told = True
             else:
                 if told:
-                    _LOG.info("beat_recovered", holder=self.holder)
+                    _LOG.info(f"{name}_recovered", holder=self.holder)
                 told = False
 
     def _check(self, conn: Connection) -> None:

@@ -6,6 +6,7 @@ writers of one process queue on a lock and take the database with BEGIN IMMEDIAT
 
 A process that is stopped in the middle of a write holds its row locks for as long as its connection lives. PostgreSQL
 ends such a session after `STUCK_SECONDS` without a statement, so that a pause never waits longer for a node that hangs.
+One that stopped in the middle of a request or of its answer PostgreSQL takes for busy: others end it (`end_stuck`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as InTurnTimeout
@@ -60,6 +61,17 @@ Keepalives find it where nothing is under way; what was sent and never acknowled
 hour without the last one.
 """
 
+_NAME: Final = "sendwave"
+"""What DBAs see in pg_stat_activity, unless the URL names another; sessions that write add a word."""
+
+_END_STUCK: Final = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name = :name"
+    " AND state = 'active' AND wait_event IN ('ClientRead', 'ClientWrite')"
+    " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
+"""Ours that wait for the rest of a request, or for the client to take its answer; each message sets `state_change`."""
+
 _json: Final = partial(json.dumps, allow_nan=False)
 """Infinity and NaN are no JSON: PostgreSQL refuses to keep them, SQLite to read them back."""
 
@@ -92,6 +104,11 @@ class Database:
         limited = copy.copy(self)
         limited._fence = fence  # noqa: SLF001  # of its own kind
         return limited
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether the right to write can end."""
+        return self._fence is not None
 
     def migrate(self) -> None:
         """Bring the schema to this version. Raises BadInput when it was written by a newer sendwave."""
@@ -131,21 +148,32 @@ class Database:
         except InTurnTimeout as fault:
             raise Busy("every connection to the store is in use; try again in a moment") from fault
         except DBAPIError as fault:
-            text = str(fault.orig).strip()
-            if "database is locked" in text:
+            said = str(fault.orig).strip()
+            if "database is locked" in said:
                 raise Busy("another process is writing to the store; try again in a moment") from fault
             full = getattr(fault.orig, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
-            if full or "is full" in text or getattr(fault.orig, "errno", None) == errno.ENOSPC:
+            if full or "is full" in said or getattr(fault.orig, "errno", None) == errno.ENOSPC:
                 raise FullDisk("the disk that holds the store is full; free some room and try again") from fault
-            if self.is_sqlite and "disk I/O error" in text:  # what SQLite says over a quota, too
+            if self.is_sqlite and "disk I/O error" in said:  # what SQLite says over a quota, too
                 raise FullDisk("the disk that holds the store takes no more: full, over a quota, or failing") from fault
-            if self.is_sqlite and any(words in text for words in _UNUSABLE):
-                told = f"the store {self.url.database} cannot be used ({text}): check the path, and who may write there"
+            if self.is_sqlite and any(words in said for words in _UNUSABLE):
+                told = f"the store {self.url.database} cannot be used ({said}): check the path, and who may write there"
                 raise BadInput(told) from fault
             if self.is_sqlite or not _passes(fault):
                 raise
-            why = text.splitlines()[0] if text else type(fault.orig).__name__
+            why = said.splitlines()[0] if said else type(fault.orig).__name__
             raise Busy(f"the store cannot be used right now ({why}); try again in a moment") from fault
+
+    def end_stuck(self) -> int:
+        """End writes of processes that were stopped between two messages of a request or answer; returns how many.
+
+        What they hold nobody else would get: not the paces of a route, not the lead. A request of several messages is
+        what the driver makes of many rows, or of more than fits a buffer.
+        """
+        if self.is_sqlite:
+            return 0
+        with self.read() as conn:
+            return len(conn.execute(_END_STUCK, {"name": _name(self.url, writes=True), "seconds": STUCK_SECONDS}).all())
 
     def close(self) -> None:
         """Give all connections back."""
@@ -159,7 +187,8 @@ def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
         engine = create_engine(url, json_serializer=_json)
         _prepare_sqlite(engine)
         return engine
-    told = {**_REACH, **{name: value for name, value in url.query.items() if name in _REACH}}
+    named = {"application_name": _name(url, writes=bool(stuck_seconds))}
+    told = {**named, **_REACH, **{name: value for name, value in url.query.items() if name in _REACH}}
     asked = f"-c idle_in_transaction_session_timeout={int(stuck_seconds * 1000)}" if stuck_seconds else ""
     options = " ".join(part for part in (str(url.query.get("options", "")), asked) if part)
     arguments = {**told, **({"options": options} if options else {})}
@@ -168,6 +197,11 @@ def _engine(url: URL, stuck_seconds: float = 0) -> Engine:
     )
     _ask_rested(engine)
     return engine
+
+
+def _name(url: URL, *, writes: bool) -> str:
+    name = str(url.query.get("application_name", _NAME))
+    return f"{name} writing" if writes else name
 
 
 def _ask_rested(engine: Engine) -> None:

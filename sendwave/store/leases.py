@@ -20,6 +20,9 @@ from sendwave.store.upsert import upsert
 LIVES: Final = "node:"
 """What the names of the lives of nodes begin with (store/nodes.py)."""
 
+LED: Final = "leader:"
+"""What the holder's name begins with where a tick of the leader holds a lease: it ends with its term."""
+
 # Built once: asked by every beat and every write of a leader, they cost four times as much to build as to run.
 _NAMED: Final = leases.c.name == bindparam("lease")
 _LASTS: Final = leases.c.until > bindparam("now", type_=leases.c.until.type)
@@ -78,6 +81,15 @@ def release(conn: Connection, lease: Lease, *, now: datetime) -> bool:
     """Give it back before its end; False when it was lost already, which needs no further care."""
     own = (leases.c.name == lease.name) & (leases.c.epoch == lease.epoch) & (leases.c.until > now)
     return conn.execute(update(leases).where(own).values(until=now)).rowcount == 1
+
+
+def end(conn: Connection, name: str, holders: str, *, now: datetime) -> bool:
+    """Take it from a holder whose name begins with `holders`, who is gone or sleeps; whether one had it.
+
+    Its epoch rises: what they write under it, should they wake up, is refused.
+    """
+    theirs = (leases.c.name == name) & (leases.c.until > now) & leases.c.holder.startswith(holders, autoescape=True)
+    return conn.execute(update(leases).where(theirs).values(until=now, epoch=leases.c.epoch + 1)).rowcount == 1
 
 
 def life_name(holder: str) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, case, delete, exists, literal, select, update
 
 from sendwave.rules.lifecycle import Batch
-from sendwave.store import leases
+from sendwave.store import freezes, leases, runs
 from sendwave.store.leases import Lease
 from sendwave.store.tables import batches
 from sendwave.store.tables import leases as lease_rows
@@ -79,6 +79,16 @@ def bury(conn: Connection, *, wall: datetime, now: datetime) -> list[str]:
         conn.execute(update(batches).where(theirs).values(claimed_until=until))
     conn.execute(_FORGET, {"wall": wall - FORGET})
     return dead
+
+
+def succeed(conn: Connection, *, now: datetime, alone: bool = False) -> None:
+    """What those who led before had in hand is free: the right to freeze people, and a score run that did not end.
+
+    Call it in the transaction that begins a term: whatever they write later is refused. With `alone` nobody else works
+    on this store at all, and whoever held something is dead.
+    """
+    leases.end(conn, freezes.LEASE, "" if alone else leases.LED, now=now)
+    runs.abandon(conn)
 
 
 def alive(conn: Connection, wall: datetime) -> Sequence[Lease]:

@@ -49,6 +49,11 @@ def give_up(conn: Connection, job: str, scheduled_on: date) -> None:
     conn.execute(runs.delete().where(mine))
 
 
+def abandon(conn: Connection) -> None:
+    """Whoever runs anything is dead: those dates are free again."""
+    conn.execute(runs.delete().where(runs.c.finished_at.is_(None)))
+
+
 def latest(conn: Connection, job: str) -> Run | None:
     """The run of the latest date; None before the first."""
     newest = select(runs).where(runs.c.job == job).order_by(runs.c.scheduled_on.desc()).limit(1)

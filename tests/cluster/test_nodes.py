@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 import pytest
@@ -17,8 +18,10 @@ from sendwave.cluster import Node
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import Busy
+from sendwave.flow.dispatch import reconcile
 from sendwave.flow.release import release
-from sendwave.store import batches, campaigns, leases, nodes
+from sendwave.flow.release.leasing import LEASE_LIFE, lease_people
+from sendwave.store import batches, campaigns, freezes, leases, nodes, runs
 from sendwave.store.database import Database
 from sendwave.store.leases import Lease
 from sendwave.store.tables import batches as batch_rows
@@ -223,6 +226,53 @@ def test_after_an_outage_nobody_is_buried_for_having_been_silent(
         back = leases.current(conn, leases.life_name("b"), at(60))
     assert back is not None
     assert back.epoch == silent.epoch
+
+
+@pytest.mark.postgresql
+def test_what_a_leader_had_in_hand_ends_with_its_term(
+    postgresql_database: Database, now: datetime, at: Callable[[float], datetime]
+) -> None:
+    """It sleeps in the middle of a freeze and of a score run: whoever leads next waits for neither."""
+    first, second = joined(postgresql_database, "a", now), joined(postgresql_database, "b", now)
+    with first.term(), ExitStack() as asleep:
+        with first.led.write() as conn:
+            assert runs.begin(conn, "score", now.date(), now)
+        lease = asleep.enter_context(lease_people(first.led, now))
+        at(20)
+        second.beat()
+        with second.led.write() as conn:
+            assert runs.begin(conn, "score", now.date(), now)
+        with lease_people(second.led, now), pytest.raises(Busy, match="lost"), first.db.write() as conn:
+            leases.fence(conn, lease)
+        with pytest.raises(Busy, match="lost"), first.led.write() as conn:  # it wakes up
+            runs.give_up(conn, "score", now.date())
+        with pytest.raises(Busy, match="lost"):
+            asleep.close()
+
+
+@pytest.mark.postgresql
+def test_a_command_keeps_what_it_has_in_hand(
+    postgresql_database: Database, now: datetime, at: Callable[[float], datetime]
+) -> None:
+    joined(postgresql_database, "a", now)
+    with lease_people(postgresql_database, now):
+        at(20)
+        second = joined(postgresql_database, "b", now)
+        assert second.leads
+        with pytest.raises(Busy, match="has the lease"), lease_people(second.led, now):
+            pass
+    with lease_people(second.led, now):
+        pass
+
+
+def test_one_daemon_that_starts_waits_for_nobody(sqlite_database: Database, now: datetime) -> None:
+    """The one before was killed in the middle of a freeze and of a score run."""
+    with sqlite_database.write() as conn:
+        leases.acquire(conn, freezes.LEASE, "of the dead", now=now, life=LEASE_LIFE)
+        assert runs.begin(conn, "score", now.date(), now)
+    reconcile(sqlite_database, "next", now)
+    with lease_people(sqlite_database, now), sqlite_database.write() as conn:
+        assert runs.begin(conn, "score", now.date(), now)
 
 
 def test_one_daemon_leads_without_asking(sqlite_database: Database, now: datetime) -> None:

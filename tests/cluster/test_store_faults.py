@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,9 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 import sendable
+from nodes_running import until
 from sqlalchemy import insert, select, text, update
 
+from sendwave import cluster
 from sendwave.clock import SystemClock
+from sendwave.cluster import Node
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import Busy, FullDisk, SendwaveError
@@ -189,3 +193,83 @@ def test_a_process_stuck_in_a_write_frees_its_rows(
         SystemClock().sleep(0.3)  # who only reads holds nobody up
         assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == "free"
     stuck.close()
+
+
+@pytest.mark.postgresql
+def test_a_process_stopped_in_the_middle_of_a_request_frees_its_rows(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many rows go as one request of many messages. Until its end has come PostgreSQL takes the session for busy."""
+    monkeypatch.setattr(database, "STUCK_SECONDS", 1)
+    stuck = Database(postgresql_database.url.render_as_string(hide_password=False))
+    put(stuck, "a")
+    with pytest.raises(Busy), stuck.write() as conn:
+        plain = conn.connection.driver_connection
+        assert plain is not None
+        with plain.pipeline():
+            plain.execute("UPDATE meta SET value = 'half' WHERE key = 'a'")
+            plain.pgconn.send_flush_request()
+            plain.pgconn.flush()
+            with ThreadPoolExecutor(1) as pool:
+                other = pool.submit(_write_value, postgresql_database, "free")
+                until(lambda: _blocked(postgresql_database), "another waits for the row")
+                SystemClock().sleep(1.5)
+                assert not other.done(), "the server's own time-out does not see it"
+                monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.1)
+                node = Node(postgresql_database, "another", SystemClock())
+                node.start()
+                other.result(30)
+                node.stop()
+    with stuck.read() as conn:
+        assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == "free"
+    stuck.close()
+
+
+@pytest.mark.postgresql
+def test_a_process_stopped_in_the_middle_of_an_answer_frees_its_rows(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "STUCK_SECONDS", 1)
+    stuck = Database(postgresql_database.url.render_as_string(hide_password=False))
+    put(stuck, "a")
+    with pytest.raises(Busy), stuck.write() as conn:
+        conn.execute(update(meta).where(meta.c.key == "a").values(value="half"))
+        plain = conn.connection.driver_connection
+        assert plain is not None
+        plain.pgconn.send_query(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)")
+        plain.pgconn.flush()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(_write_value, postgresql_database, "free")
+            until(lambda: _blocked(postgresql_database), "another waits for the row")
+            SystemClock().sleep(1.5)
+            assert not other.done()
+            assert postgresql_database.end_stuck() == 1
+            other.result(30)
+        conn.execute(select(meta.c.key))
+    stuck.close()
+
+
+@pytest.mark.postgresql
+def test_who_works_for_long_is_not_stuck(postgresql_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "STUCK_SECONDS", 0.2)
+    busy = Database(postgresql_database.url.render_as_string(hide_password=False))
+    with ThreadPoolExecutor(1) as pool, busy.write() as conn:
+        asleep = pool.submit(conn.execute, text("SELECT pg_sleep(1)"))
+        SystemClock().sleep(0.5)
+        assert postgresql_database.end_stuck() == 0
+        asleep.result(30)
+        conn.execute(insert(meta).values(key="a", value=""))
+    with busy.read() as conn:  # who only reads holds nobody up
+        assert conn.execute(select(meta.c.key).where(meta.c.key == "a")).scalar_one() == "a"
+    busy.close()
+
+
+def _write_value(store: Database, value: str) -> None:
+    with store.write() as conn:
+        conn.execute(update(meta).where(meta.c.key == "a").values(value=value))
+
+
+def _blocked(store: Database) -> bool:
+    with store.read() as conn:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(conn.execute(text(asked)).scalar_one())

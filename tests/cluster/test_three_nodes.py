@@ -16,7 +16,8 @@ from sendwave.clock import VARIABLE, Pace, stopwatch, wall
 
 pytestmark = [pytest.mark.crash, pytest.mark.postgresql]
 
-PEOPLE = 2_000
+PEOPLE = 6_000
+"""Half of them are in the plan: more than leave at `PACE` while a busy machine gets through a test."""
 PACE = "40 per 1s"
 FASTER = 5
 """The nodes' time, where a batch stays in doubt for a minute; lives and terms run on the machine's own."""
@@ -49,10 +50,13 @@ def leads(nodes: Nodes) -> int:
     return found
 
 
-def goes_on(esp: CountingEsp, what: str) -> None:
+def goes_on(nodes: Nodes, esp: CountingEsp, what: str) -> None:
     """Wait until further people got their mail."""
     before = len(esp.people)
-    until(lambda: len(esp.people) > before + 20, what)
+    try:
+        until(lambda: len(esp.people) > before + 20, what)
+    except AssertionError as vain:
+        pytest.fail(f"{vain}; batches {nodes.left()}, in the store {nodes.held()}")
 
 
 def counted(nodes: Nodes, esp: CountingEsp) -> None:
@@ -74,13 +78,13 @@ def test_a_leader_that_sleeps_and_a_node_that_dies(
         nodes.processes[asleep].send_signal(signal.SIGSTOP)
         until(lambda: leads(nodes) != asleep, "another node leads")
         second = leads(nodes)
-        goes_on(esp, "the others send on")
+        goes_on(nodes, esp, "the others send on")
         nodes.processes[asleep].send_signal(signal.SIGCONT)
         until(lambda: nodes.heard(asleep, "leads_no_more"), "the sleeper finds out")
         dead = next(n for n in range(3) if n not in {asleep, second})
         nodes.processes[dead].kill()
         record_property("kills", 1)
-        goes_on(esp, "the two send on")
+        goes_on(nodes, esp, "the two send on")
 
         began = stopwatch()
         nodes.command("campaign", "pause", "first")
@@ -93,11 +97,36 @@ def test_a_leader_that_sleeps_and_a_node_that_dies(
         assert len(esp.people) == before
 
         nodes.command("campaign", "resume", "first")
-        goes_on(esp, "after the resume")
+        goes_on(nodes, esp, "after the resume")
         nodes.stop()
         assert [nodes.processes[n].returncode for n in (asleep, second)] == [0, 0]
         counted(nodes, esp)
         assert nodes.left().get("handed", 0) <= 20, "the dead node's alone"
+
+
+STOPS_IN_A_FREEZE = """
+import os, signal
+from sendwave import faults
+faults.point = lambda name: os.kill(os.getpid(), signal.SIGSTOP) if name == "release_file_written" else None
+"""
+
+
+def test_a_leader_that_sleeps_in_the_middle_of_a_freeze(postgresql_server: Server, tmp_path: Path) -> None:
+    """Its right to freeze people would last five minutes; the next leader waits for the end of its term alone."""
+    url = postgresql_server.create()
+    store = url.render_as_string(hide_password=False)
+    with CountingEsp() as esp, workspace(tmp_path / "home", store, esp, people=400) as nodes:
+        nodes.start(first=STOPS_IN_A_FREEZE)
+        until(lambda: any((tmp_path / "home/lake/sends").glob("first-1-*")), "the first freezes people")
+        nodes.start()
+        until(lambda: len(esp.people) > 20, "the next leader freezes them and sends")
+        nodes.processes[0].send_signal(signal.SIGCONT)
+        until(lambda: nodes.heard(0, "leads_no_more"), "the sleeper finds out")
+        nodes.command("campaign", "pause", "first")
+        nodes.stop()
+        counted(nodes, esp)
+        assert not any(nodes.heard(n, "tick_crashed") for n in range(2))
+    postgresql_server.drop(url)
 
 
 def test_the_database_is_restarted_and_connections_are_cut(postgresql_server: Server, tmp_path: Path) -> None:
@@ -112,13 +141,13 @@ def test_the_database_is_restarted_and_connections_are_cut(postgresql_server: Se
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
-            goes_on(esp, "after every connection was cut")
+            goes_on(nodes, esp, "after every connection was cut")
         nodes.db.close()
         down()
         REAL.sleep(3)
         assert all(process.poll() is None for process in nodes.processes)
         up()
-        goes_on(esp, "the database is back")
+        goes_on(nodes, esp, "the database is back")
         assert any(nodes.heard(n, "tick_failed") for n in range(3)), "they said so"
         assert not any(nodes.heard(n, "tick_crashed") for n in range(3))
         assert not any(nodes.heard(n, "node_buried") for n in range(3)), "an outage is nobody's death"

@@ -20,11 +20,11 @@ from typing import Any, Final, Self
 
 import orjson
 from command_line import Shell, populated
-from sqlalchemy import func, select
+from sqlalchemy import Executable, func, select, text
 
 from sendwave.clock import Pace, SystemClock, stopwatch, wall
 from sendwave.store.database import Database
-from sendwave.store.tables import batches
+from sendwave.store.tables import batches, leases
 
 SETTINGS: Final = """\
 store: {store}
@@ -166,6 +166,17 @@ class Nodes:
         with self.db.read() as conn:
             asked = select(func.coalesce(func.sum(batches.c.size), 0)).where(batches.c.status.in_(statuses))
             return int(conn.execute(asked).scalar_one())
+
+    def held(self) -> dict[str, list[Any]]:
+        """Who holds or waits for what, for the message of a test that waits in vain."""
+        asked: dict[str, Executable] = {"leases": select(leases)}
+        if not self.db.is_sqlite:
+            asked["sessions"] = text(
+                "SELECT pid, state, wait_event, now() - state_change, left(query, 60) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND (xact_start IS NOT NULL OR wait_event_type = 'Lock')"
+            )
+        with self.db.read() as conn:
+            return {what: [tuple(row) for row in conn.execute(statement)] for what, statement in asked.items()}
 
     def stop(self) -> None:
         """SIGTERM to those that still run, and wait."""

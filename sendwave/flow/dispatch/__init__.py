@@ -33,7 +33,7 @@ from sendwave.flow.dispatch.parcels import Packer, Parcel
 from sendwave.flow.dispatch.settling import Progress, Record
 from sendwave.flow.dispatch.store_outage import AWAY, Keeper
 from sendwave.flow.dispatch.turns import Turns
-from sendwave.store import batches, freezes, handed, holds, leases
+from sendwave.store import batches, handed, holds, nodes
 from sendwave.store.database import Connection, Database
 from sendwave.store.group_commit import Together
 
@@ -275,14 +275,13 @@ def reconcile(
 
     Claimed batches go back, handed ones become unknown: this holder's, and those whose lease ended; unless the ESP of
     their route (`adapters`) knows their key still and can be asked. A SQLite workspace has one daemon at a time, so
-    there whoever held something is dead, and the right to freeze is free too.
+    there whoever held something is dead, and the right to freeze and to score is free too.
     """
     with db.write() as conn:
         lives = follow_up.lives(adapters or {})
         open_ = handed.take_over(conn, lives, holder=holder, now=now, everybody=db.is_sqlite)
         back, lost = batches.lost(conn, now=now, holder=holder, everybody=db.is_sqlite, keep=open_)
         settling.tell_lost(conn, lost, by=holder, now=now)
-        freezing = leases.current(conn, freezes.LEASE, now)
-        if db.is_sqlite and freezing is not None:
-            leases.release(conn, freezing, now=now)
+        if db.is_sqlite:
+            nodes.succeed(conn, now=now, alone=True)
     return {"claimed": len(back), "handed": len(lost)}

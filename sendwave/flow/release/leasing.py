@@ -14,14 +14,18 @@ from sendwave.store import files, freezes, leases
 from sendwave.store.database import Connection, Database
 
 LEASE_LIFE: Final = timedelta(minutes=5)
-"""After a crash in the middle of a freeze, other nodes wait that long before they freeze people."""
+"""After the crash of a command that gave slots back, others wait that long.
+
+A leader's ends with its term, and on SQLite a daemon's when the next one starts (store/nodes.succeed).
+"""
 
 
 @contextmanager
 def lease_people(db: Database, now: datetime) -> Iterator[leases.Lease]:
     """The right to freeze people of the contact base, ours alone. Raises Busy."""
+    holder = f"{leases.LED if db.is_fenced else 'release:'}{uuid.uuid4().hex}"
     with db.write() as conn:
-        lease = leases.acquire(conn, freezes.LEASE, f"release:{uuid.uuid4().hex}", now=now, life=LEASE_LIFE)
+        lease = leases.acquire(conn, freezes.LEASE, holder, now=now, life=LEASE_LIFE)
     try:
         yield lease
     finally:
