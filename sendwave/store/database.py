@@ -29,6 +29,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from sendwave.clock import stopwatch
 from sendwave.errors import BadInput, Busy, FullDisk
+from sendwave.store import begin
+from sendwave.store.begin import to_write
 from sendwave.store.migrations import upgrade
 
 __all__ = ["BUSY_SECONDS", "Connection", "Database"]
@@ -124,10 +126,8 @@ class Database:
             with self._translated(), self._writing.begin() as connection:
                 yield self._allowed(connection)
             return
-        with self._writer, self._translated(), self.engine.connect() as plain:
-            connection = plain.execution_options(sendwave_write=True)
-            with connection.begin():
-                yield self._allowed(connection)
+        with self._writer, self._translated(), self.engine.connect() as connection, to_write(connection).begin():
+            yield self._allowed(connection)
 
     def _allowed(self, connection: Connection) -> Connection:
         if self._fence is not None:
@@ -235,7 +235,7 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def _settings(dbapi: Any, _record: object) -> None:
-        dbapi.isolation_level = None  # SQLAlchemy's begin event below decides, not the driver
+        dbapi.isolation_level = None  # `store/begin.py` decides, not the driver
         cursor = dbapi.cursor()
         for pragma in (
             f"busy_timeout={int(BUSY_SECONDS * 1000)}",
@@ -246,7 +246,4 @@ def _prepare_sqlite(engine: Engine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("sendwave_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    begin.prepare(engine)

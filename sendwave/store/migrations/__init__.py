@@ -20,6 +20,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.schema import DropTable
 
 from sendwave.errors import BadInput
+from sendwave.store.begin import to_write
 from sendwave.store.tables import METADATA, meta
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def go_on(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine, revisions: ScriptDirectory, to: str = "head") -> None:
-    with engine.connect().execution_options(sendwave_write=True) as connection, connection.begin():
+    with engine.connect() as connection, to_write(connection).begin():
         _run(connection, revisions, to)
 
 

@@ -17,12 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine
+from sqlalchemy.engine import Dialect
 
 from sendwave import cluster, faults
 from sendwave.engine import datasets
 from sendwave.errors import Busy
+from sendwave.store.begin import to_write
 from sendwave.store.database import Connection, Database
 
 
@@ -159,6 +160,21 @@ class _Compiled(dict[Any, Any]):
 _COMPILED: Final = _Compiled()
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Where two nodes share one SQLite: a write takes its one lock at once."""
+
+    engine: Engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection, to_write(connection).begin():
+            yield connection
+
+    def dispose(self) -> None:
+        """Its connections are those of the engine."""
+
+
 class Store(Database):
     """A node's way to the store, on which troubles strike. After its death it answers nothing."""
 
@@ -167,13 +183,12 @@ class Store(Database):
         super().__init__(url)
         self.engine = self.engine.execution_options(compiled_cache=_COMPILED)
         self.is_sqlite = alone
-        self._writing = self.engine.execution_options(sendwave_write=True)
+        self._writing = _Writing(self.engine)  # type: ignore[assignment]
         self.holder = ""
         self._died: list[bool] = []  # shared with the copies `fenced` makes
         self.troubles = troubles
         self.others_at_commit = 0  # turns others had had when this node committed last
-        event.listen(self.engine, "before_cursor_execute", self._before)
-        event.listen(self.engine, "commit", self._commit)
+        self._strike(self.engine.dialect)
 
     @property
     def dead(self) -> bool:
@@ -199,16 +214,37 @@ class Store(Database):
             raise Busy("the store cannot be used right now (server closed the connection unexpectedly)")
         self.troubles.between()
 
-    def _before(self, _conn: Any, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> None:
+    def _strike(self, dialect: Dialect) -> None:
+        """Troubles come where the dialect calls the driver: listeners to an engine cost more, at every statement."""
+        begin, commit = dialect.do_begin, dialect.do_commit
+        execute, execute_many = dialect.do_execute, dialect.do_executemany
+
+        def begun(dbapi: Any) -> None:
+            self._before()
+            begin(dbapi)
+
+        def executed(*told: Any) -> None:
+            self._before()
+            execute(*told)
+
+        def executed_many(*told: Any) -> None:
+            self._before()
+            execute_many(*told)
+
+        def committed(dbapi: Any) -> None:
+            self._may_die("kill_commit")
+            commit(dbapi)
+
+        struck = {"do_begin": begun, "do_commit": committed, "do_execute": executed, "do_executemany": executed_many}
+        dialect.__dict__.update(struck)
+
+    def _before(self) -> None:
         if not (self.troubles.armed or self.dead):
             return
         self._may_die("kill_statement")
         for kind, words in _ERRORS.items():
             if self.troubles.due(kind):
-                raise OperationalError(text, parameters, sqlite3.OperationalError(words))
-
-    def _commit(self, _conn: Any) -> None:
-        self._may_die("kill_commit")
+                raise sqlite3.OperationalError(words)
 
     def _may_die(self, kind: str) -> None:
         if self.dead:
