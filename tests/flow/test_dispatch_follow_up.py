@@ -58,11 +58,11 @@ class Office:
     now: datetime
     esp: Esp = field(default_factory=Esp)
 
-    def open(self, capabilities: Capabilities | None = None) -> Office:
+    def open(self, capabilities: Capabilities | None = None, **waves: str) -> Office:
         if capabilities is not None:
             self.esp.capabilities = capabilities
         sendable.write_base(self.db, self.lake, 60, self.now)
-        policy = sendable.policy_set(ramp=["100%"])
+        policy = sendable.policy_set(ramp=["100%"], waves=waves)
         self.campaign = sendable.approved(self.db, self.engine, self.lake, policy, self.now)
         release(self.db, self.engine, self.lake, now=self.now, batch_sizes={"main": 20})
         return self
@@ -158,6 +158,19 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(any_office: Office)
     assert (first.key, first.batch_id) == (last.key, last.batch_id)
     assert first.recipients.tokens == last.recipients.tokens
     assert len({one.key for one in office.esp.submissions}) == len(office.esp.submissions) - 1
+
+
+def test_nobody_is_asked_about_out_of_hours(office: Office) -> None:
+    office.open(KEYED, window="08:00-09:01 local").esp.script = [Unknown("timed out")]
+    dispatcher = office.dispatcher()
+    dispatcher.step(office.now)
+    calls = len(office.esp.submissions)
+
+    for minutes in (1, 5, 14):
+        dispatcher.step(office.now + timedelta(minutes=minutes))
+    assert len(office.esp.submissions) == calls, "the ESP might send it now"
+    reconcile(office.db, "next", office.now + timedelta(minutes=15))
+    assert office.counts() == {"released": 60, "accepted": 40, "unknown": 20}
 
 
 @pytest.mark.parametrize("answer", [Unknown("timed out"), Transient("connection refused"), Transient("429", 5.0)])

@@ -225,9 +225,11 @@ class Dispatcher:
             return done
         with self._db.read() as conn:
             due = handed.due(conn, holder=self._holder, now=now, limit=AT_ONCE)
-            asked = [one for one in due if follow_up.may_ask(conn, one, now)]
-            jobs = self._pacer.jobs(conn, {one.batch.group.campaign_id for one in asked})
-        for one in asked:
+            jobs = self._pacer.jobs(conn, {one.batch.group.campaign_id for one in due})
+            standing = holds.open_holds(conn) if due else ()
+        for one in due:
+            if not self._pacer.may_leave(one.batch.group, jobs[one.batch.group.campaign_id], standing, now):
+                continue  # what the first call did not bring would leave now
             parcel = self._packer.pack_again(one.batch, jobs[one.batch.group.campaign_id], one.dropped, now)
             if parcel is None:
                 continue  # events will tell, or a person, once its key's life is over

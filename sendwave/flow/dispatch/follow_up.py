@@ -16,9 +16,9 @@ from typing import Any, Final
 from sendwave.errors import HandOverError
 from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import EspAdapter, Recall, RecallingAdapter
-from sendwave.store import campaigns, handed, holds, journal
+from sendwave.store import campaigns, handed, journal
 from sendwave.store.database import Connection, Database
-from sendwave.store.handed import Open, Waiting
+from sendwave.store.handed import Waiting
 
 ASK_FOR: Final = timedelta(minutes=15)
 """For so long after hand-over an open batch is asked about, if its key lives that long: a wave waits for it."""
@@ -37,14 +37,6 @@ def lives(adapters: Mapping[str, EspAdapter]) -> dict[str, timedelta]:
     """For how long after hand-over a batch of each route may be asked about; routes without keys are left out."""
     known = {route: adapter.capabilities.idempotency for route, adapter in adapters.items()}
     return {route: min(life, ASK_FOR) for route, life in known.items() if life is not None}
-
-
-def may_ask(conn: Connection, one: Open, now: datetime) -> bool:
-    """Whether nothing holds it: what the first call did not bring would leave now."""
-    group = one.batch.group
-    return not holds.blocks(
-        conn, group.campaign_id, now=now, wave=group.wave, provider=group.provider, route=group.route
-    )
 
 
 @dataclass(slots=True)

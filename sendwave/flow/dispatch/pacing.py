@@ -85,7 +85,7 @@ class Pacer:
         Routes of `probing` took nothing the last time: one batch finds out whether they do again.
         """
         standing = holds.open_holds(conn)
-        may = [group for group in waiting if self._may_leave(group, jobs[group.campaign_id], standing, now)]
+        may = [group for group in waiting if self.may_leave(group, jobs[group.campaign_id], standing, now)]
         limits = {group: jobs[group.campaign_id].limits(group) for group in may}
         spent = paces.lock(conn, {key for each in limits.values() for key in each})
 
@@ -109,7 +109,7 @@ class Pacer:
         self._take_off(conn, claimed, now)
         return claimed
 
-    def _may_leave(self, group: batches.Group, job: Job, standing: Sequence[Hold], now: datetime) -> bool:
+    def may_leave(self, group: batches.Group, job: Job, standing: Sequence[Hold], now: datetime) -> bool:
         """Nothing holds these batches, and where their people are the window is open."""
         if blocking(
             standing,

@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 
 from sendwave.cluster import Node
 from sendwave.errors import Transient, Unknown
-from sendwave.flow.dispatch import Dispatcher, follow_up, pacing, parcels, settling
+from sendwave.flow.dispatch import Dispatcher, pacing, parcels, settling
 from sendwave.flow.release import opening
 from sendwave.rules import budgets, throttle
 from sendwave.rules.policy import PolicySet
@@ -196,8 +196,8 @@ BROKEN: Final[Mapping[str, Guard]] = {
         {"suppress": 1},
     ),
     "calls are repeated whatever stopped them": Guard(
-        _patched(follow_up, "may_ask", lambda *_a: True),
-        {"mood": "mute", "idempotent": True},
+        _patched(pacing.Pacer, "may_leave", lambda *_a: True),  # hand-over asks about holds itself
+        {"mood": "mute", "idempotent": True, "window": False},
         ("stopped_in_hand",),
         {"pause": 1, "hold_route": 1},
     ),

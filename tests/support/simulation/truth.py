@@ -123,7 +123,7 @@ class Truth:
         assert now - at < timedelta(hours=1), "it was decided long ago"
         if not again:
             self.keys.add(submission.key)
-            self._paced(submission.now, submission.provider, len(submission.recipients.addresses))
+            self._paced(batch["handed_at"] or submission.now, submission.provider, len(submission.recipients.addresses))
 
     def _sends(self, conn: Any, submission: Submission) -> None:
         """Campaign, wave and lane are on their way at this very moment."""
@@ -167,7 +167,11 @@ class Truth:
             assert 8 <= local.hour < 20, f"left out of hours: at {local:%H:%M} in {batch['zone'] or 'the default zone'}"
 
     def _paced(self, at: datetime, provider: str, people: int) -> None:
-        """Over every stretch of time around it: no more than the burst and what the pace lets through in it."""
+        """Over every stretch of time around it: no more than the burst and what the pace lets through in it.
+
+        A batch counts when it was marked as handed over: one whose node died before its call goes under its key later,
+        beside what leaves then.
+        """
         self.left.append((at, people, provider))
         if self.world.pace:
             _within(sorted((then, n) for then, n, _ in self.left), at, _PER_SECOND, _BURST, "its pace")
