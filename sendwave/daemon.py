@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import FrameType
@@ -76,7 +76,6 @@ class Daemon:
         self.node = Node(self.workspace.db, self.holder, self.clock)
         self._stop = threading.Event()
         self._policy_stamp: object = None
-        self._judging = threading.Lock()
         self._memory = judge.Memory()  # what the judge need not read again; lost with the process, and nothing with it
         self._fast = False  # whether ticks come often
         self._sending = False  # whether they should
@@ -107,22 +106,24 @@ class Daemon:
 
     def digest(self, now: datetime) -> int:
         """Normalise and count what was stored. Returns the number of events taken in."""
-        house, taken = self.workspace, 0
+        return sum(done.events for done in self._digests(now))
+
+    def _digests(self, now: datetime) -> Iterator[feedback.Digest]:
+        house = self.workspace
         while (
             done := feedback.digest(self.node.led, house.engine, house.lake, house.adapters, house.token_key, now=now)
         ).reports:
-            taken += done.events
-        return taken
+            yield done
 
     def feedback(self, now: datetime) -> int:
         """Fetch, store, normalise, count. Returns the number of events taken in."""
         self.collect(now)
         return self.digest(now)
 
-    def judge(self, now: datetime) -> None:
-        """Turn counts into verdicts and act on them."""
-        with self._judging:
-            judge.judge(self.node.led, now=now, reports_delivery=self._reports_delivery, memory=self._memory)
+    def judge(self, now: datetime, only: Collection[int] | None = None) -> None:
+        """Turn counts into verdicts and act on them; with `only` of these campaigns, before the others."""
+        told = self._reports_delivery
+        judge.judge(self.node.led, now=now, reports_delivery=told, memory=self._memory, only=only)
 
     def release(self, now: datetime) -> None:
         """Open the waves that may open, give back the slots nobody will use."""
@@ -269,8 +270,9 @@ class Daemon:
             self._sending = bool(campaigns.listing(connection, statuses=(Campaign.SENDING,)))
 
     def _feedback_tick(self, now: datetime) -> None:
-        if self.digest(now):  # what was fetched or posted since; a slow mailbox holds nothing up
-            self.judge(now)  # at once: every second of a bad wave counts
+        for done in self._digests(now):  # what was fetched or posted since; a slow mailbox holds nothing up
+            if done.campaigns:
+                self.judge(now, done.campaigns)  # at once: every second of a bad wave counts
 
     def _set_pace(self) -> None:
         """Tick often while something is being sent, seldom while nothing is.

@@ -108,6 +108,12 @@ class Database:
         return limited
 
     @property
+    def is_near(self) -> bool:
+        """Whether the store is on this machine, where processor time is dear and a round trip cheap."""
+        host = self.url.host or str(self.url.query.get("host", ""))  # none, or a folder: the server's socket
+        return self.is_sqlite or host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")
+
+    @property
     def is_fenced(self) -> bool:
         """Whether the right to write can end."""
         return self._fence is not None

@@ -19,7 +19,8 @@ from sendwave.clock import SystemClock, VirtualClock
 from sendwave.daemon import PERIODS, Daemon
 from sendwave.errors import Busy, FullDisk, StaleTransition
 from sendwave.esp.simulated_state import arrivals
-from sendwave.flow import audit, settle
+from sendwave.flow import audit, feedback, settle
+from sendwave.flow.feedback import Digest
 from sendwave.store import campaigns
 from sendwave.store.database import Database
 from sendwave.workspace import Workspace
@@ -202,15 +203,12 @@ def test_what_is_counted_is_judged_at_once_and_no_mailbox_is_waited_for(
     house: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon, done = Daemon(house), []
-    events = iter([3, 0])
+    portions = iter([Digest(reports=1, campaigns=frozenset({7})), Digest(reports=1), Digest()])
     monkeypatch.setattr(daemon, "collect", lambda _now: pytest.fail("another tick fetches what waits elsewhere"))
-    monkeypatch.setattr(daemon, "digest", lambda _now: next(events))
-    monkeypatch.setattr(daemon, "judge", done.append)
-    tick = daemon._guarded("feedback")
-    tick()
-    assert len(done) == 1
-    tick()
-    assert len(done) == 1, "nothing new: the judge has a tick of its own"
+    monkeypatch.setattr(feedback, "digest", lambda *_args, **_told: next(portions))
+    monkeypatch.setattr(daemon, "judge", lambda _now, only: done.append(only))
+    daemon._guarded("feedback")()
+    assert done == [{7}], "where there is nothing new the judge has a tick of its own"
 
 
 def test_what_a_campaign_waits_for_is_told_once_and_shown(

@@ -100,7 +100,7 @@ def test_an_event_is_counted_kept_and_suppresses(
         event("delivered", at, stand.gmail, 7),
         event("bounce", at, stand.orange, 8, enhanced_code="5.1.1", description="no such user", **HARD),
     )
-    assert done == feedback.Digest(reports=1, events=2, counted=2, suppressed=1)
+    assert done == feedback.Digest(reports=1, events=2, counted=2, suppressed=1, campaigns=frozenset({1}))
     assert stand.counts() == {(stand.gmail, "delivered"): 1, (stand.orange, "hard_bounce"): 1}
     assert stand.minutes() == {("gmail", "delivered", at): 1, ("orange", "hard_bounce", at): 1}
     assert stand.suppressed() == {fingerprint(address(stand.orange, 8)): ("all", "hard_bounce")}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ import campaigns_made
 import numpy as np
 import pytest
 from mail_sent import handed, minutes, wave_status
+from nodes_running import until
 from sqlalchemy import select, update
 
 from sendwave.flow import judge, steer
@@ -89,11 +91,11 @@ class Stand:
             return [e.action for e in journal.read(conn, self.campaign.id) if e.action.startswith(prefix)]
 
 
-def _stand(db: Database, now: datetime, told: PolicySet) -> Stand:
+def _stand(db: Database, now: datetime, told: PolicySet, **options: Any) -> Stand:
     with db.write() as conn:
         version = policies.remember(conn, told, now)
         campaign = campaigns_made.sending(
-            conn, now - timedelta(days=9), policy_version=version, waves=(6_000, 24_000), lanes=LANES
+            conn, now - timedelta(days=9), policy_version=version, waves=(6_000, 24_000), lanes=LANES, **options
         )
     stand = Stand(db, now, campaign)
     stand.wave(1, "sending")
@@ -450,3 +452,32 @@ def test_curves_learnt_from_past_campaigns_are_judged_by(sqlite_database: Databa
         late = {Lateness(old.id, 1, "orange", "hard_bounce", place): 500 for place in (50, 70, 80, 85)}
         delays.count(conn, late)
     assert due() < usual / 2
+
+
+def test_those_with_news_are_judged_alone_and_first(stand: Stand) -> None:
+    other = _stand(stand.db, stand.now, policy(), name="other")
+    for each in (stand, other):
+        for lane in LANES:
+            each.batch(lane, hard_bounce=400)
+    memory = judge.Memory()
+    judge.judge(stand.db, now=stand.now, memory=memory, only={other.campaign.id})
+    assert (stand.status, other.status) == ("sending", "halted")
+    judge.judge(stand.db, now=stand.now, memory=memory)
+    assert stand.status == "halted"
+
+
+def test_who_is_urgent_goes_before_the_next_look_of_who_is_not() -> None:
+    memory, order = judge.Memory(), []
+
+    def look(name: str, *, urgent: bool) -> None:
+        with memory.turn(urgent=urgent):
+            order.append(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        with memory.turn(urgent=False):
+            asked = [pool.submit(look, "tick", urgent=False), pool.submit(look, "another tick", urgent=False)]
+            asked.append(pool.submit(look, "news", urgent=True))
+            until(lambda: memory._urgent == 1, "they wait")
+        for each in asked:
+            each.result(30)
+    assert order[0] == "news"

@@ -32,8 +32,8 @@ def test_everybody_gets_their_own_answer(database: Database) -> None:
     assert noted(database) == set(keys)
 
 
-def test_who_waits_is_written_by_one_commit(sqlite_database: Database) -> None:
-    together, commits, started = Together(sqlite_database), [], threading.Barrier(5)
+def test_who_waits_is_written_by_one_commit(database: Database) -> None:
+    together, commits, started = Together(database), [], threading.Barrier(5)
     slow = threading.Event()
 
     def first(conn: Connection) -> str:
@@ -50,9 +50,9 @@ def test_who_waits_is_written_by_one_commit(sqlite_database: Database) -> None:
         found += [pool.submit(other, f"t-{n}") for n in range(4)]
         while len(together._waiting) < 4:
             pass
-        event.listen(sqlite_database.engine, "commit", lambda conn: commits.append(1))
+        event.listen(database._writing, "commit", lambda conn: commits.append(1))
         slow.set()
-        assert {one.result(10) for one in found} == noted(sqlite_database)
+        assert {one.result(10) for one in found} == noted(database)
     assert len(commits) == 2, "the first, and the four that waited for it"
 
 
@@ -79,3 +79,36 @@ def test_a_fault_is_raised_where_it_belongs(database: Database) -> None:
     assert noted(database) == {f"t-{number}" for number in range(12) if number % 3}
     with database.read() as conn:
         assert conn.execute(select(func.count()).select_from(meta)).scalar_one() >= 8
+
+
+@pytest.mark.postgresql
+def test_a_server_far_away_works_on_several_at_once(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database, "is_near", False)
+    together, both = Together(postgresql_database), threading.Barrier(2, timeout=30)
+
+    def meets(conn: Connection) -> str:
+        both.wait()
+        return note(conn, f"t-{threading.get_ident()}")
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(together.run, meets) for _ in range(2)]
+        assert {one.result(30) for one in found} == noted(postgresql_database)
+
+
+@pytest.mark.parametrize(
+    ("url", "near"),
+    [
+        ("sqlite:///x.db", True),
+        ("postgresql+psycopg://me@/shop", True),
+        ("postgresql+psycopg://me@/shop?host=/run/postgresql", True),
+        ("postgresql+psycopg://me@localhost/shop", True),
+        ("postgresql+psycopg://me@[::1]:5433/shop", True),
+        ("postgresql+psycopg://me@db.example/shop", False),
+        ("postgresql+psycopg://me@/shop?host=db.example", False),
+        ("postgresql+psycopg://me@10.0.0.5/shop", False),
+    ],
+)
+def test_which_stores_are_on_this_machine(url: str, near: bool) -> None:
+    assert Database(url).is_near is near

@@ -47,6 +47,8 @@ class CountingEsp:
         self.seconds = seconds  # a call takes
         self.people: Counter[str] = Counter()
         self.began: list[float] = []  # when each call came, on `stopwatch`
+        self.last: dict[str, float] = {}  # when the last call of each campaign came
+        self.calls: Counter[str] = Counter()  # by campaign
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.esp = self
@@ -57,9 +59,12 @@ class CountingEsp:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def take(self, body: bytes, began: float) -> None:
-        people = [one["to"][0]["email"] for one in orjson.loads(body)["personalizations"]]
+        told = orjson.loads(body)
+        people, campaign = [one["to"][0]["email"] for one in told["personalizations"]], told["categories"][0]
         with self._lock:
             self.began.append(began)
+            self.calls[campaign] += 1
+            self.last[campaign] = max(began, self.last.get(campaign, began))
             self.people.update(people)
 
     @property
@@ -109,6 +114,13 @@ class _Mute:
         return "", ""
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield
+
+
 @dataclass
 class Nodes:
     """A workspace, and the processes that run on it."""
@@ -119,7 +131,7 @@ class Nodes:
 
     def command(self, *arguments: object, expect: int = 0) -> None:
         """A command of the command line, in this process."""
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             Shell(self.home, _Mute())(*arguments, expect=expect)  # type: ignore[arg-type]  # as much as it uses
 
     def start(
@@ -209,7 +221,7 @@ def workspace(
     nodes = Nodes(home, Database(store))
     shell = Shell(home, _Mute())  # type: ignore[arg-type]  # as much as it uses
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             shell.plain("init", home)
             (home / "sendwave.yaml").write_text(SETTINGS.format(store=store, url=esp.url, batch=batch))
             told = f"routes: {{rehearsal: {{pace: {pace}, burst: 20}}}}\n" if pace else "{}\n"

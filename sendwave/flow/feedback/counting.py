@@ -55,6 +55,7 @@ class Digest:
     counted: int = 0  # events that were news about a recipient
     unmatched: int = 0  # events that name none of our messages, forged ones included
     suppressed: int = 0  # rows given to the suppression list
+    campaigns: frozenset[int] = frozenset()  # ids of those with news
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ class Digestion:
             raise
         read = self.read
         return Digest(
-            len(read.reports), len(read.failures), len(read.events), result.counted, len(result.lost), suppressed
+            *(len(read.reports), len(read.failures), len(read.events), result.counted, len(result.lost), suppressed),
+            frozenset(bucket.campaign_id for bucket in result.buckets),
         )
 
     def work_out(self, token_key: bytes) -> Result:

@@ -17,7 +17,8 @@ transaction per campaign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from sendwave.errors import NotAllowed
@@ -40,35 +41,42 @@ def judge(
     by: str = "daemon",
     reports_delivery: Mapping[str, bool] | None = None,
     memory: Memory | None = None,
+    only: Collection[int] | None = None,
 ) -> list[Verdict]:
-    """Judge every sending campaign; returns all verdicts.
+    """Judge every sending campaign, or at once those of `only` (ids), of which there is news; returns all verdicts.
 
     `reports_delivery` says by route whether delivered mail is reported too. Only then does silence mean something: a
     route that is not named, or that sends bounces back and nothing else, is never called blind. With a `memory` that
-    stays from call to call a look costs what changed; without one everything is read.
+    stays from call to call a look costs what changed; without one everything is read. Threads may share it.
     """
     found: list[Verdict] = []
     memory = Memory() if memory is None else memory
     with db.read() as conn:
         sending = campaigns.listing(conn, (Status.SENDING,))
-    memory.forget([campaign.id for campaign in sending])
     for campaign in sending:
+        if only is not None and campaign.id not in only:
+            continue
         told = (reports_delivery or {}).get(campaign.settings.route, False)
-        with db.read() as conn:
-            case = _look(conn, campaign, now, by, reports_delivery=told, memory=memory)
-        found += case.ruling.verdicts
-        if case.has_news:
-            try:
-                with db.write() as conn:
+        with memory.turn(urgent=only is not None):
+            with db.read() as conn:
+                case = _look(conn, campaign, now, by, reports_delivery=told, memory=memory)
+            found += case.ruling.verdicts
+            if case.has_news:
+                with suppress(NotAllowed), db.write() as conn:  # somebody moved it meanwhile: the next call looks again
                     case.act(conn)
-            except NotAllowed:
-                continue  # a person or another node moved it meanwhile: the next call looks again
+    if only is None:
+        with memory.turn(urgent=False):
+            _tidy(db, memory, [campaign.id for campaign in sending], now)
+    return found
+
+
+def _tidy(db: Database, memory: Memory, sending: Sequence[int], now: datetime) -> None:
+    memory.forget(sending)
     if memory.trimmed_at is not None and now - memory.trimmed_at >= RELEARN:
         with db.write() as conn:
             looks.trim(conn)
         memory.trimmed_at = now
     memory.trimmed_at = memory.trimmed_at or now
-    return found
 
 
 def _look(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -30,6 +32,25 @@ class Memory:
     looks: dict[int, Look] = field(default_factory=dict)  # by campaign
     learnt: dict[int, tuple[datetime, Learnt]] = field(default_factory=dict)
     trimmed_at: datetime | None = None  # when the log of changes was cut last
+
+    def __post_init__(self) -> None:
+        self._turns = threading.Condition()
+        self._taken, self._urgent = False, 0
+
+    @contextmanager
+    def turn(self, *, urgent: bool) -> Iterator[None]:
+        """One campaign is looked at at a time; who is urgent goes before the next look of who is not."""
+        with self._turns:
+            self._urgent += urgent
+            self._turns.wait_for(lambda: not self._taken and (urgent or not self._urgent))
+            self._urgent -= urgent
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._taken = False
+                self._turns.notify_all()
 
     def forget(self, kept: Collection[int]) -> None:
         """Keep what concerns these campaigns."""
