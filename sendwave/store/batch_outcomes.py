@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, bindparam, case, func, select
 
 from sendwave.rules.lifecycle import SEEDS, Batch
 from sendwave.rules.signals import LATER, Tally
@@ -131,15 +131,26 @@ def settled(
 
     Oldest row first; more than one part only of follow-ups.
     """
-    of = batches.c
-    columns = (*(of.id, of.wave, of.provider, of.status, of.handed_at, of.settled_at), *(of.accepted, of.refused))
-    statement = select(*columns, of.unknown, of.origins, of.outcomes).where(
-        of.campaign_id == campaign_id, of.provider != SEEDS, of.handed_at.is_not(None), of.settled_at.is_not(None)
-    )
-    if since is not None:
-        statement = statement.where(of.settled_at >= since)
-    for row in conn.execute(statement.order_by(of.id)):
+    asked, told = (_SETTLED, {}) if since is None else (_SETTLED_SINCE, {"since": since})
+    for row in conn.execute(asked, {**told, "campaign": campaign_id}):
         yield row.id, row.settled_at, list(_parts(row))
+
+
+_OF: Final = batches.c
+_SETTLED: Final = (
+    select(
+        *(_OF.id, _OF.wave, _OF.provider, _OF.status, _OF.handed_at, _OF.settled_at),
+        *(_OF.accepted, _OF.refused, _OF.unknown, _OF.origins, _OF.outcomes),
+    )
+    .where(
+        _OF.campaign_id == bindparam("campaign"),
+        _OF.provider != SEEDS,
+        _OF.handed_at.is_not(None),
+        _OF.settled_at.is_not(None),
+    )
+    .order_by(_OF.id)
+)
+_SETTLED_SINCE: Final = _SETTLED.where(_OF.settled_at >= bindparam("since"))
 
 
 def _parts(row: Row[*tuple[Any, ...]]) -> Iterator[Cohort]:
@@ -260,16 +271,24 @@ _GIVEN_BACK: Final = {
 """By batch status: why the slot of everybody who is no exception is given back. Other statuses keep their slots."""
 
 
+_OWED: Final = (
+    select(_OF.id, _OF.settled_at, _OF.status)
+    .where(
+        _OF.settled_at.is_not(None),
+        _OF.returned_at.is_(None),
+        (_OF.refused > 0) | (_OF.dropped > 0) | (_OF.status == Batch.RECALLED),
+    )
+    .order_by(_OF.id)
+    .limit(bindparam("most"))
+)
+
+
 def owed(conn: Connection, limit: int) -> list[tuple[int, datetime]]:
     """(batch id, settled at) of settled batches whose refused, dropped or recalled people still hold their slots.
 
     Those of a batch an ESP gave back are owed since ever: a campaign resumed before that would miss them.
     """
-    of = batches.c
-    missing = (of.refused > 0) | (of.dropped > 0) | (of.status == Batch.RECALLED)
-    columns = (of.id, of.settled_at, of.status)
-    statement = select(*columns).where(of.settled_at.is_not(None), of.returned_at.is_(None), missing)
-    rows = conn.execute(statement.order_by(of.id).limit(limit))
+    rows = conn.execute(_OWED, {"most": limit})
     return [(row.id, _EVER if row.status == Batch.RECALLED else row.settled_at) for row in rows]
 
 

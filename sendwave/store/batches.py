@@ -21,14 +21,10 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     BindParameter,
-    ColumnElement,
     Connection,
     Row,
-    Update,
-    and_,
     bindparam,
     case,
-    exists,
     func,
     insert,
     null,
@@ -40,7 +36,7 @@ from sqlalchemy import (
 )
 
 from sendwave.errors import StaleTransition
-from sendwave.rules.lifecycle import BATCH, SETTLED, Batch, Campaign, Lane, Wave
+from sendwave.rules.lifecycle import SETTLED, Batch, Campaign
 from sendwave.store import turnstile
 from sendwave.store.batch_outcomes import (
     Cohort,
@@ -55,17 +51,15 @@ from sendwave.store.batch_outcomes import (
     returns,
     standings,
 )
-from sendwave.store.leases import LIVES, life_name
-from sendwave.store.tables import batches, campaigns, lanes, leases, waves
+from sendwave.store.batch_status import GROUP, MAY_LEAVE, RECALLABLE, SUSPENDED, moved, same_life
+from sendwave.store.leases import life_name
+from sendwave.store.tables import batches, campaigns, leases
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
     "cohorts", "counts", "groups", "hand", "let_go", "lost", "outcomes", "owed", "ready", "recall",
     "recallable", "return_unsent", "returned", "returns", "settle", "settled_at", "standings", "unclaim", "unsettled",
 ]  # fmt: skip
-
-_FLYING: Final = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.CLEARED)
-"""Waves whose ready batches may leave: a lane reopened late still has some in a wave that was cleared without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,74 +129,49 @@ def add(conn: Connection, drafts: Sequence[Draft]) -> None:
 
 def groups(conn: Connection, now: datetime) -> list[Group]:
     """What ready batches wait for: those of sending campaigns, flying waves and open lanes, due by `now`."""
-    of = batches.c
-    statement = select(of.campaign_id, of.wave, of.provider, of.route, of.zone).where(_may_leave(now)).distinct()
-    return sorted((_group(row) for row in conn.execute(statement)), key=lambda group: (group.campaign_id, group.wave))
+    rows = conn.execute(_GROUPS, {"now": now})
+    return sorted((_group(row) for row in rows), key=lambda group: (group.campaign_id, group.wave))
 
 
 def ready(conn: Connection, chosen: Collection[Group], now: datetime, limit: int) -> list[Ready]:
     """The first ready batches of those groups, in the order of their waves."""
-    of = batches.c
     keys = [(g.campaign_id, g.wave, g.provider, g.route, g.zone) for g in chosen]
-    statement = (
-        select(of.id, of.position, of.size, of.campaign_id, of.wave, of.provider, of.route, of.zone)
-        .where(_may_leave(now), tuple_(of.campaign_id, of.wave, of.provider, of.route, of.zone).in_(keys))
-        .order_by(of.wave, of.position, of.campaign_id, of.id)
-        .limit(limit)
-    )
-    return [Ready(row.id, _group(row), row.position, row.size) for row in conn.execute(statement)] if keys else []
+    if not keys:
+        return []
+    rows = conn.execute(_READY, {"now": now, "groups": keys, "most": limit})
+    return [Ready(row.id, _group(row), row.position, row.size) for row in rows]
 
 
 def _group(row: Row[*tuple[Any, ...]]) -> Group:
     return Group(row.campaign_id, row.wave, row.provider, row.route, row.zone)
 
 
-def _may_leave(now: datetime) -> ColumnElement[bool]:
-    of = batches.c
-    sending = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status == Campaign.SENDING)
-    flying = exists().where(
-        waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave, waves.c.status.in_(_FLYING)
-    )
-    due = or_(of.not_before.is_(None), of.not_before <= now)
-    return and_(of.status == Batch.READY, due, sending, flying, ~suspended())
-
-
-def suspended() -> ColumnElement[bool]:
-    """Whether a batch's lane is."""
-    lane = and_(lanes.c.campaign_id == batches.c.campaign_id, lanes.c.provider == batches.c.provider)
-    return exists().where(lane, lanes.c.status == Lane.SUSPENDED)
-
-
 def claim(conn: Connection, ids: Collection[int], *, holder: str, until: datetime) -> list[Claimed]:
     """Take ready batches until `until`, in the holder's present life; those somebody else took first are missing from
     the answer.
     """
-    of = batches.c
-    life = select(leases.c.epoch).where(leases.c.name == life_name(holder)).scalar_subquery()
-    taken = _moved("claim").where(of.id.in_(list(ids))).values(claimed_by=holder, claimed_until=until, epoch=life)
-    won = conn.execute(taken.returning(of.id))
-    return claimed(conn, of.id.in_([row.id for row in won]))
+    if not ids:
+        return []
+    told = {"ids": list(ids), "life": life_name(holder), "new_claimed_by": holder, "new_claimed_until": until}
+    return claimed(conn, conn.execute(_CLAIM, told).scalars().all())
 
 
-def claimed(conn: Connection, chosen: ColumnElement[bool]) -> list[Claimed]:
+def claimed(conn: Connection, ids: Collection[int]) -> list[Claimed]:
     """Those batches as their holder has them, in sending order."""
-    of = batches.c
-    own = (of.id, of.freeze_id, of.position, of.size, of.attempt, of.origins, of.payload)
-    group = (of.campaign_id, of.wave, of.provider, of.route, of.zone)
-    rows = conn.execute(select(*own, *group).where(chosen).order_by(of.wave, of.position, of.id))
+    rows = conn.execute(_CLAIMED, {"ids": list(ids)}) if ids else ()
     return [Claimed(row.id, _group(row), *row[1:7]) for row in rows]
 
 
 def unclaim(conn: Connection, batch_id: int, *, holder: str, not_before: datetime | None = None) -> bool:
     """Give a claimed batch back as it was; False when it is not ours any more."""
-    mine = _moved("unclaim").where(batches.c.id == batch_id, batches.c.claimed_by == holder)
-    return conn.execute(mine.values(claimed_by=None, claimed_until=None, not_before=not_before)).rowcount == 1
+    told = {"batch": batch_id, "holder": holder, "new_not_before": not_before}
+    return conn.execute(_UNCLAIM, told).rowcount == 1
 
 
 def let_go(conn: Connection, holder: str) -> int:
     """Give back whatever this holder claimed and did not hand over; returns how many batches."""
     return conn.execute(
-        _moved("unclaim").where(batches.c.claimed_by == holder).values(claimed_by=None, claimed_until=None)
+        moved("unclaim").where(batches.c.claimed_by == holder).values(claimed_by=None, claimed_until=None)
     ).rowcount
 
 
@@ -226,7 +195,7 @@ def return_unsent(
     With `holder` only if it is still in their hands. Raises StaleTransition.
     """
     values = {"claimed_by": None, "claimed_until": None, "handed_at": None, "outcomes": null(), "dropped": 0}
-    back = _moved("return_unsent").where(batches.c.id == batch_id).values(**values, not_before=not_before)
+    back = moved("return_unsent").where(batches.c.id == batch_id).values(**values, not_before=not_before)
     if holder is not None:
         back = back.where(batches.c.claimed_by == holder)
     if conn.execute(back).rowcount != 1:
@@ -276,18 +245,12 @@ _REST: Final[Mapping[str, str]] = {"accept": "accepted", "refuse": "refused", "l
 
 def unsettled(conn: Connection, campaign_id: int, wave: int) -> bool:
     """Whether released people of the wave are still to leave by an open lane, those deferred to a follow-up apart."""
-    of = batches.c
-    waiting = (
-        of.campaign_id == campaign_id, of.wave == wave, of.status.not_in(SETTLED), of.origins.is_(None), ~suspended()
-    )  # fmt: skip
-    return conn.execute(select(of.id).where(*waiting).limit(1)).first() is not None
+    return conn.execute(_UNSETTLED, {"campaign": campaign_id, "wave": wave}).first() is not None
 
 
 def settled_at(conn: Connection, campaign_id: int, wave: int) -> datetime | None:
     """When the last batch of the wave that reached the ESP was settled; None when none did."""
-    of = batches.c
-    left = (of.campaign_id == campaign_id, of.wave == wave, of.status != Batch.RECALLED)
-    return conn.execute(select(func.max(of.settled_at)).where(*left)).scalar()
+    return conn.execute(_SETTLED_AT, {"campaign": campaign_id, "wave": wave}).scalar()
 
 
 def lost(
@@ -299,12 +262,11 @@ def lost(
     which can be asked about. A dead holder may have
     handed over what it marked `handed`: only the ESP's events or a person can tell.
     """
-    of = batches.c
-    over = or_(of.claimed_until.is_(None), of.claimed_until <= now)
-    dead = true() if everybody else over if holder is None else or_(over, of.claimed_by == holder)
-    back = conn.execute(_moved("unclaim").where(dead).values(claimed_by=None, claimed_until=None).returning(of.id))
-    given_back = sorted(row.id for row in back)
-    handed = claimed(conn, and_(of.status == Batch.HANDED, dead, of.id.not_in(list(keep))))
+    free, find = _DEAD["everybody" if everybody else "over" if holder is None else "holder"]
+    told = {} if everybody else {"now": now} if holder is None else {"now": now, "holder": holder}
+    given_back = sorted(conn.execute(free, told).scalars())
+    found = set(conn.execute(find, told).scalars())
+    handed = claimed(conn, found.difference(keep))
     for batch in handed:
         settle(conn, batch.id, "lose", Exceptions(), now=now)
     return given_back, handed
@@ -312,43 +274,12 @@ def lost(
 
 def recallable(conn: Connection, limit: int) -> list[int]:
     """Batches not handed over that never will be: of stopped campaigns, or of halted and skipped waves."""
-    return list(conn.execute(select(batches.c.id).where(_recallable()).order_by(batches.c.id).limit(limit)).scalars())
+    return list(conn.execute(_TO_RECALL, {"most": limit}).scalars())
 
 
 def recall(conn: Connection, ids: Collection[int], *, now: datetime) -> int:
     """Take those batches back for good, where they still may be; returns how many."""
-    moved = _moved("recall").where(batches.c.id.in_(list(ids)), _recallable())
-    return conn.execute(moved.values(settled_at=now, payload=None, claimed_by=None, claimed_until=None)).rowcount
-
-
-def stopped() -> ColumnElement[bool]:
-    """Whether a batch's campaign was stopped for good, or its wave for good or by a gate.
-
-    A halted campaign's waves are halted with it, the cleared ones apart: they are not released again, and what is left
-    of them (people of a suspended lane, those a person had written to again) waits for the resume as it is.
-    """
-    of, over = batches.c, (Campaign.CANCELLED, Campaign.COMPLETED)
-    campaign = exists().where(campaigns.c.id == of.campaign_id, campaigns.c.status.in_(over))
-    mine = and_(waves.c.campaign_id == of.campaign_id, waves.c.number == of.wave)
-    wave = exists().where(mine, waves.c.status.in_((Wave.HALTED, Wave.SKIPPED)))
-    return or_(campaign, wave)
-
-
-def _recallable() -> ColumnElement[bool]:
-    return and_(batches.c.status.in_(BATCH["recall"][0]), stopped())
-
-
-def _moved(event: str) -> Update:
-    """The compare-and-set UPDATE of an event."""
-    sources, target = BATCH[event]
-    one = or_(*(batches.c.status == source for source in sorted(sources)))  # IN would be written anew at each call
-    return update(batches).where(one).values(status=target)
-
-
-def _same_life() -> ColumnElement[bool]:
-    """Whether the holder's life is still the one it was claimed in: the fence against nodes that slept."""
-    lives = and_(leases.c.name == LIVES + batches.c.claimed_by, leases.c.epoch == batches.c.epoch)
-    return or_(batches.c.epoch.is_(None), exists().where(lives))
+    return conn.execute(_RECALL, {"ids": list(ids), "new_settled_at": now}).rowcount if ids else 0
 
 
 def _new(*names: str) -> dict[str, BindParameter[Any]]:
@@ -358,14 +289,56 @@ def _new(*names: str) -> dict[str, BindParameter[Any]]:
 
 
 # Built once: the statements every batch passes through cost three times as much to build as to run.
+_OF: Final = batches.c
 _THIS: Final = batches.c.id == bindparam("batch", type_=batches.c.id.type)
+_THESE: Final = _OF.id.in_(bindparam("ids", expanding=True))
+_FREE: Final = {"claimed_by": None, "claimed_until": None}
+_GROUPS: Final = select(*GROUP).where(MAY_LEAVE).distinct()
+_READY: Final = (
+    select(_OF.id, _OF.position, _OF.size, *GROUP)
+    .where(MAY_LEAVE, tuple_(*GROUP).in_(bindparam("groups", expanding=True)))
+    .order_by(_OF.wave, _OF.position, _OF.campaign_id, _OF.id)
+    .limit(bindparam("most"))
+)
+_LIFE: Final = select(leases.c.epoch).where(leases.c.name == bindparam("life")).scalar_subquery()
+_CLAIM: Final = (
+    moved("claim").where(_THESE).values(**_new("claimed_by", "claimed_until"), epoch=_LIFE).returning(_OF.id)
+)
+_CLAIMED: Final = (
+    select(_OF.id, _OF.freeze_id, _OF.position, _OF.size, _OF.attempt, _OF.origins, _OF.payload, *GROUP)
+    .where(_THESE)
+    .order_by(_OF.wave, _OF.position, _OF.id)
+)
+_UNCLAIM: Final = (
+    moved("unclaim").where(_THIS, _OF.claimed_by == bindparam("holder")).values(**_FREE, **_new("not_before"))
+)
+_OF_WAVE: Final = (_OF.campaign_id == bindparam("campaign"), _OF.wave == bindparam("wave"))
+_UNSETTLED: Final = (
+    select(_OF.id).where(*_OF_WAVE, _OF.status.not_in(SETTLED), _OF.origins.is_(None), ~SUSPENDED).limit(1)
+)
+_SETTLED_AT: Final = select(func.max(_OF.settled_at)).where(*_OF_WAVE, _OF.status != Batch.RECALLED)
+_OVER: Final = or_(_OF.claimed_until.is_(None), _OF.claimed_until <= bindparam("now"))
+_DEAD: Final = {
+    name: (
+        moved("unclaim").where(dead).values(**_FREE).returning(_OF.id),
+        select(_OF.id).where(_OF.status == Batch.HANDED, dead),
+    )
+    for name, dead in {
+        "over": _OVER,
+        "holder": or_(_OVER, _OF.claimed_by == bindparam("holder")),
+        "everybody": true(),
+    }.items()
+}
+"""Whose leases are over: (gives back what they claimed, finds what they handed over)."""
+_TO_RECALL: Final = select(_OF.id).where(RECALLABLE).order_by(_OF.id).limit(bindparam("most"))
+_RECALL: Final = moved("recall").where(_THESE, RECALLABLE).values(**_FREE, **_new("settled_at"), payload=None)
 _SENDING: Final = select(campaigns.c.id).where(
     campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery(),
     campaigns.c.status == Campaign.SENDING,
 )
 _MARK: Final = (
-    _moved("hand")
-    .where(_THIS, batches.c.claimed_by == bindparam("holder"), _same_life(), ~suspended())
+    moved("hand")
+    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), ~SUSPENDED)
     .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
 )
 _HAND: Final = _MARK.where(_SENDING.exists())
@@ -375,7 +348,7 @@ _HAND_IN_TURN: Final = _MARK.where(batches.c.campaign_id == _LOCKED.c.id)
 _SIZE: Final = select(batches.c.size, batches.c.outcomes).where(_THIS)
 _COUNTED: Final = ("accepted", "refused", "unknown", "dropped", "moved")
 _SETTLE: Final = {
-    event: _moved(event)
+    event: moved(event)
     .where(_THIS)
     .values(
         **_new(*_COUNTED, "outcomes", "settled_at", "esp_ref", "recall_until"),

@@ -10,12 +10,53 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from sqlalchemy import Connection, and_, exists, or_, select, true, update
+from sqlalchemy import Connection, bindparam, or_, select, true, update
 
-from sendwave.rules.lifecycle import BATCH, Batch, Campaign
-from sendwave.store.batches import Claimed, claimed, stopped, suspended
-from sendwave.store.tables import batches, campaigns
+from sendwave.rules.lifecycle import BATCH, Batch
+from sendwave.store.batch_status import DONE, HALTED, STOPPED, SUSPENDED
+from sendwave.store.batches import Claimed, claimed
+from sendwave.store.tables import batches
+
+_OF: Final = batches.c
+_DEAD: Final = or_(
+    _OF.claimed_until.is_(None), _OF.claimed_until <= bindparam("now"), _OF.claimed_by == bindparam("holder")
+)
+_YOUNG: Final = (
+    _OF.status == Batch.HANDED,
+    _OF.payload.is_not(None),
+    _OF.route == bindparam("of_route"),
+    _OF.handed_at > bindparam("since"),
+)
+_LEFT: Final = {
+    everybody: select(_OF.id, _OF.handed_at).where(*_YOUNG, true() if everybody else _DEAD)
+    for everybody in (False, True)
+}
+_TAKE_OVER: Final = update(batches).where(_OF.id == bindparam("batch"), *_YOUNG).returning(_OF.id)
+_DUE: Final = (
+    select(_OF.id, _OF.outcomes, _OF.handed_at)
+    .where(
+        _OF.status == Batch.HANDED,
+        _OF.claimed_by == bindparam("holder"),
+        _OF.not_before <= bindparam("now"),
+        _OF.claimed_until > bindparam("now"),
+    )
+    .order_by(_OF.handed_at)
+    .limit(bindparam("most"))
+)
+_TO_CALL_BACK: Final = (
+    select(_OF.id, _OF.campaign_id, _OF.wave, _OF.provider, _OF.route, _OF.esp_ref)
+    .where(
+        _OF.status == Batch.ACCEPTED,
+        _OF.recall_until > bindparam("now"),
+        _OF.route.in_(bindparam("routes", expanding=True)),
+        or_(STOPPED, SUSPENDED, HALTED),
+        ~DONE,
+    )
+    .order_by(_OF.id)
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +94,20 @@ def take_over(
 
     Dead is who let a lease end, and with `everybody` anybody.
     """
-    of = batches.c
-    dead = true() if everybody else or_(of.claimed_until.is_(None), of.claimed_until <= now, of.claimed_by == holder)
     found: list[int] = []
     for route, life in sorted(lives.items()):
-        young = (of.status == Batch.HANDED, of.payload.is_not(None), of.route == route, of.handed_at > now - life)
-        for row in conn.execute(select(of.id, of.handed_at).where(*young, dead)).all():
+        young = {"of_route": route, "since": now - life}
+        dead = {} if everybody else {"now": now, "holder": holder}
+        for row in conn.execute(_LEFT[everybody], {**young, **dead}).all():
             mine = {"claimed_by": holder, "claimed_until": row.handed_at + life, "not_before": now}
-            found += conn.execute(
-                update(batches).where(of.id == row.id, *young).values(mine).returning(of.id)
-            ).scalars()
+            found += conn.execute(_TAKE_OVER.values(mine), {**young, "batch": row.id}).scalars()
     return sorted(found)
 
 
 def due(conn: Connection, *, holder: str, now: datetime, limit: int) -> list[Open]:
     """Open batches of ours to ask about by now, oldest first."""
-    of = batches.c
-    mine = and_(of.status == Batch.HANDED, of.claimed_by == holder, of.not_before <= now, of.claimed_until > now)
-    rows = conn.execute(select(of.id, of.outcomes, of.handed_at).where(mine).order_by(of.handed_at).limit(limit)).all()
-    found = {one.id: one for one in claimed(conn, of.id.in_([row.id for row in rows]))} if rows else {}
+    rows = conn.execute(_DUE, {"holder": holder, "now": now, "most": limit}).all()
+    found = {one.id: one for one in claimed(conn, [row.id for row in rows])}
     return [
         Open(
             found[row.id], [(index, reason) for index, reason in (row.outcomes or {}).get("dropped", ())], row.handed_at
@@ -82,14 +118,8 @@ def due(conn: Connection, *, holder: str, now: datetime, limit: int) -> list[Ope
 
 def to_call_back(conn: Connection, routes: Collection[str], now: datetime, limit: int) -> list[Waiting]:
     """Accepted batches of stopped campaigns, waves and lanes that their ESP may still give back."""
-    of = batches.c
-    still = and_(of.status == Batch.ACCEPTED, of.recall_until > now, of.route.in_(list(routes)))
-    columns = (of.id, of.campaign_id, of.wave, of.provider, of.route, of.esp_ref)
-    mine = campaigns.c.id == of.campaign_id
-    halted = exists().where(mine, campaigns.c.status == Campaign.HALTED)  # its cleared waves too, where it still can
-    done = exists().where(mine, campaigns.c.status == Campaign.COMPLETED)  # what it handed over is to arrive
-    over = and_(or_(stopped(), suspended(), halted), ~done)
-    return [Waiting(*row) for row in conn.execute(select(*columns).where(still, over).order_by(of.id).limit(limit))]
+    rows = conn.execute(_TO_CALL_BACK, {"routes": list(routes), "now": now, "most": limit})
+    return [Waiting(*row) for row in rows]
 
 
 def call_back(conn: Connection, batch_id: int, *, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from sendwave.rules.lifecycle import Batch, Wave
 from sendwave.rules.waiting import Lying
-from sendwave.store.batches import suspended
+from sendwave.store.batch_status import SUSPENDED
 from sendwave.store.tables import batches, waves
 
 _FLYING = (Wave.RELEASED, Wave.SENDING, Wave.SOAKING, Wave.CLEARED)
@@ -23,7 +23,7 @@ def of_campaign(conn: Connection, campaign_id: int, now: datetime) -> list[Lying
     rows = conn.execute(
         select(of.wave, of.provider, of.route, of.zone, soonest)
         .join(waves, joined)
-        .where(of.campaign_id == campaign_id, of.status == Batch.READY, waves.c.status.in_(_FLYING), ~suspended())
+        .where(of.campaign_id == campaign_id, of.status == Batch.READY, waves.c.status.in_(_FLYING), ~SUSPENDED)
         .group_by(of.wave, of.provider, of.route, of.zone)
         .order_by(of.wave, of.provider, of.route, of.zone)
     )

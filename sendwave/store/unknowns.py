@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Row, null, select, update
+from sqlalchemy import Connection, Row, bindparam, null, select, update
 
 from sendwave.rules.lifecycle import BATCH, Batch
 from sendwave.rules.signals import LATER
@@ -48,22 +48,29 @@ class Doubt:
 
 def campaign_ids(conn: Connection) -> list[int]:
     """Campaigns with people whose fate is unknown."""
-    of = batches.c
-    found = select(of.campaign_id).where(of.unknown > 0, of.status.in_(_KNOWS)).distinct()
-    return sorted(conn.execute(found).scalars())
+    return sorted(conn.execute(_IN_DOUBT).scalars())
 
 
 def read(conn: Connection, campaign_id: int) -> list[Doubt]:
     """The batches of a campaign with such people, oldest first."""
-    of = batches.c
-    columns = [of[name] for name in Doubt.__dataclass_fields__ if name in of and name != "unknown"]
-    statement = select(*columns, of.outcomes, of.payload.is_not(None).label("undecided"))
-    mine = (of.campaign_id == campaign_id, of.unknown > 0, of.status.in_(_KNOWS), of.handed_at.is_not(None))
-    return [_doubt(row) for row in conn.execute(statement.where(*mine).order_by(of.id))]
+    return [_doubt(row) for row in conn.execute(_DOUBTS, {"campaign": campaign_id})]
 
 
 _KNOWS: Final = (Batch.UNKNOWN, Batch.ACCEPTED)
 """Statuses of batches whose unknown people may still be settled one by one."""
+
+_OF: Final = batches.c
+_UNKNOWN: Final = (_OF.unknown > 0, _OF.status.in_(_KNOWS))
+_IN_DOUBT: Final = select(_OF.campaign_id).where(*_UNKNOWN).distinct()
+_DOUBTS: Final = (
+    select(
+        *(_OF[name] for name in Doubt.__dataclass_fields__ if name in _OF and name != "unknown"),
+        _OF.outcomes,
+        _OF.payload.is_not(None).label("undecided"),
+    )
+    .where(_OF.campaign_id == bindparam("campaign"), *_UNKNOWN, _OF.handed_at.is_not(None))
+    .order_by(_OF.id)
+)
 
 
 def _doubt(row: Row[*tuple[Any, ...]]) -> Doubt:

@@ -281,7 +281,7 @@ def _stolen(conn: Connection, ids: Any, holder: str, until: Any) -> Any:
     of = tables.batches.c
     rows = update(tables.batches).where(of.id.in_(list(ids)), of.status.in_(("ready", "claimed", "handed")))
     conn.execute(rows.values(status="claimed", claimed_by=holder, claimed_until=until))
-    return batches.claimed(conn, of.id.in_(list(ids)))
+    return batches.claimed(conn, ids)
 
 
 def caught(ground: Ground, name: str, seeds: Iterable[int]) -> tuple[int, int, str] | None:
