@@ -7,6 +7,7 @@ The newest freeze of a person is their truth; nobody's fate is `handed` or `unkn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from sendwave.rules.columns import (
@@ -62,6 +63,7 @@ class Asked:
     planned: str | None
 
 
+@lru_cache(maxsize=64)
 def standing_statement(asked: Asked) -> Select[Any]:
     """contact_id, state, reason, wave, provider, tier, at: one row per row of the plan, in no order."""
     newest = _newest(asked.campaign)
@@ -107,6 +109,7 @@ def standing_statement(asked: Asked) -> Select[Any]:
     )
 
 
+@lru_cache(maxsize=64)
 def totals_statement(asked: Asked) -> Select[Any]:
     """state, reason, contacts: the same rows, counted."""
     rows = standing_statement(asked).subquery("standing")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import parseaddr
+from functools import lru_cache
+from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from sendwave.rules.campaign import CampaignFile
 from sendwave.rules.daily_figures import Telling
@@ -14,6 +16,15 @@ from sendwave.rules.daily_rates import DayRate
 from sendwave.store.campaigns import Campaign
 from sendwave.store.tables import aggregates, batches, campaigns
 from sendwave.store.upsert import upsert
+
+_TOLD: Final = (
+    select(aggregates)
+    .where(
+        aggregates.c.provider.in_(bindparam("lanes", expanding=True)),
+        aggregates.c.day.between(bindparam("first"), bindparam("last")),
+    )
+    .order_by(aggregates.c.day, aggregates.c.provider)
+)
 
 
 def keep(conn: Connection, rows: Sequence[Telling], *, by: str, now: datetime) -> tuple[int, int]:
@@ -39,10 +50,9 @@ def of_campaign(conn: Connection, campaign: Campaign, lanes: Collection[str], no
     started = campaign.started_at
     if started is None or not lanes:
         return []
-    of = aggregates.c
     ended = campaign.ended_at or now
-    within = of.day.between(started.astimezone(UTC).date(), ended.astimezone(UTC).date())
-    rows = conn.execute(select(aggregates).where(of.provider.in_(sorted(lanes)), within).order_by(of.day, of.provider))
+    days = {"first": started.astimezone(UTC).date(), "last": ended.astimezone(UTC).date()}
+    rows = conn.execute(_TOLD, {"lanes": sorted(lanes), **days})
     domain = sender_domain(campaign.settings)
     told = [Telling(**{name: row[name] for name in Telling.__dataclass_fields__}) for row in rows.mappings()]
     mine = [one for one in told if one.sender in {"", domain} and one.route in {"", campaign.settings.route}]
@@ -86,4 +96,10 @@ def mail(conn: Connection, told: Telling) -> int:
 
 def sender_domain(settings: CampaignFile) -> str:
     """The domain of a campaign's From header, lower case."""
-    return parseaddr(settings.sender)[1].rpartition("@")[2].lower()
+    return _domain(settings.sender)
+
+
+@lru_cache(maxsize=256)
+def _domain(sender: str) -> str:
+    """Asked at every look of the judge."""
+    return parseaddr(sender)[1].rpartition("@")[2].lower()

@@ -175,7 +175,7 @@ def transition(
     Raises NotAllowed, which says what may happen instead, and StaleTransition when somebody moved the row first:
     since it was read here, or since the caller saw it in the status `seen`.
     """
-    row = Row("campaign", campaigns, campaigns.c.id == campaign_id, campaign_id)
+    row = Row("campaign", campaign_id)
     return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
 
 
@@ -193,9 +193,7 @@ def transition_wave(
     **columns: Any,
 ) -> str:
     """Apply an event to one wave; as `transition`."""
-    table = tables.waves
-    chosen = (table.c.campaign_id == campaign_id) & (table.c.number == number)
-    row = Row("wave", table, chosen, campaign_id, wave=number)
+    row = Row("wave", campaign_id, wave=number)
     return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
 
 
@@ -249,9 +247,7 @@ def transition_lane(
     **columns: Any,
 ) -> str:
     """Apply an event to one lane; as `transition`."""
-    table = tables.lanes
-    chosen = (table.c.campaign_id == campaign_id) & (table.c.provider == provider)
-    row = Row("lane", table, chosen, campaign_id, provider=provider)
+    row = Row("lane", campaign_id, provider=provider)
     return move(conn, row, event, by=by, now=now, reason=reason, evidence=evidence, seen=seen, columns=columns)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
+from sendwave.store import upsert
 from sendwave.store.tables import batches, campaigns, delays
-from sendwave.store.upsert import upsert
 
 RECENT: Final = timedelta(days=180)
 """Campaigns that ended earlier teach nothing: providers and people change."""
@@ -38,15 +38,33 @@ class Late(NamedTuple):
     handed_at: datetime
 
 
+_THESE: Final[BindParameter[int]] = bindparam("ids", expanding=True)
+_COUNTED: Final = select(*(delays.c[name] for name in Lateness._fields), delays.c.n).where(
+    delays.c.campaign_id.in_(_THESE)
+)
+_GROUP: Final = (batches.c.campaign_id, batches.c.wave, batches.c.provider)
+_HANDED: Final = (
+    select(*_GROUP, func.min(batches.c.handed_at), func.max(batches.c.handed_at))
+    .where(batches.c.campaign_id.in_(_THESE), batches.c.handed_at.is_not(None))
+    .group_by(*_GROUP)
+)
+_LATER: Final = (
+    select(campaigns.c.id, campaigns.c.settings)
+    .where(
+        campaigns.c.started_at >= bindparam("oldest"),
+        campaigns.c.started_at < bindparam("now"),
+        campaigns.c.id != bindparam("without"),
+    )
+    .order_by(campaigns.c.started_at.desc())
+    .limit(5 * MOST)
+)
+
+
 def count(conn: Connection, added: Mapping[Lateness, int]) -> None:
     """Add new events to their bins."""
     if not added:
         return
-    statement = upsert(conn, delays)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(delays.primary_key), set_={"n": delays.c.n + statement.excluded.n}
-    )
-    conn.execute(statement, [{**late._asdict(), "n": n} for late, n in sorted(added.items())])
+    conn.execute(upsert.added(conn, delays), [{**late._asdict(), "n": n} for late, n in sorted(added.items())])
 
 
 def of_campaign(conn: Connection, campaign_id: int) -> dict[Lateness, int]:
@@ -56,27 +74,19 @@ def of_campaign(conn: Connection, campaign_id: int) -> dict[Lateness, int]:
 
 def history(conn: Connection, route: str, now: datetime, *, without: int) -> list[Late]:
     """What came back by that route of earlier campaigns, the one numbered `without` apart."""
-    of = campaigns.c
-    later = (of.started_at >= now - RECENT, of.started_at < now, of.id != without)
-    statement = select(of.id, of.settings).where(*later).order_by(of.started_at.desc())
-    rows = conn.execute(statement.limit(5 * MOST))
+    rows = conn.execute(_LATER, {"oldest": now - RECENT, "now": now, "without": without})
     chosen = [row.id for row in rows if row.settings.get("route") == route][:MOST]
-    told, handed = _read(conn, chosen), _handed(conn, chosen)
+    told = _read(conn, chosen)
+    handed = _handed(conn, chosen) if told else {}
     return [Late(*late[2:], n, handed[late[:3]]) for late, n in told.items() if late[:3] in handed]
 
 
 def _read(conn: Connection, ids: Sequence[int]) -> dict[Lateness, int]:
-    statement = select(*(delays.c[name] for name in Lateness._fields), delays.c.n)
-    rows = conn.execute(statement.where(delays.c.campaign_id.in_(list(ids)))) if ids else ()
+    rows = conn.execute(_COUNTED, {"ids": list(ids)}) if ids else ()
     return {Lateness(*row[:-1]): row[-1] for row in rows}
 
 
 def _handed(conn: Connection, ids: Sequence[int]) -> dict[tuple[Any, ...], datetime]:
     """The middle between first and last hand-over, by campaign, wave and provider."""
-    of = batches.c
-    group = (of.campaign_id, of.wave, of.provider)
-    statement = select(*group, func.min(of.handed_at), func.max(of.handed_at)).where(
-        of.campaign_id.in_(list(ids)), of.handed_at.is_not(None)
-    )
-    rows = conn.execute(statement.group_by(*group))
+    rows = conn.execute(_HANDED, {"ids": list(ids)})
     return {tuple(row[:3]): row[3] + (row[4] - row[3]) / 2 for row in rows}

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy import update as update_row
 
+from sendwave.store import upsert
 from sendwave.store.tables import feeds
-from sendwave.store.upsert import upsert
 
 WORDS_KEPT: Final = 50
 """Different unknown words kept per feed; a feed full of them needs its adapter looked at, not a longer list."""
+
+_ONE: Final = select(feeds).where(feeds.c.route == bindparam("asked")).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,7 @@ def update(
         "unmatched": known.unmatched + unmatched,
         "unknown_words": words,
     }
-    statement = upsert(conn, feeds).values(route=route, **row)
-    conn.execute(statement.on_conflict_do_update(index_elements=[feeds.c.route], set_=row))
+    conn.execute(upsert.latest(conn, feeds, ("route",), tuple(row)), {"route": route, **row})
 
 
 def correct(conn: Connection, route: str, *, unmatched: int, unknown_words: Mapping[str, int] | None) -> None:
@@ -63,7 +64,7 @@ def correct(conn: Connection, route: str, *, unmatched: int, unknown_words: Mapp
 
 def get(conn: Connection, route: str) -> Feed:
     """One feed; all empty before its first report."""
-    row = conn.execute(select(feeds).where(feeds.c.route == route).with_for_update()).one_or_none()
+    row = conn.execute(_ONE, {"asked": route}).one_or_none()
     return Feed(route, None, None, {}, 0) if row is None else Feed(*row)
 
 

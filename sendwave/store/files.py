@@ -24,6 +24,8 @@ _LIVE: Final = (
     .where(files.c.dataset.in_(bindparam("datasets", expanding=True)), files.c.retired_at.is_(None))
     .order_by(files.c.id)
 )
+_LIVE_PART: Final = _LIVE.where(files.c.part == bindparam("of_part"))
+_REGISTER: Final = insert(files).returning(files.c.id)
 _NUMBERED: Final = select(files).where(files.c.id == bindparam("file"))
 
 _OVER: Final = tuple(status.value for status in FINAL)
@@ -56,10 +58,9 @@ def register(
     details: Mapping[str, Any] | None = None,
 ) -> int:
     """List a file that is already in place under its final name; returns its id."""
-    statement = insert(files).values(
-        dataset=dataset, path=path, part=part, rows=rows, bytes=size, details=dict(details or {}), registered_at=now
-    )
-    return int(connection.execute(statement.returning(files.c.id)).scalar_one())
+    row = {"dataset": dataset, "path": path, "part": part, "rows": rows, "bytes": size}
+    told = {"details": dict(details or {}), "registered_at": now}
+    return int(connection.execute(_REGISTER, {**row, **told}).scalar_one())
 
 
 def retire(connection: Connection, ids: Iterable[int], now: datetime) -> None:
@@ -72,8 +73,8 @@ def retire(connection: Connection, ids: Iterable[int], now: datetime) -> None:
 def live(connection: Connection, datasets: Sequence[str], part: str | None = None) -> dict[str, list[LakeFile]]:
     """The files that make up each dataset now, oldest first; a dataset without files maps to an empty list."""
     found: dict[str, list[LakeFile]] = {dataset: [] for dataset in datasets}
-    asked = _LIVE if part is None else _LIVE.where(files.c.part == part)
-    for row in connection.execute(asked, {"datasets": list(datasets)}):
+    asked, told = (_LIVE, {}) if part is None else (_LIVE_PART, {"of_part": part})
+    for row in connection.execute(asked, {**told, "datasets": list(datasets)}):
         found[row.dataset].append(_lake_file(row))
     return found
 

@@ -10,31 +10,52 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from sendwave.store import upsert
 from sendwave.store.tables import batches, files, freezes, meta
-from sendwave.store.upsert import upsert
 
 LEASE: Final = "contacts"
 """Name of the lease under which people of the contact base are frozen or given back."""
 
-_COUNTERS: Final[Mapping[str, Table]] = {"freeze_ids": freezes, "batch_ids": batches}
-
+_USED: Final = {"freeze_ids": select(func.max(freezes.c.id)), "batch_ids": select(func.max(batches.c.id))}
+_KEY: Final = meta.c.key == bindparam("counter")
+_VALUE: Final = select(meta.c.value).where(_KEY)
+_GIVEN: Final = _VALUE.with_for_update()
+_GIVE: Final = update(meta).where(_KEY).values(value=bindparam("new_value"))
+_ASKED: Final = (
+    select(freezes.c.frozen_at, files.c.details)
+    .join_from(freezes, files, freezes.c.file_id == files.c.id)
+    .where(freezes.c.id == bindparam("freeze"))
+)
+_FILES: Final = (
+    select(freezes.c.file_id)
+    .where(freezes.c.campaign_id == bindparam("campaign"), freezes.c.file_id.is_not(None))
+    .order_by(freezes.c.id)
+)
+_NEW: Final = insert(freezes)
 
 _BOUNCES: Final = "bounces_returned"
 
 
 def reserve(conn: Connection, *, freeze_ids: int = 0, batch_ids: int = 0) -> tuple[int, int]:
-    """The first of that many new freeze ids and the first of that many new batch ids, each range consecutive."""
+    """The first of that many new freeze ids and the first of that many new batch ids, each range consecutive.
+
+    0 where none is asked for.
+    """
     return _reserve(conn, "freeze_ids", freeze_ids), _reserve(conn, "batch_ids", batch_ids)
 
 
 def _reserve(conn: Connection, counter: str, count: int) -> int:
-    conn.execute(upsert(conn, meta).values(key=counter, value="0").on_conflict_do_nothing())
-    given = int(conn.execute(select(meta.c.value).where(meta.c.key == counter).with_for_update()).scalar_one())
-    used = conn.execute(select(func.max(_COUNTERS[counter].c.id))).scalar_one() or 0
-    first = max(given, used) + 1
-    conn.execute(update(meta).where(meta.c.key == counter).values(value=str(first + count - 1)))
+    if not count:
+        return 0
+    given = conn.execute(_GIVEN, {"counter": counter}).scalar()
+    if given is None:
+        conn.execute(upsert.first(conn, meta), {"key": counter, "value": "0"})
+        given = conn.execute(_GIVEN, {"counter": counter}).scalar_one()
+    used = conn.execute(_USED[counter]).scalar_one() or 0
+    first = max(int(given), used) + 1
+    conn.execute(_GIVE, {"counter": counter, "new_value": str(first + count - 1)})
     return first
 
 
@@ -51,34 +72,33 @@ def add(
 ) -> None:
     """Record a freeze under its reserved id. `dropped` counts the people the re-check took out, by reason."""
     conn.execute(
-        insert(freezes).values(
-            id=freeze_id,
-            campaign_id=campaign_id,
-            wave=wave,
-            file_id=file_id,
-            contacts=contacts,
-            dropped=dict(dropped),
-            frozen_at=now,
-        )
+        _NEW,
+        {
+            "id": freeze_id,
+            "campaign_id": campaign_id,
+            "wave": wave,
+            "file_id": file_id,
+            "contacts": contacts,
+            "dropped": dict(dropped),
+            "frozen_at": now,
+        },
     )
 
 
 def bounces_read(conn: Connection) -> int:
     """The newest file of events whose hard bounces gave their slots back; 0 before the first."""
-    found = conn.execute(select(meta.c.value).where(meta.c.key == _BOUNCES)).scalar()
+    found = conn.execute(_VALUE, {"counter": _BOUNCES}).scalar()
     return int(found or 0)
 
 
 def bounces_done(conn: Connection, file_id: int) -> None:
     """Remember it, in the transaction that registers the slots."""
-    row = upsert(conn, meta).values(key=_BOUNCES, value=str(file_id))
-    conn.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": str(file_id)}))
+    conn.execute(upsert.latest(conn, meta, ("key",), ("value",)), {"key": _BOUNCES, "value": str(file_id)})
 
 
 def asked(conn: Connection, freeze_id: int) -> tuple[datetime, list[int]]:
     """When the people of a freeze were asked about, and the ids of the consent files that answered."""
-    statement = select(freezes.c.frozen_at, files.c.details).join_from(freezes, files, freezes.c.file_id == files.c.id)
-    row = conn.execute(statement.where(freezes.c.id == freeze_id)).one()
+    row = conn.execute(_ASKED, {"freeze": freeze_id}).one()
     return row.frozen_at, row.details["consents"]
 
 
@@ -96,5 +116,4 @@ def dropped(conn: Connection, campaign_id: int) -> dict[int, dict[str, int]]:
 
 def file_ids(conn: Connection, campaign_id: int) -> list[int]:
     """The campaign's own `sends` files, oldest first, compacted or not."""
-    own = select(freezes.c.file_id).where(freezes.c.campaign_id == campaign_id, freezes.c.file_id.is_not(None))
-    return list(conn.execute(own.order_by(freezes.c.id)).scalars())
+    return list(conn.execute(_FILES, {"campaign": campaign_id}).scalars())

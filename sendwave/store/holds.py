@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, and_, bindparam, or_, select, update
 
 from sendwave.errors import StaleTransition
 from sendwave.rules.holds import Hold, blocking
-from sendwave.store import journal
+from sendwave.store import journal, upsert
 from sendwave.store.tables import holds
-from sendwave.store.upsert import upsert
 
 _COLUMNS = [holds.c[name] for name in Hold.__dataclass_fields__]
 _OPEN = select(*_COLUMNS).where(holds.c.lifted_at.is_(None)).order_by(holds.c.id)  # built once: asked for every batch
 _OPEN_FOR = _OPEN.where(or_(holds.c.campaign_id == bindparam("campaign"), holds.c.campaign_id.is_(None)))
+_NOW: Final = bindparam("now", type_=holds.c.until.type)
+_LIFT: Final = (
+    update(holds)
+    .where(holds.c.lifted_at.is_(None))
+    .values(lifted_at=_NOW, lifted_by=bindparam("who"))
+    .returning(holds.c.campaign_id, holds.c.wave, holds.c.provider, holds.c.route, holds.c.reason, holds.c.kind)
+)
+_EXPIRE: Final = _LIFT.where(holds.c.until <= _NOW)
 
 
 def place(
@@ -39,7 +46,7 @@ def place(
     """
     scope = {"campaign_id": campaign_id, "wave": wave, "provider": provider, "route": route}
     row = {**scope, "kind": kind, "reason": reason, "detail": detail, "since": now, "by": by, "until": until}
-    placed = conn.execute(upsert(conn, holds).values(row).on_conflict_do_nothing().returning(holds.c.id)).scalar()
+    placed = conn.execute(upsert.first(conn, holds).returning(holds.c.id), row).scalar()
     if placed is None:
         return _renew(conn, scope, reason, detail, until)
     journal.write(
@@ -69,7 +76,7 @@ def lift(
 ) -> int:
     """Take one reason of exactly that scope out of the set; returns the number of holds lifted, 0 where none was."""
     scope = {"campaign_id": campaign_id, "wave": wave, "provider": provider, "route": route}
-    return _lift(conn, _exactly(scope, reason), by, now)
+    return _lift(conn, _LIFT.where(_exactly(scope, reason)), by, now)
 
 
 def lift_kinds(
@@ -85,12 +92,12 @@ def lift_kinds(
     chosen = and_(holds.c.campaign_id == campaign_id, holds.c.kind.in_(list(kinds)))
     if provider is not None:
         chosen = and_(chosen, holds.c.provider == provider)
-    return _lift(conn, chosen, by, now)
+    return _lift(conn, _LIFT.where(chosen), by, now)
 
 
 def expire(conn: Connection, now: datetime) -> int:
     """Lift the holds whose `until` has come; they stopped nothing any more from that instant."""
-    return _lift(conn, holds.c.until <= now, "clock", now)
+    return _lift(conn, _EXPIRE, "clock", now)
 
 
 def open_holds(conn: Connection, campaign_id: int | None = None) -> list[Hold]:
@@ -131,13 +138,8 @@ def _renew(conn: Connection, scope: dict[str, Any], reason: str, detail: str, un
     return int(renewed)
 
 
-def _lift(conn: Connection, chosen: ColumnElement[bool], by: str, now: datetime) -> int:
-    lifted = conn.execute(
-        update(holds)
-        .where(chosen, holds.c.lifted_at.is_(None))
-        .values(lifted_at=now, lifted_by=by)
-        .returning(holds.c.campaign_id, holds.c.wave, holds.c.provider, holds.c.route, holds.c.reason, holds.c.kind)
-    ).all()
+def _lift(conn: Connection, asked: Executable, by: str, now: datetime) -> int:
+    lifted = conn.execute(asked, {"now": now, "who": by}).all()
     for row in lifted:
         journal.write(
             conn,

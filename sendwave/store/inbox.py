@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, insert, select, update
 
 from sendwave.errors import StaleTransition
 from sendwave.store.tables import inbox
@@ -62,7 +62,7 @@ def put(conn: Connection, route: str, reports: Sequence[Report], now: datetime) 
         for report in reports
     ]
     if rows:
-        conn.execute(insert(inbox), rows)
+        conn.execute(_PUT, rows)
     return len(rows)
 
 
@@ -95,12 +95,12 @@ class Found(NamedTuple):
 
 def waiting(conn: Connection, limit: int, max_bytes: int) -> list[Received]:
     """The oldest unread reports, at most `limit`, and no more than `max_bytes` of bodies (but always one)."""
-    return _oldest(conn, (inbox.c.status == Status.NEW.value,), limit, max_bytes)
+    return _oldest(conn, _UNREAD, limit, max_bytes)
 
 
 def kept(conn: Connection, choice: Choice, *, after: int, limit: int, max_bytes: int) -> list[Received]:
     """As `waiting`, of the reports chosen, behind that id."""
-    return _oldest(conn, (*choice.conditions, inbox.c.id > after), limit, max_bytes)
+    return _oldest(conn, _asking(*choice.conditions, inbox.c.id > after), limit, max_bytes)
 
 
 def kept_ids(conn: Connection, choice: Choice) -> list[int]:
@@ -119,10 +119,25 @@ def understood(conn: Connection, ids: Iterable[int]) -> dict[int, Found]:
     return found
 
 
-def _oldest(conn: Connection, conditions: Sequence[ColumnElement[bool]], limit: int, max_bytes: int) -> list[Received]:
-    sizes = conn.execute(
-        select(inbox.c.id, func.length(inbox.c.body)).where(*conditions).order_by(inbox.c.id).limit(limit)
-    )
+class _Asking(NamedTuple):
+    """Statements about the reports of a choice, the oldest first: their sizes, and those from one id to another."""
+
+    sizes: Select[Any]
+    bodies: Select[Any]
+
+
+def _asking(*conditions: ColumnElement[bool]) -> _Asking:
+    of = inbox.c
+    sizes = select(of.id, func.length(of.body)).where(*conditions).order_by(of.id).limit(bindparam("most"))
+    bodies = select(of.id, of.source, of.headers, of.body, of.received_at).where(*conditions).order_by(of.id)
+    return _Asking(sizes, bodies.where(of.id.between(bindparam("first"), bindparam("last"))))
+
+
+_UNREAD: Final = _asking(inbox.c.status == Status.NEW.value)
+
+
+def _oldest(conn: Connection, asking: _Asking, limit: int, max_bytes: int) -> list[Received]:
+    sizes = conn.execute(asking.sizes, {"most": limit})
     ids: list[int] = []
     total = 0
     for report_id, size in sizes.all():
@@ -132,9 +147,7 @@ def _oldest(conn: Connection, conditions: Sequence[ColumnElement[bool]], limit: 
         ids.append(report_id)
     if not ids:
         return []
-    columns = (inbox.c.id, inbox.c.source, inbox.c.headers, inbox.c.body, inbox.c.received_at)
-    statement = select(*columns).where(*conditions, inbox.c.id.between(ids[0], ids[-1]))
-    return [Received(*row) for row in conn.execute(statement.order_by(inbox.c.id))]
+    return [Received(*row) for row in conn.execute(asking.bodies, {"first": ids[0], "last": ids[-1]})]
 
 
 def done(conn: Connection, found: Mapping[int, Found | int], now: datetime, *, again: bool = False) -> None:
@@ -162,15 +175,27 @@ def failed(conn: Connection, errors: Mapping[int, str], now: datetime, *, again:
 def _settle(conn: Connection, rows: Sequence[Mapping[str, object]], now: datetime, *, again: bool) -> None:
     if not rows:
         return
-    standing = inbox.c.status != Status.NEW.value if again else inbox.c.status == Status.NEW.value
-    values = {"status": bindparam("to"), "events": bindparam("n"), "error": bindparam("why"), "processed_at": now}
-    statement = (
-        update(inbox)
-        .where(inbox.c.id == bindparam("row"), standing)
-        .values({**values, "unknown": bindparam("odd"), "unmatched": bindparam("lost")})
-    )
-    if conn.execute(statement, rows).rowcount != len(rows):
+    if conn.execute(_READ[again], [{**row, "now": now} for row in rows]).rowcount != len(rows):
         raise StaleTransition("another process has read these reports already")
+
+
+_PUT: Final = insert(inbox)
+_READ: Final = {
+    again: update(inbox)
+    .where(
+        inbox.c.id == bindparam("row"),
+        (inbox.c.status != Status.NEW.value) if again else (inbox.c.status == Status.NEW.value),
+    )
+    .values(
+        status=bindparam("to"),
+        events=bindparam("n"),
+        error=bindparam("why"),
+        processed_at=bindparam("now", type_=inbox.c.processed_at.type),
+        unknown=bindparam("odd"),
+        unmatched=bindparam("lost"),
+    )
+    for again in (False, True)
+}
 
 
 def backlog(conn: Connection) -> tuple[int, datetime | None]:

@@ -36,7 +36,17 @@ KEPT: Final = 20_000
 
 _AT_ONCE: Final = 500
 
-_WAITING: Final = (  # built once: asked for every lane at every look
+# Built once: asked at every look.
+_NEWEST: Final = select(func.max(counted.c.id))
+_OLDEST: Final = select(func.min(counted.c.id))
+_COLUMNS: Final = select(tallies.c.batch_id, tallies.c.tally, tallies.c.n)
+_TALLIES: Final = _COLUMNS.join(batches, batches.c.id == tallies.c.batch_id).where(
+    batches.c.campaign_id == bindparam("campaign")
+)
+_RECOUNT: Final = _COLUMNS.where(tallies.c.batch_id.in_(bindparam("ids", expanding=True)))
+_ENTRIES: Final = select(counted.c.id).where(counted.c.id > bindparam("seen"))
+_TRAIL: Final = select(counted.c.id, counted.c.batches).where(counted.c.id > bindparam("seen"))
+_WAITING: Final = (
     select(batches.c.id)
     .where(
         batches.c.campaign_id == bindparam("campaign"),
@@ -63,8 +73,8 @@ class Look:
 
     def refresh(self, conn: Connection, now: datetime) -> Ledger:
         """Read what changed; returns the ledger, which is the same object at every look."""
-        newest = conn.execute(select(func.max(counted.c.id))).scalar() or 0
-        oldest = conn.execute(select(func.min(counted.c.id))).scalar() or 0
+        newest = conn.execute(_NEWEST).scalar() or 0
+        oldest = conn.execute(_OLDEST).scalar() or 0
         stale = self._read_at is None or now - self._read_at >= AFRESH or now < self._read_at
         if stale or oldest > max(self._log - BEHIND, 1):
             self._read_all(conn, now, newest)
@@ -77,15 +87,13 @@ class Look:
     def _read_all(self, conn: Connection, now: datetime, newest: int) -> None:
         self.ledger, self._parts, self._rows, self._settled = Ledger(), {}, defaultdict(set), None
         self._settle(conn)
-        of = tallies.c
-        columns = select(of.batch_id, of.tally, of.n).join(batches, batches.c.id == of.batch_id)
-        rows = conn.execute(columns.where(batches.c.campaign_id == self.campaign_id)).all()
+        rows = conn.execute(_TALLIES, {"campaign": self.campaign_id}).all()
         for batch_id, tally, n in rows:
             if batch_id in self.ledger:
                 self.ledger.count(batch_id, tally, n)
         self.changes += len(rows)
         self._read_at, self._log = now, newest
-        self._applied = set(conn.execute(select(counted.c.id).where(counted.c.id > newest - BEHIND)).scalars())
+        self._applied = set(conn.execute(_ENTRIES, {"seen": newest - BEHIND}).scalars())
 
     def _settle(self, conn: Connection) -> set[int]:
         """Batches settled since; returns the ids of the batches their people were released in."""
@@ -111,9 +119,8 @@ class Look:
 
     def _told(self, conn: Connection) -> set[int]:
         """Batches of which something was counted since."""
-        fresh = select(counted.c.id, counted.c.batches).where(counted.c.id > self._log - BEHIND)
         found: set[int] = set()
-        for entry, ids in conn.execute(fresh):
+        for entry, ids in conn.execute(_TRAIL, {"seen": self._log - BEHIND}):
             if entry not in self._applied:
                 self._applied.add(entry)
                 found.update(np.frombuffer(ids, dtype=np.int64).tolist())
@@ -121,9 +128,8 @@ class Look:
         return {batch_id for batch_id in found if batch_id in self.ledger}
 
     def _recount(self, conn: Connection, ids: Collection[int]) -> None:
-        of = tallies.c
         for chunk in _chunks(sorted(ids)):
-            for batch_id, tally, n in conn.execute(select(of.batch_id, of.tally, of.n).where(of.batch_id.in_(chunk))):
+            for batch_id, tally, n in conn.execute(_RECOUNT, {"ids": chunk}):
                 self.ledger.count(batch_id, tally, n)
                 self.changes += 1
 

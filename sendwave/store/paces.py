@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from sendwave.rules.throttle import Spent
+from sendwave.store import upsert
 from sendwave.store.tables import paces
-from sendwave.store.upsert import upsert
+
+_THESE: Final = paces.c.key.in_(bindparam("keys", expanding=True))
+_ROWS: Final = select(paces).where(_THESE)
+_LOCK: Final = select(paces.c.key).where(_THESE).order_by(paces.c.key).with_for_update()
+_SPEND: Final = (
+    update(paces)
+    .where(paces.c.key == bindparam("row"))
+    .values(
+        tat=bindparam("new_tat"),
+        day=bindparam("new_day"),
+        sent_today=bindparam("new_today"),
+        days=bindparam("new_days"),
+    )
+)
 
 
 def route_key(route: str) -> str:
@@ -23,7 +38,7 @@ def lane_key(route: str, provider: str) -> str:
 
 def look(conn: Connection, keys: Collection[str]) -> dict[str, Spent]:
     """The rows as they are; a key nobody spent from has an empty one."""
-    rows = conn.execute(select(paces).where(paces.c.key.in_(list(keys))))
+    rows = conn.execute(_ROWS, {"keys": list(keys)})
     found = {row.key: Spent(row.tat, row.day, row.sent_today, row.days) for row in rows}
     return {key: found.get(key, Spent()) for key in keys}
 
@@ -37,8 +52,8 @@ def lock(conn: Connection, keys: Collection[str]) -> dict[str, Spent]:
         return {}
     ordered = sorted(keys)
     missing = [{"key": key, "tat": 0.0, "sent_today": 0, "days": 0} for key in ordered]
-    conn.execute(upsert(conn, paces).on_conflict_do_nothing(), missing)
-    conn.execute(select(paces.c.key).where(paces.c.key.in_(ordered)).order_by(paces.c.key).with_for_update()).all()
+    conn.execute(upsert.first(conn, paces), missing)
+    conn.execute(_LOCK, {"keys": ordered}).all()
     return look(conn, keys)
 
 
@@ -49,13 +64,4 @@ def spend(conn: Connection, rows: Mapping[str, Spent]) -> None:
             {"row": key, "new_tat": spent.tat, "new_day": spent.day, "new_today": spent.today, "new_days": spent.days}
             for key, spent in sorted(rows.items())
         ]
-        statement = update(paces).where(paces.c.key == bindparam("row"))
-        conn.execute(
-            statement.values(
-                tat=bindparam("new_tat"),
-                day=bindparam("new_day"),
-                sent_today=bindparam("new_today"),
-                days=bindparam("new_days"),
-            ),
-            values,
-        )
+        conn.execute(_SPEND, values)

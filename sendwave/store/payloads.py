@@ -126,6 +126,8 @@ def _zones(zones: pa.ChunkedArray) -> pa.Array:
 
 
 def _known(zone: str) -> str:
+    if not zone:
+        return zone  # asked as a name, it would be compared with those of all zones for a hint nobody reads
     try:
         check_zone(zone)
     except ValueError:

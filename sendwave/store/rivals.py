@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from sendwave.errors import BadInput, NotFound
 from sendwave.rules import arbitration
@@ -20,6 +20,11 @@ from sendwave.store.files import LakeFile
 from sendwave.store.tables import freezes
 
 _QUEUEING = (*arbitration.COUNTING, Status.PLANNED)
+_FROZEN: Final = (
+    select(freezes.c.id)
+    .where(freezes.c.campaign_id == bindparam("campaign"), freezes.c.wave.in_(bindparam("waves", expanding=True)))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def _rival(conn: Connection, campaign: Campaign, now: datetime) -> Rival | None:
         kind = policies.pinned(conn, campaign.policy_version or "").types[campaign.type]
     except (NotFound, BadInput):
         return None
-    before = select(freezes.c.id).where(freezes.c.campaign_id == campaign.id, freezes.c.wave.in_(waiting)).limit(1)
+    before = conn.execute(_FROZEN, {"campaign": campaign.id, "waves": waiting}).first()
     due = max(now, campaign.start_at or now)
     return Rival(
         standing=standing(campaign, kind.importance),
@@ -88,5 +93,5 @@ def _rival(conn: Connection, campaign: Campaign, now: datetime) -> Rival | None:
         channel=campaign.channel,
         due_ts=int(due.timestamp()),
         waves=tuple(waiting),
-        resumed=conn.execute(before).first() is not None,
+        resumed=before is not None,
     )

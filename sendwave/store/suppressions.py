@@ -6,16 +6,17 @@ sha256 of the normalised address (`rules/columns.py`), so that the list itself n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection, Insert, case, func, select
+from sqlalchemy import Connection, Insert, Select, bindparam, case, func, select
 
+from sendwave.store import upsert
 from sendwave.store.tables import suppressions
-from sendwave.store.upsert import upsert
 
 ALL: Final = "all"
 """The scope that covers every purpose."""
@@ -39,13 +40,23 @@ class Suppression(NamedTuple):
     since_at: datetime  # when the person, provider or list said so; timezone-aware
 
 
+_OF_CHANNEL: Final = suppressions.c.channel == bindparam("of_channel")
+_TABLE: Final = select(*(suppressions.c[name] for name in _SCHEMA.names)).where(_OF_CHANNEL)
+_ROWS: Final = select(*(suppressions.c[name] for name in Suppression._fields)).order_by(
+    suppressions.c.recorded_at, suppressions.c.address_hash
+)
+_RECORDED: Final = _ROWS.where(suppressions.c.recorded_at >= bindparam("instant"))
+_RECORDED_ON: Final = _RECORDED.where(_OF_CHANNEL)
+_AMONG: Final = _ROWS.where(_OF_CHANNEL, suppressions.c.address_hash.in_(bindparam("hashes", expanding=True)))
+
+
 def add(conn: Connection, rows: Iterable[Suppression], *, source: str, now: datetime) -> int:
     """Suppress; idempotent. The earliest `since_at` and the strongest reason are kept.
 
     `source` says who told us (a file name, a route). Returns the rows given, duplicates apart; a row that stood
     already keeps its `recorded_at`, since whoever asked before has seen it.
     """
-    statement = _upsert(conn)
+    statement = _stronger(conn.dialect.name)
     total = 0
     for chunk in _chunks(rows):
         merged = _merge(chunk)
@@ -56,8 +67,7 @@ def add(conn: Connection, rows: Iterable[Suppression], *, source: str, now: date
 
 def table(conn: Connection, channel: str) -> pa.Table:
     """The whole list of a channel, as the columns of `columns.SUPPRESSIONS`, for the engine to join."""
-    columns = (suppressions.c.address_hash, suppressions.c.channel, suppressions.c.scope, suppressions.c.reason)
-    result = conn.execute(select(*columns).where(suppressions.c.channel == channel))
+    result = conn.execute(_TABLE, {"of_channel": channel})
     parts = [
         pa.record_batch([pa.array(values, pa.string()) for values in zip(*part, strict=True)], schema=_SCHEMA)
         for part in result.partitions(100_000)
@@ -74,7 +84,7 @@ def among(conn: Connection, channel: str, hashes: Sequence[str]) -> list[Suppres
     """The suppressions of these addresses, each by primary key: what dispatch asks about a batch."""
     found: list[Suppression] = []
     for chunk in _chunks(hashes, _LOOK_UP):
-        found += _rows(conn, (suppressions.c.channel == channel, suppressions.c.address_hash.in_(chunk)))
+        found += _rows(conn, _AMONG, {"of_channel": channel, "hashes": chunk})
     return found
 
 
@@ -84,16 +94,13 @@ def recorded_since(conn: Connection, instant: datetime, channel: str | None = No
     A row becomes visible when its transaction commits, which is later than its `recorded_at`: a caller that
     remembers where it stopped passes an instant a minute earlier, and may be given a row twice.
     """
-    conditions: list[Any] = [suppressions.c.recorded_at >= instant]
-    if channel is not None:
-        conditions.append(suppressions.c.channel == channel)
-    return _rows(conn, conditions)
+    if channel is None:
+        return _rows(conn, _RECORDED, {"instant": instant})
+    return _rows(conn, _RECORDED_ON, {"instant": instant, "of_channel": channel})
 
 
-def _rows(conn: Connection, conditions: Iterable[Any]) -> list[Suppression]:
-    columns = [suppressions.c[name] for name in Suppression._fields]
-    statement = select(*columns).where(*conditions).order_by(suppressions.c.recorded_at, suppressions.c.address_hash)
-    return [Suppression(*row) for row in conn.execute(statement)]
+def _rows(conn: Connection, asked: Select[Any], told: Mapping[str, Any]) -> list[Suppression]:
+    return [Suppression(*row) for row in conn.execute(asked, told)]
 
 
 def _rank(reason: str) -> int:
@@ -110,8 +117,9 @@ def _merge(rows: Iterable[Suppression]) -> list[Suppression]:
     return [merged[key] for key in sorted(merged)]  # one order for all writers: no deadlock between two of them
 
 
-def _upsert(conn: Connection) -> Insert:
-    statement = upsert(conn, suppressions)
+@cache
+def _stronger(dialect: str) -> Insert:
+    statement = upsert.insert_for(dialect, suppressions)
     given, ranks = statement.excluded, {reason: rank for rank, reason in enumerate(REASONS)}
     stronger = case(ranks, value=given.reason, else_=len(ranks)) < case(
         ranks, value=suppressions.c.reason, else_=len(ranks)

@@ -20,8 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from sendwave.errors import StaleTransition
 from sendwave.rules.arrivals import first_of, mix
+from sendwave.store import upsert
 from sendwave.store.tables import batches, campaigns, counted, counters, event_keys, files, freezes, tallies
-from sendwave.store.upsert import upsert
 
 _T = TypeVar("_T")
 _LOOK_UP: Final = 500
@@ -80,19 +80,39 @@ class Marked(NamedTuple):
     acts: NDArray[np.int64]  # key of each act as it is kept, 0 for events without one
 
 
-def targets(conn: Connection, batch_ids: Iterable[int]) -> dict[int, Target]:
-    """What is known of these batches; ids nobody gave out are left out."""
-    columns = [
+_TARGETS: Final = (
+    select(
         *(batches.c[name] for name in ("id", "campaign_id", "wave", "provider", "route", "size", "handed_at")),
         *(campaigns.c[name] for name in ("channel", "type", "policy_version")),
         files.c.path,
-    ]
-    joined = batches.join(campaigns, campaigns.c.id == batches.c.campaign_id).outerjoin(
-        freezes.join(files, files.c.id == freezes.c.file_id), freezes.c.id == batches.c.freeze_id
     )
+    .select_from(
+        batches.join(campaigns, campaigns.c.id == batches.c.campaign_id).outerjoin(
+            freezes.join(files, files.c.id == freezes.c.file_id), freezes.c.id == batches.c.freeze_id
+        )
+    )
+    .where(batches.c.id.in_(bindparam("ids", expanding=True)))
+)
+_MAPS: Final = select(tallies).where(tallies.c.batch_id.in_(bindparam("ids", expanding=True)))
+_NEW: Final = insert(tallies)
+_GROWN: Final = (
+    update(tallies)
+    .where(
+        tallies.c.batch_id == bindparam("batch"),
+        tallies.c.tally == bindparam("kind"),
+        tallies.c.n == bindparam("seen_n"),
+        func.coalesce(func.length(tallies.c.acts), 0) == bindparam("knew"),
+    )
+    .values(bits=bindparam("new_bits"), n=bindparam("new_n"), acts=bindparam("new_acts"))
+)
+_TRAIL: Final = insert(counted)
+
+
+def targets(conn: Connection, batch_ids: Iterable[int]) -> dict[int, Target]:
+    """What is known of these batches; ids nobody gave out are left out."""
     found = {}
     for chunk in _chunks(batch_ids):
-        for row in conn.execute(select(*columns).select_from(joined).where(batches.c.id.in_(chunk))):
+        for row in conn.execute(_TARGETS, {"ids": chunk}):
             found[row[0]] = Target(*row)
     return found
 
@@ -195,7 +215,7 @@ def stored_maps(conn: Connection, batch_ids: Iterable[int]) -> dict[tuple[int, s
             row.batch_id, row.tally, row.bits, row.n, row.n, row.acts, len(row.acts or b"")
         )
         for chunk in _chunks(sorted(batch_ids))
-        for row in conn.execute(select(tallies).where(tallies.c.batch_id.in_(chunk)))
+        for row in conn.execute(_MAPS, {"ids": chunk})
     }
 
 
@@ -223,22 +243,16 @@ def write(conn: Connection, changes: Iterable[Change]) -> None:
     fresh = [dict(zip(tallies.c.keys(), (*c[:4], c.acts), strict=True)) for c in ordered if c.was is None]
     names = ("batch", "kind", "new_bits", "new_n", "seen_n", "new_acts", "knew")
     grown = [dict(zip(names, c, strict=True)) for c in ordered if c.was is not None]
-    of = tallies.c
     if fresh:
         try:
-            conn.execute(insert(tallies), fresh)
+            conn.execute(_NEW, fresh)
         except IntegrityError as fault:
             raise StaleTransition(_COUNTED) from fault
-    if grown:
-        told = func.coalesce(func.length(of.acts), 0) == bindparam("knew")
-        same = (of.batch_id == bindparam("batch"), of.tally == bindparam("kind"), of.n == bindparam("seen_n"), told)
-        became: dict[str, Any] = {"bits": bindparam("new_bits"), "n": bindparam("new_n"), "acts": bindparam("new_acts")}
-        statement = update(tallies).where(*same).values(became)
-        if conn.execute(statement, grown).rowcount != len(grown):
-            raise StaleTransition(_COUNTED)
+    if grown and conn.execute(_GROWN, grown).rowcount != len(grown):
+        raise StaleTransition(_COUNTED)
     if ordered:
         changed = np.unique(np.array([c.batch_id for c in ordered], dtype=np.int64))
-        conn.execute(insert(counted).values(batches=changed.tobytes()))
+        conn.execute(_TRAIL, {"batches": changed.tobytes()})
 
 
 class Bucket(NamedTuple):
@@ -255,11 +269,7 @@ def count(conn: Connection, added: Mapping[Bucket, int]) -> None:
     """Add new events to their minutes."""
     if not added:
         return
-    statement = upsert(conn, counters)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(counters.primary_key), set_={"n": counters.c.n + statement.excluded.n}
-    )
-    conn.execute(statement, [{**bucket._asdict(), "n": n} for bucket, n in sorted(added.items())])
+    conn.execute(upsert.added(conn, counters), [{**bucket._asdict(), "n": n} for bucket, n in sorted(added.items())])
 
 
 def by_minute(conn: Connection, campaign_id: int) -> dict[Bucket, int]:

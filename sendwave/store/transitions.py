@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from sendwave.errors import NotAllowed, NotFound, StaleTransition
 from sendwave.rules import lifecycle
 from sendwave.store import journal, turnstile
-from sendwave.store.tables import campaigns
+from sendwave.store.tables import campaigns, lanes, waves
 
 _STAMPS: Final = {
     "campaign.start": "started_at",
@@ -24,19 +24,32 @@ _STAMPS: Final = {
 }
 """Instants a transition sets by itself."""
 
-_VERSION: Final = select(campaigns.c.policy_version).where(campaigns.c.id == bindparam("campaign"))
+_VERSION: Final = select(campaigns.c.policy_version).where(campaigns.c.id == bindparam("of_campaign"))
+_CHOSEN: Final = {
+    "campaign": (campaigns, (campaigns.c.id == bindparam("of_campaign"),)),
+    "wave": (waves, (waves.c.campaign_id == bindparam("of_campaign"), waves.c.number == bindparam("of_wave"))),
+    "lane": (lanes, (lanes.c.campaign_id == bindparam("of_campaign"), lanes.c.provider == bindparam("of_lane"))),
+}
+_STATUS: Final = {kind: select(table.c.status).where(*chosen) for kind, (table, chosen) in _CHOSEN.items()}
+_MOVE: Final = {
+    kind: update(table).where(*chosen, table.c.status == bindparam("seen")) for kind, (table, chosen) in _CHOSEN.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row the lifecycle table rules: where it is (`chosen`), and how the journal names it."""
+    """One row the lifecycle table rules: a `campaign`, one `wave` of it or one `lane`."""
 
     kind: str
-    table: Table
-    chosen: ColumnElement[bool]
     campaign_id: int
     wave: int | None = None
     provider: str | None = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What finds it."""
+        key = {"of_campaign": self.campaign_id, "of_wave": self.wave, "of_lane": self.provider}
+        return {name: value for name, value in key.items() if value is not None}
 
     @property
     def named(self) -> str:
@@ -65,7 +78,7 @@ def move(
     if row.kind == "campaign":
         turnstile.alone(conn, row.campaign_id)
     transitions = lifecycle.TABLES[row.kind]
-    status = conn.execute(select(row.table.c.status).where(row.chosen)).scalar()
+    status = conn.execute(_STATUS[row.kind], row.key).scalar()
     if status is None:
         raise NotFound(f"campaign number {row.campaign_id} has no such {row.kind}: {row.named}")
     if seen is not None and status != seen:
@@ -75,10 +88,10 @@ def move(
         raise NotAllowed(_forbidden(row, status, event))
     stamp = _STAMPS.get(f"{row.kind}.{event}")
     values = {**({stamp: now} if stamp else {}), **columns, "status": target}
-    won = conn.execute(update(row.table).where(row.chosen, row.table.c.status == status).values(values))
+    won = conn.execute(_MOVE[row.kind], {**values, **row.key, "seen": status})
     if won.rowcount != 1:
         raise StaleTransition(f"{row.named} was {status}, and somebody moved it first: look again and decide again")
-    version = conn.execute(_VERSION, {"campaign": row.campaign_id}).scalar()
+    version = conn.execute(_VERSION, {"of_campaign": row.campaign_id}).scalar()
     journal.write(
         conn,
         at=now,

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, bindparam, select
 
 from sendwave.rules.gates import Cell, Decision, Verdict
 from sendwave.store import journal
+from sendwave.store import upsert as upserts
 from sendwave.store.tables import campaigns, verdicts
-from sendwave.store.upsert import upsert as insert_or_update
 
 _TOLD: Final = verdicts.c.evidence
 _NUMBERS: Final = select(  # built once: asked at every look
@@ -22,6 +22,11 @@ _NUMBERS: Final = select(  # built once: asked at every look
     _TOLD["events"].as_integer(),
     _TOLD["maturity"].as_float(),
 ).where(verdicts.c.campaign_id == bindparam("campaign"))
+_DECISIONS: Final = select(*(verdicts.c[name] for name in ("signal", "wave", "provider", "verdict"))).where(
+    verdicts.c.campaign_id == bindparam("campaign")
+)
+_PINNED: Final = select(campaigns.c.policy_version).where(campaigns.c.id == bindparam("campaign"))
+_KEY: Final = ("campaign_id", "signal", "wave", "provider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +82,13 @@ def upsert(
     """
     if not found:
         return []
-    table = verdicts.c
-    where = (table.signal, table.wave, table.provider)
-    before = {
-        tuple(row[:3]): row.verdict
-        for row in conn.execute(select(*where, table.verdict).where(table.campaign_id == campaign_id))
-    }
-    insert = insert_or_update(conn, verdicts)
-    fresh = {name: insert.excluded[name] for name in ("verdict", "evidence", "at")}
-    statement = insert.on_conflict_do_update(index_elements=[table.campaign_id, *where], set_=fresh)
-    conn.execute(statement, [_row(campaign_id, verdict, now) for verdict in found])
+    before = {tuple(row[:3]): row.verdict for row in conn.execute(_DECISIONS, {"campaign": campaign_id})}
+    conn.execute(
+        upserts.latest(conn, verdicts, _KEY, ("verdict", "evidence", "at")),
+        [_row(campaign_id, verdict, now) for verdict in found],
+    )
     changed = [one for one in found if one.decision != (before.get(_place(one)) or Decision.PASS)]
-    pinned = conn.execute(select(campaigns.c.policy_version).where(campaigns.c.id == campaign_id)).scalar()
+    pinned = conn.execute(_PINNED, {"campaign": campaign_id}).scalar() if changed else None
     for verdict in changed:
         journal.write(
             conn,

@@ -29,6 +29,7 @@ def finish(life: Life) -> None:
         node.skew, node.silent_until = timedelta(0), None
     wait, state = _NEXT, ""
     for round_ in range(300):
+        _free(life)
         for name in life.names:
             _go_on(life, name)
             if life.chance.happens(0.2, "settle at the end", name, round_):
@@ -69,9 +70,12 @@ def _state(life: Life) -> str:
         return repr((rows, conn.execute(select(tables.waves.c.number, tables.waves.c.status)).all()))
 
 
-def _go_on(life: Life, name: str) -> None:
+def _free(life: Life) -> None:
     with contextlib.suppress(SendwaveError):
         steer.free_route(life.observer, "main", by="eve", now=life.clock.now())
+
+
+def _go_on(life: Life, name: str) -> None:
     with life.observer.read() as conn:
         found = campaigns.get(conn, name)
         lanes = [lane.provider for lane in campaigns.lanes(conn, found.id) if lane.status == "suspended"]
