@@ -11,7 +11,7 @@ from sendwave.rules.gates import Verdict
 from sendwave.rules.holds import Hold, Kind
 from sendwave.rules.lifecycle import Campaign as Status
 from sendwave.rules.rulings import INCONCLUSIVE, PROBE, Ruling, Stop
-from sendwave.store import campaigns, holds, verdicts
+from sendwave.store import campaigns, holds, turnstile, verdicts
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection
 
@@ -75,6 +75,8 @@ class Case:
 
     def act(self, conn: Connection) -> None:
         """Everything at once. Raises NotAllowed when the campaign, a wave or a lane was moved meanwhile."""
+        if self.ruling.halt is not None or self.ruling.suspensions:
+            turnstile.alone(conn, self.campaign.id)  # no hand-over begins while all that is written
         verdicts.upsert(conn, self.campaign.id, self.fresh, self.now, by=self.by)
         self._hold_while_blind(conn)
         if self.ruling.halt is not None:
