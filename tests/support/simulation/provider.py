@@ -151,14 +151,15 @@ class Provider:
         return True
 
     def _report(self, arrival: Arrival) -> None:
-        """What will be told of it, when, and how often."""
+        """What will be told of it, when, and how often: nothing while it can still be given back."""
+        sent = arrival.at + RECALL_LIFE if self.world.recall else arrival.at
         for tally, (share, _) in _FATES.items():
             what = (tally, arrival.campaign, arrival.address)
             if not self.chance.happens(min(1.0, share * (6 if self.world.bad and "bounce" in tally else 1)), *what):
                 continue
             if self.chance.happens(0.02, "never told", *what):
                 continue
-            at = arrival.at + timedelta(seconds=1 + 7200 * self.chance.unit("at", *what) ** 3)
+            at = sent + timedelta(seconds=1 + 7200 * self.chance.unit("at", *what) ** 3)
             event = replace(_event(tally, at), token=arrival.token, recipient=arrival.address, event_id=repr(what))
             times = 3 if self.chance.happens(0.1, "twice", *what) else 1
             for copy in range(times):
@@ -202,7 +203,6 @@ class Provider:
                 self.open_batches[ref] = []
                 gone = set(taken)
                 self.arrivals = [one for one in self.arrivals if one not in gone]
-                self.heard -= {(one.campaign, one.address) for one in gone}
                 self.waiting = {name: told for name, told in self.waiting.items() if told.arrival not in gone}
         return found
 
