@@ -23,7 +23,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sendwave import log
 from sendwave.clock import Clock, SystemClock, wall
 from sendwave.cluster import Node
-from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError
+from sendwave.errors import BadInput, Busy, FullDisk, SendwaveError, Unreachable
 from sendwave.flow import alerts, crm, dispatch, feedback, janitor, judge, release, score, settle, tiers, waiting
 from sendwave.rules.lifecycle import FINAL, Campaign, Wave
 from sendwave.rules.policy import PolicySet
@@ -297,7 +297,7 @@ class Daemon:
             try:
                 with self.node.term():
                     stage(now)
-            except (FullDisk, Busy) as fault:
+            except (FullDisk, Busy, Unreachable) as fault:
                 self._complain(now, name, "tick_failed", str(fault))
             except SendwaveError as fault:
                 self._complain(now, name, "tick_refused", str(fault))

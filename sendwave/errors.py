@@ -6,6 +6,7 @@
     ├── NotAllowed           the lifecycle or a role forbids it                  exit 3
     │   └── StaleTransition  somebody moved the row first: re-read and decide again
     ├── Busy                 another process holds what we need                  exit 5
+    ├── Unreachable          the storage of the lake does not answer; nothing changed   exit 5
     ├── FullDisk             no room left; nothing half-written stays            exit 2
     └── HandOverError        what an adapter raises instead of a receipt
         ├── Transient        nothing was handed over; the same batch may go later
@@ -54,6 +55,12 @@ class StaleTransition(NotAllowed):
 
 class Busy(SendwaveError):
     """Another process holds the workspace, a lease or the database."""
+
+    exit_code = 5
+
+
+class Unreachable(SendwaveError):
+    """The storage that has the lake does not answer, or asks to be called later; what was under way changed nothing."""
 
     exit_code = 5
 

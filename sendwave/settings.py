@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _STORE: Final = re.compile(r"(sqlite|postgresql)(\+\w+)?://")
 _SQLITE: Final = "sqlite:///"
 _SIZE: Final = re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?\s?(?:[KMGT]i?B)")
+_BUCKET: Final = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9_./=-]*))?")
 _LISTEN: Final = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
 RouteSettings = TypeVar("RouteSettings", bound=BaseModel)
 
@@ -63,6 +65,52 @@ def _engine_url(value: str) -> str:
     if not value.startswith("postgresql://"):  # the value stays out of the message: it may hold a password
         raise ValueError("scores are computed elsewhere in PostgreSQL only: a URL that begins with postgresql://")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Where in which bucket the lake is."""
+
+    bucket: str
+    prefix: str  # without slashes at its ends; "" for the whole bucket
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def _lake(value: Any) -> Any:
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    if (told := _BUCKET.fullmatch(value)) is None or ".." in value:
+        raise ValueError(f"{value!r} is no lake: write a folder, or s3://BUCKET/PREFIX of letters, digits and -_./")
+    return BucketPlace(told["bucket"], (told["prefix"] or "").strip("/"))
+
+
+def _endpoint(value: str) -> str:
+    told = urlsplit(value)
+    if told.scheme not in ("http", "https") or not told.hostname or told.query or told.fragment or told.username:
+        raise ValueError("an endpoint is https://HOST[:PORT]; credentials are the environment's")
+    return value.rstrip("/")
+
+
+class BucketSettings(BaseModel):
+    """The storage of a lake in a bucket. Credentials are the environment's (AWS_ACCESS_KEY_ID …) or the machine's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
+        default=None, description="https://HOST of the S3-compatible storage; none: Amazon's."
+    )
+    region: str | None = Field(default=None, description="The bucket's region, where the storage has several.")
+    cache: Annotated[str, BeforeValidator(_size)] = Field(
+        default="20GB",
+        description="Copies of its files kept on this machine, beside those being read; the ones used longest ago go.",
+    )
+
+    @property
+    def cache_bytes(self) -> int:
+        """`cache` in bytes."""
+        return size_bytes(self.cache)
 
 
 class EngineSettings(BaseModel):
@@ -154,7 +202,10 @@ class Settings(BaseModel):
         repr=False,  # it may hold a password
         description="Database URL: sqlite, or postgresql for several nodes.",
     )
-    lake: Path = Field(default=Path("lake"), description="Folder of the Parquet files.")
+    lake: Annotated[Path | BucketPlace, BeforeValidator(_lake)] = Field(
+        default=Path("lake"), description="Folder of the Parquet files, or s3://BUCKET/PREFIX."
+    )
+    bucket: BucketSettings = BucketSettings()
     policies: Path = Field(default=Path("policies"), description="Folder of the policy files.")
     time_zone: str = Field(default="UTC", description="IANA zone of people whose own is not known, and of bare dates.")
     engine: EngineSettings = EngineSettings()
@@ -235,7 +286,7 @@ def load(home: Path, environ: Mapping[str, str]) -> Settings:
     placed = settings.model_copy(
         update={
             "store": _placed_store(settings.store, home),
-            "lake": home / settings.lake,
+            "lake": home / settings.lake if isinstance(settings.lake, Path) else settings.lake,
             "policies": home / settings.policies,
         }
     )

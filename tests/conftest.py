@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import postgres_server
 import pytest
@@ -19,6 +19,9 @@ from hypothesis import HealthCheck, settings
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.store.database import Database
+
+if TYPE_CHECKING:
+    from bucket_storage import Storage
 
 # The same examples on every run, and no deadline: a noisy machine is no bug. `make explore` draws fresh ones.
 settings.register_profile(
@@ -136,15 +139,36 @@ def _checked(database: Database) -> Iterator[Database]:
         database.close()
 
 
+@pytest.fixture(scope="session")
+def storage_server() -> Iterator[Storage]:
+    """One S3 storage per xdist worker; started by the first test that asks."""
+    from bucket_storage import storage  # two seconds of imports
+
+    with storage() as running:
+        yield running
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """An empty lake."""
+def storage(storage_server: Storage) -> Iterator[Storage]:
+    """An S3 storage with an empty bucket."""
+    yield storage_server
+    storage_server.empty()
+
+
+@pytest.fixture
+def lake(tmp_path: Path, request: pytest.FixtureRequest) -> Lake:
+    """An empty lake; with SENDWAVE_TEST_LAKE=bucket in the environment, one in a bucket."""
     root = tmp_path / "lake"
     root.mkdir()
+    if os.environ.get("SENDWAVE_TEST_LAKE") == "bucket":
+        from bucket_storage import lake_in
+
+        return lake_in(request.getfixturevalue("storage"), root)
     return Lake(root)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> DuckdbEngine:
+def engine(tmp_path: Path, lake: Lake) -> DuckdbEngine:
     """The embedded engine, small."""
-    return DuckdbEngine(threads=2, memory_limit="1GB", spill=tmp_path / "spill")
+    hold = None if lake.remote is None else lake.hold
+    return DuckdbEngine(threads=2, memory_limit="1GB", spill=tmp_path / "spill", hold=hold)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sendwave import settings
 from sendwave.errors import BadInput, NotFound
-from sendwave.settings import Settings
+from sendwave.settings import BucketPlace, Settings
 
 
 class Relay(BaseModel):
@@ -123,3 +123,34 @@ def test_settings_made_in_code_check_routes_too() -> None:
     assert made.route("relay", Relay).port == 2525
     with pytest.raises(BadInput):
         Settings(routes={"relay": {"esp": "smtp", "prot": 1}}).route("relay", Relay)
+
+
+def test_a_lake_in_a_bucket(tmp_path: Path) -> None:
+    text = "lake: s3://our-lake/shop/one/\nbucket: {endpoint: 'https://s3.example:9000/', region: gra, cache: 2GB}\n"
+    found = loaded(tmp_path, text)
+    assert found.lake == BucketPlace("our-lake", "shop/one")
+    assert str(found.lake) == "s3://our-lake/shop/one"
+    assert (found.bucket.endpoint, found.bucket.region, found.bucket.cache_bytes) == (
+        "https://s3.example:9000",
+        "gra",
+        2_000_000_000,
+    )
+    assert loaded(tmp_path, "", {"SENDWAVE_LAKE": "s3://other"}).lake == BucketPlace("other", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lake: s3://Our_Lake", "is no lake: write a folder, or s3://BUCKET/PREFIX"),
+        ("lake: gs://our-lake", "is no lake"),
+        ("lake: s3://our-lake/a b", "is no lake"),
+        ("lake: s3://our-lake/../other", "is no lake"),
+        ("bucket: {endpoint: s3.example}", "an endpoint is https://HOST"),
+        ("bucket: {endpoint: 'https://key:secret@s3.example'}", "credentials are the environment's"),
+        ("bucket: {secret: x}", "secret"),
+        ("bucket: {cache: much}", "no amount of memory"),
+    ],
+)
+def test_a_bucket_that_is_none(tmp_path: Path, text: str, told: str) -> None:
+    (found,) = findings(tmp_path, text)
+    assert told in found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from sqlalchemy import Select
-
-from sendwave.errors import Busy, SendwaveError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +19,6 @@ class Written:
     path: Path
     rows: int
     bytes: int
-
-
-def withdraw(fault: BaseException | None, files: Iterable[Written | None]) -> None:
-    """Remove files that `fault` kept from being registered.
-
-    A store that went away, perhaps while it committed, may have registered them: then they stay, and what is not
-    listed is garbage that the janitor removes.
-    """
-    if isinstance(fault, SendwaveError) and not isinstance(fault, Busy):
-        for file in files:
-            if file is not None:
-                file.path.unlink(missing_ok=True)
 
 
 class Session(Protocol):

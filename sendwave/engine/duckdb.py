@@ -6,11 +6,10 @@ dialect; a conformance test holds every rule to equal results on both databases.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from sqlalchemy import Boolean, Double, Integer, Select, String
 from sqlalchemy.dialects import postgresql
 
 from sendwave.engine.base import Session, Written
-from sendwave.engine.datasets import column_names, publish
+from sendwave.engine.datasets import NO_ROOM, column_names, publish
 from sendwave.errors import FullDisk, NotFound
 from sendwave.rules.columns import DATASETS
 
@@ -43,13 +42,15 @@ class DuckdbEngine:
     """DuckDB in this process. `memory_limit` is DuckDB's text (`2GB`); beyond it sets spill to `spill`.
 
     One instance serves all sessions, each on a cursor with temporary views of its own: starting an instance takes
-    34 ms of CPU, a cursor 0.01 ms, and the daemon opens several sessions a second.
+    34 ms of CPU, a cursor 0.01 ms, and the daemon opens several sessions a second. `hold` has files of a lake that is
+    elsewhere here while a session is open (`Lake.hold`).
     """
 
     threads: int = 2
     memory_limit: str = "2GB"
     spill: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    hold: Callable[[Iterable[Path]], AbstractContextManager[None]] | None = field(default=None, repr=False)
     _starting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @contextmanager
@@ -60,15 +61,19 @@ class DuckdbEngine:
         with self._starting:
             connection = self._shared.cursor()
         try:
-            yield _opened(connection, files, tables or {})
+            with self._held(files):
+                yield _opened(connection, files, tables or {})
         finally:
             connection.close()
 
     @contextmanager
     def workshop(self, files: Mapping[str, Sequence[Path]]) -> Iterator[DuckdbSession]:
         """A session on an instance of its own, for work that makes tables and macros on the way."""
-        with self._start() as connection:
+        with self._start() as connection, self._held(files):
             yield _opened(connection, files, {})
+
+    def _held(self, files: Mapping[str, Sequence[Path]]) -> AbstractContextManager[None]:
+        return nullcontext() if self.hold is None else self.hold([path for paths in files.values() for path in paths])
 
     def close(self) -> None:
         """End the shared instance, if one was started."""
@@ -175,9 +180,6 @@ class DuckdbSession:
         return Written(destination, int(rows[0]) if rows else 0, destination.stat().st_size)
 
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
 @contextmanager
 def disk_faults() -> Iterator[None]:
     """Raise FullDisk where the disk, the quota or the largest file allowed is full."""
@@ -189,7 +191,7 @@ def disk_faults() -> Iterator[None]:
         if not isinstance(fault, duckdb.IOException | duckdb.OutOfMemoryException | OSError):
             raise
         text = str(fault)
-        if getattr(fault, "errno", None) in _NO_ROOM or any(os.strerror(code) in text for code in _NO_ROOM):
+        if getattr(fault, "errno", None) in NO_ROOM or any(os.strerror(code) in text for code in NO_ROOM):
             raise FullDisk(
                 "the disk that holds the lake is full; nothing was written, free some room and retry"
             ) from fault

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from sendwave.engine.base import Written, withdraw
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine, DuckdbSession, disk_faults
 from sendwave.engine.reading import Staged, pick, stage
@@ -306,7 +306,7 @@ def land(
             try:
                 yield landing
             except BaseException as fault:
-                withdraw(fault, landing.written)
+                lake.withdraw(fault, landing.written)
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -82,7 +82,7 @@ def _lost(
         plan.recheck_statement(kind, campaign.name, campaign.id, wave, now_ts, rivals=ahead.rivals) for wave in waves
     ]
     lost = arbitration.outranked(asked)
-    paths = {**lake.paths(listed), "plan": [lake.root / planned.path]}
+    paths = {**lake.paths(listed), "plan": [lake.path(planned)]}
     with engine.session(paths, {"suppressions": suppressed}) as session:
         rows = session.read(arbitration.winners_statement(lost, ahead.rivals, causes)).to_pylist()
     for row in sorted(rows, key=lambda row: (-row["people"], row["reason"], row[arbitration.WON_BY])):

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.rules.holds import Kind
@@ -73,7 +74,8 @@ def take(db: Database, lake: Lake, folder: Path, *, now: datetime) -> Backup:
     gone: list[int] = []
     for file in listed:
         try:
-            told[f"{_LAKE}/{file.path}"] = _copy(lake.root / file.path, folder / _LAKE / file.path)
+            with lake.reading(file.path) as source:
+                told[f"{_LAKE}/{file.path}"] = _copy(source, folder / _LAKE / file.path)
         except FileNotFoundError:
             _expect_removed(db, file)
             gone.append(file.id)
@@ -151,18 +153,25 @@ def restore(db: Database, lake: Lake, folder: Path, *, by: str, now: datetime) -
     made = check(folder)
     with db.read() as conn:
         rows.expect_empty(conn)
-    placed = {name: lake.root / name.removeprefix(f"{_LAKE}/") for name in made.files if name.startswith(f"{_LAKE}/")}
-    if taken := [str(place) for name, place in placed.items() if place.exists() and not _is(place, made.files[name])]:
-        raise BadInput("the lake has other files of the same names, and a restore overwrites nothing", tuple(taken))
-    for name, place in placed.items():
-        if not place.exists():
-            _copy(folder / name, place)
+    names = [name.removeprefix(f"{_LAKE}/") for name in made.files if name.startswith(f"{_LAKE}/")]
+    wanted = lake.missing(names)
+    if taken := [name for name in sorted({*names} - {*wanted}) if not _same(lake, name, made)]:
+        told = tuple(str(lake.root / name) for name in taken)
+        raise BadInput("the lake has other files of the same names, and a restore overwrites nothing", told)
+    for name in wanted:
+        size, _ = _copy(folder / _LAKE / name, place := lake.root / name)
+        lake.share(Written(place, 0, size))
     with db.write() as conn:
         found = rows.load(conn, folder / _STORE, made.last_ids, made.schema)
         if found != dict(made.tables):
             raise BadInput(f"{folder} has other rows than its {MANIFEST} says: use another backup")
         files.removed(conn, made.gone, now)
         return made, _pause(conn, made, by=by, now=now)
+
+
+def _same(lake: Lake, name: str, made: Backup) -> bool:
+    with lake.reading(name) as there:
+        return _is(there, made.files[f"{_LAKE}/{name}"])
 
 
 def _pause(conn: Connection, made: Backup, *, by: str, now: datetime) -> list[str]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
-
-import pyarrow.parquet as pq
 
 from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
@@ -136,9 +134,9 @@ def measure(
     if not listed["contacts"]:
         raise BadInput("there are no contacts yet: `sendwave import contacts FILE` first")
     paths = lake.paths(listed)
-    name = None if by in ("tier", "score") else _attribute(by, paths["contacts"])
+    name = None if by in ("tier", "score") else _attribute(by, lake.columns(listed["contacts"]))
     tiers = policy.tiers
-    with engine.session(paths | ({"scores_before": [lake.root / earlier.path]} if earlier else {})) as session:
+    with engine.session(paths | ({"scores_before": [lake.path(earlier)]} if earlier else {})) as session:
         rows = {row["tier"]: row for row in session.read(rules.by_tier(tiers)).to_pylist()}
         bars = _bars(session, tiers)
         segments = _segments(session, tiers, name, top) if name else ()
@@ -159,16 +157,18 @@ def measure(
 
 def _earlier(retired: Sequence[LakeFile], live: Sequence[LakeFile], lake: Lake) -> LakeFile | None:
     """The scores to compare with: the last of an earlier day, else the last there are. None once tidied away."""
-    kept = [file for file in retired if (lake.root / file.path).is_file()]
-    if not live or not kept:
+    if not live:
         return None
     today = live[-1].registered_at.astimezone(UTC).date()
-    return next((file for file in kept if file.registered_at.astimezone(UTC).date() < today), kept[0])
+    of_today = [file.registered_at.astimezone(UTC).date() >= today for file in retired]
+    ordered = [
+        file for late in (False, True) for file, is_late in zip(retired, of_today, strict=True) if is_late is late
+    ]
+    return next((file for file in ordered if lake.has(lake.path(file))), None)
 
 
-def _attribute(by: str, paths: Sequence[Path]) -> str:
+def _attribute(by: str, found: AbstractSet[str]) -> str:
     """The column of contacts somebody means. Raises NotFound with those there are."""
-    found = {name for path in paths for name in pq.ParquetFile(path).schema_arrow.names}
     names = {c.name for c in CONTACTS.columns} | {name for name in found if name.startswith(_ATTRIBUTE)}
     known = names - set(_PRIVATE)
     for name in (by, _ATTRIBUTE + by):

@@ -113,7 +113,7 @@ def _basis(conn: Connection, lake: Lake, policy: PolicySet, campaign: Campaign, 
         kind=pinned.types[campaign.type].meant_for(campaign.settings.audience),
         now_ts=int(campaign.planned_at.timestamp()),
         files=lake.paths({name: _pinned(conn, lake, ids) for name, ids in (campaign.plan_pins or {}).items()}),
-        plan=[lake.root / plan_file.path],
+        plan=[lake.path(plan_file)],
         planned_at=campaign.planned_at,
         rivals=_still_read(conn, lake, campaign, plan_file),
     )
@@ -129,7 +129,7 @@ def _still_read(conn: Connection, lake: Lake, campaign: Campaign, plan_file: Lak
 def _pinned(conn: Connection, lake: Lake, ids: Sequence[int]) -> list[LakeFile]:
     """The files of a plan that are still on disk; the janitor may have removed replaced ones."""
     found = [file for file in (files.get(conn, file_id) for file_id in ids) if file is not None]
-    return [file for file in found if (lake.root / file.path).exists()]
+    return [file for file in found if lake.has(lake.path(file))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,7 @@ def _register(
 ) -> ImportSummary:
     """One transaction: the new files are the truth, those they replace are not, and the journal says so."""
     now = landing.now
+    lake.share(*landing.written)
     with db.write() as connection:
         registry.claim(connection)
         for dataset, known in seen.items():

@@ -6,13 +6,13 @@ commit that lists it, and only files that are in no truth any more are deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sendwave.engine.base import Engine, withdraw
-from sendwave.engine.datasets import LANDED, Lake
+from sendwave.engine.base import Engine
+from sendwave.engine.datasets import Lake
 from sendwave.rules.arrivals import compact_statement
 from sendwave.settings import RetentionSettings
 from sendwave.store import files, inbox, leases, tallies
@@ -116,10 +116,11 @@ def _join(db: Database, engine: Engine, lake: Lake, group: Sequence[LakeFile], n
     with engine.session(paths) as session:
         written = session.write(compact_statement(), lake.new("events", f"{now:%Y%m%d}-joined"))
     try:
+        lake.share(written)
         with db.write() as conn:
             live = {file.id for file in files.live(conn, ["events"])["events"]}
             if not {file.id for file in group} <= live or written.rows != sum(file.rows for file in group):
-                written.path.unlink(missing_ok=True)
+                lake.discard(written)
                 return 0
             files.retire(conn, [file.id for file in group], now)
             path, told = lake.relative(written.path), {files.JOINED: [file.id for file in group]}
@@ -127,7 +128,7 @@ def _join(db: Database, engine: Engine, lake: Lake, group: Sequence[LakeFile], n
                 conn, dataset="events", path=path, rows=written.rows, size=written.bytes, details=told, now=now
             )
     except BaseException as fault:
-        withdraw(fault, [written])
+        lake.withdraw(fault, [written])
         raise
     return len(group)
 
@@ -137,7 +138,7 @@ def _remove(db: Database, lake: Lake, before: datetime, now: datetime) -> int:
     with db.read() as conn:
         replaced = files.removable(conn, before)
     for file in replaced:
-        (lake.root / file.path).unlink(missing_ok=True)
+        lake.remove(file.path)
     with db.write() as conn:
         files.removed(conn, [file.id for file in replaced], now)
     return len(replaced)
@@ -145,18 +146,10 @@ def _remove(db: Database, lake: Lake, before: datetime, now: datetime) -> int:
 
 def _remove_abandoned(db: Database, lake: Lake) -> int:
     """Files nobody ever listed: a process died between writing and committing."""
-    before = lake.clock() - ABANDONED.total_seconds()
-    there = [path for dataset in LANDED for path in _old(lake, dataset, before)]
+    there = list(lake.strays(ABANDONED.total_seconds()))
     with db.read() as conn:
-        listed = files.listed(conn, [lake.relative(path) for path in there])
-    gone = [path for path in there if lake.relative(path) not in listed]
-    for path in gone:
-        path.unlink(missing_ok=True)
+        listed = files.listed(conn, there)
+    gone = [name for name in there if name not in listed]
+    for name in gone:
+        lake.remove(name)
     return len(gone)
-
-
-def _old(lake: Lake, dataset: str, before: float) -> Iterable[Any]:
-    """Its files that were written before that instant, in epoch seconds of the lake's own clock."""
-    for path in (lake.root / dataset).rglob("*"):
-        if path.is_file() and path.stat().st_mtime < before:
-            yield path

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
-from sendwave.engine.base import Engine, Written, withdraw
+from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed
 from sendwave.rules import affinity, lifecycle
@@ -141,15 +141,16 @@ def plan(
             policy, kind, campaign, _counted(engine, written), curves=_curves(db, campaign, now), dry_run=dry_run
         )
         if not dry_run:
+            lake.share(written)
             with db.write() as conn:
                 file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
                 file["details"] = {"rivals": inputs.ahead.documents()}
                 _store(conn, policy, campaign, summary, pins=inputs.pins, file=file, by=by, now=now)
     except BaseException as fault:
-        withdraw(fault, [written])
+        lake.withdraw(fault, [written])
         raise
     if dry_run:
-        written.path.unlink(missing_ok=True)
+        lake.discard(written)
     return summary
 
 

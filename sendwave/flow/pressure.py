@@ -70,7 +70,7 @@ def preview(db: Database, engine: Engine, lake: Lake, campaign: Campaign, *, seg
     if column is not None and column not in known:
         choices = sorted(name.removeprefix("attr_") for name in known - _PRIVATE)
         raise BadInput(f"the contacts have no column {segment!r}.{did_you_mean(segment or '', choices)}")
-    with engine.session({**paths, "plan": [lake.root / planned.path]}) as session:
+    with engine.session({**paths, "plan": [lake.path(planned)]}) as session:
         rows = session.read(pressure_replay.left_out_statement(column)).to_pylist()
     rows.sort(key=lambda row: (-row["people"], row["reason"], row["tier"] or "", row["segment"] or ""))
     return Preview(campaign.name, campaign.planned_at, people, segment, rows)

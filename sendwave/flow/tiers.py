@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from sendwave import documents
-from sendwave.engine.base import Engine, withdraw
+from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.engine.histograms import score_histogram
 from sendwave.errors import BadInput
@@ -157,6 +157,7 @@ def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: d
             return 0
         written = session.write(rules.named(cuts), lake.new("scores", "scores"))
     try:
+        lake.share(written)
         with db.write() as connection:
             files.claim(connection)
             files.expect(listed["scores"], files.live(connection, ["scores"])["scores"], "scores")
@@ -173,6 +174,6 @@ def name_tiers(db: Database, engine: Engine, lake: Lake, tiers: Tiers, *, now: d
             )
             journal.write(connection, at=now, actor=by, action="tiers.named", evidence={"contacts": left})
     except BaseException as fault:
-        withdraw(fault, [written])
+        lake.withdraw(fault, [written])
         raise
     return int(left)

@@ -80,8 +80,9 @@ def live(connection: Connection, datasets: Sequence[str], part: str | None = Non
 
 
 def retired(connection: Connection, dataset: str, part: str = "") -> list[LakeFile]:
-    """Files that newer ones replaced, newest first; the janitor may have removed them from disk."""
-    statement = select(files).where(files.c.dataset == dataset, files.c.part == part, files.c.retired_at.is_not(None))
+    """Files that newer ones replaced and the janitor did not remove, newest first."""
+    of_it = (files.c.dataset == dataset, files.c.part == part)
+    statement = select(files).where(*of_it, files.c.retired_at.is_not(None), files.c.removed_at.is_(None))
     return [_lake_file(row) for row in connection.execute(statement.order_by(files.c.id.desc()))]
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, update
 
-from sendwave.engine.base import Engine
+from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import NotAllowed, NotFound
 from sendwave.flow import audit as auditing
@@ -67,6 +67,7 @@ class Ledger:
         table = pa.table({name: pa.array(values, kinds[name]) for name, values in columns.items()})
         table = table.append_column("provider", pa.array(["orange" if row[0] % 2 == 0 else "gmail" for row in rows]))
         pq.write_table(table.append_column("tier", pa.array(["hot"] * len(rows), pa.string())), path)
+        self.lake.share(Written(path, len(rows), 1))
         per_wave = Counter(row[1] for row in rows)
         with self.db.write() as conn:
             campaigns_made.sending(
@@ -109,6 +110,7 @@ class Ledger:
         kinds |= {"position": pa.int32(), "wave": pa.int32(), "excluded_by": pa.string()}
         path = self.lake.new("sends", "1")
         pq.write_table(pa.table({n: pa.array([row[n] for row in rows], kind) for n, kind in kinds.items()}), path)
+        self.lake.share(Written(path, len(rows), 1))
         return files.register(
             conn, dataset="sends", path=self.lake.relative(path), rows=len(rows), size=1, now=self.now
         )

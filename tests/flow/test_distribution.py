@@ -175,7 +175,7 @@ def test_an_earlier_run_that_was_tidied_away_is_none(house: Landed) -> None:
     land(house, {1: 0})
     with house.db.read() as connection:
         for file in files.retired(connection, "scores"):
-            (house.lake.root / file.path).unlink()
+            house.lake.remove(file.path)
     assert measured(house).moved is None
 
 

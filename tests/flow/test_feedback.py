@@ -268,7 +268,7 @@ def test_unknown_words_are_counted_by_name(stand: Stand) -> None:
 
 def test_people_whose_file_is_gone_still_count(stand: Stand) -> None:
     for path in stand.lake.root.glob("sends/*"):
-        path.unlink()
+        stand.lake.remove(stand.lake.relative(path))
     told = event("complaint", stand.now, stand.gmail, 2, recipient=address(stand.gmail, 2))
     stand.hear(told, event("complaint", stand.now, stand.gmail, 3))
     assert stand.counts() == {(stand.gmail, "complaint"): 2}

@@ -11,6 +11,7 @@ import campaigns_made
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow.plan import PlanSummary, plan
@@ -42,6 +43,7 @@ class Landed:
         """One new file of a dataset."""
         path = self.lake.new(dataset, "test")
         pq.write_table(rows, path)
+        self.lake.share(Written(path, rows.num_rows, 1))
         with self.db.write() as conn:
             if dataset not in ("sends", "returns", "history"):
                 files.retire(conn, [file.id for file in files.live(conn, [dataset])[dataset]], self.now)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, insert, update
 
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.esp.base import RawReport
 from sendwave.rules.addresses import fingerprint
@@ -91,6 +92,7 @@ def people_of(
     kinds = {BigInteger: pa.int64(), Integer: pa.int32()}
     schema = pa.schema([(c.name, kinds.get(type(c.type), pa.string())) for c in SENDS.c])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    lake.share(Written(path, len(rows), 1))
     name, part = lake.relative(path), str(campaign.id)
     return files.register(conn, dataset="sends", path=name, rows=len(rows), size=1, now=now, part=part)
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import Connection, insert, select, update
 
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.rules.columns import DATASETS, Boolean, Double, Integer, String
 from sendwave.rules.policy import PolicySet
@@ -98,6 +99,7 @@ class World:
         """A registered file of the lake."""
         path = self.lake.new(dataset, "made")
         pq.write_table(rows, path)
+        self.lake.share(Written(path, rows.num_rows, 1))
         with self.db.write() as conn:
             return files.register(
                 conn,

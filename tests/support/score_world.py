@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from bases import policy, table
 from score_by_hand import Act, contacts, interactions, score
 
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.flow import score as flow
@@ -44,6 +45,7 @@ class ScoreWorld:
         """A table as a registered file of the lake."""
         path = self.lake.new(dataset, dataset)
         pq.write_table(rows, path)
+        self.lake.share(Written(path, len(rows), 1))
         with self.db.write() as connection:
             return registry.register(
                 connection, dataset=dataset, path=self.lake.relative(path), rows=len(rows), size=path.stat().st_size,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sendwave.engine.base import Engine
+from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.esp.base import AdapterSettings, Capabilities, PerRecipient, RawReport, Receipt, Submission
 from sendwave.flow.plan import plan
@@ -119,6 +119,7 @@ def land(db: Database, lake: Lake, dataset: str, columns: Mapping[str, Any], now
     path = lake.new(dataset, dataset)
     table = pa.table(dict(columns))
     pq.write_table(table, path)
+    lake.share(Written(path, table.num_rows, 1))
     with db.write() as conn:
         files.register(conn, dataset=dataset, path=lake.relative(path), rows=table.num_rows, size=1, now=now)
 

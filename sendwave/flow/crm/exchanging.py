@@ -142,8 +142,8 @@ def push(
     if not listed["scores"]:
         raise BadInput("there are no scores to push: `sendwave score` or `sendwave import scores FILE` first")
     statement, inputs = rules.everybody(policy.tiers), lake.paths(listed)
-    if crm.changes_only and told is not None and (lake.root / told.path).is_file():
-        statement, inputs = rules.changed(policy.tiers), inputs | {"scores_before": [lake.root / told.path]}
+    if crm.changes_only and told is not None and lake.has(lake.path(told)):
+        statement, inputs = rules.changed(policy.tiers), inputs | {"scores_before": [lake.path(told)]}
     again = pa.table({"contact_id": pa.array(known.refused, pa.string())})
     with engine.session(inputs, {"again": again}) as session:
         counted = _Counted(session.stream(statement))

@@ -18,6 +18,7 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from sendwave import crm, esp, notify
+from sendwave.engine.datasets import Lake
 from sendwave.errors import NotFound, SendwaveError
 from sendwave.esp.base import Feed, WebRequest
 from sendwave.esp.hooks import WebhookSettings
@@ -25,7 +26,7 @@ from sendwave.flow.doctor.asking import KNOWN, SetUp, asked
 from sendwave.rules import health
 from sendwave.rules.health import Finding
 from sendwave.rules.token import LENGTH
-from sendwave.settings import Settings
+from sendwave.settings import BucketPlace, Settings
 from sendwave.store import migrations
 
 _MEND: Final = "put that right and look again"
@@ -53,7 +54,7 @@ def examine(opened: Callable[[], SetUp], now: datetime) -> list[Finding]:
         found += _guarded("alerts and CRM", partial(_doors, setup), "`sendwave check`")
     for route in setup.settings.routes:
         found += _guarded(f"route {route}", partial(_route, setup, route, now), "`sendwave check`")
-    found += _guarded("lake", partial(_lake, setup.lake.root), "who runs sendwave must be able to write there")
+    found += _guarded("lake", partial(_lake, setup.lake), "who runs sendwave must be able to write there")
     found += (store := _guarded("store", partial(_store, setup), "mend the store: what it knows was not looked at"))
     if not _broken(store):
         for check, look in KNOWN.items():
@@ -95,6 +96,7 @@ def _doors(setup: SetUp) -> Iterator[Finding]:
 
 def _libraries(settings: Settings) -> Iterator[Finding]:
     asked = {"postgresql": "the store"} if settings.store.startswith("postgresql") else {}
+    asked |= {"s3": "the lake"} if isinstance(settings.lake, BucketPlace) else {}
     for section, key, door in (("routes", "esp", esp), ("crm", "system", crm), ("notify", "by", notify)):
         for name, told in getattr(settings, section).items():
             if extra := _extra(door.find, told[key]):
@@ -140,11 +142,15 @@ def _route(setup: SetUp, route: str, now: datetime) -> Iterator[Finding]:
         adapter.close()
 
 
-def _lake(root: Path) -> Iterator[Finding]:
-    place = _existing(root)
-    with tempfile.TemporaryFile(dir=place):
-        yield health.well("lake", f"{root} can be written")
-    yield health.disk("disk of the lake", shutil.disk_usage(place).free)
+def _lake(lake: Lake) -> Iterator[Finding]:
+    place = _existing(lake.root)
+    if lake.remote is None:
+        with tempfile.TemporaryFile(dir=place):
+            yield health.well("lake", f"{lake.root} can be written")
+        yield health.disk("disk of the lake", shutil.disk_usage(place).free)
+        return
+    yield health.disk("disk of the lake's copies", shutil.disk_usage(place).free)
+    yield health.well("lake", f"{lake.remote.probe()}: objects can be written, read, listed and removed")
 
 
 def _existing(path: Path) -> Path:

@@ -56,7 +56,7 @@ def _daemon(connection: Connection, setup: SetUp, now: datetime) -> Iterator[Fin
 
 def _files(connection: Connection, setup: SetUp, _now: datetime) -> Iterator[Finding]:
     listed = files.present(connection)
-    yield health.registered(len(listed), [one.path for one in listed if not (setup.lake.root / one.path).is_file()])
+    yield health.registered(len(listed), setup.lake.missing([one.path for one in listed]))
 
 
 def _feeds(connection: Connection, setup: SetUp, _now: datetime) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sendwave import faults
-from sendwave.engine.base import Engine, Written, withdraw
+from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.flow.feedback import stopping
 from sendwave.flow.feedback.lateness import lateness
@@ -103,10 +103,11 @@ class Digestion:
         """Count, write the events file, commit; a file that is not committed is removed."""
         result = self.work_out(token_key)
         try:
+            self.lake.share(result.written)
             faults.point("feedback_file_written")
             suppressed = self._commit(result)
         except BaseException as fault:
-            withdraw(fault, [result.written])
+            self.lake.withdraw(fault, [result.written])
             raise
         read = self.read
         return Digest(
@@ -162,7 +163,7 @@ class Digestion:
 
     def _existing(self, paths: Sequence[str]) -> list[Path]:
         """The files that are still there: events of people whose file is gone still count."""
-        return [path for name in paths if (path := self.lake.root / name).exists()]
+        return [path for name in paths if self.lake.has(path := self.lake.root / name)]
 
     def _latest(self, paths: Sequence[str], sought: Sequence[tuple[int, str, int]]) -> dict[str, Numbers]:
         asked = pa.table(dict(zip(rules.SOUGHT.c.keys(), zip(*sought, strict=True), strict=True)))

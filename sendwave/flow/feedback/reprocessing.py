@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from sendwave.engine.base import Engine, Session, Written, withdraw
+from sendwave.engine.base import Engine, Session, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput
 from sendwave.esp.base import EspAdapter
@@ -109,9 +109,10 @@ class Reprocessing:
                     self._take_back(had)
                     self._read_again(before, lease)
                     self._keep_others(had, listed)
+                self.lake.share(*self.written)
                 return self._commit(before, listed, lease)
             except BaseException as fault:
-                withdraw(fault, self.written)
+                self.lake.withdraw(fault, self.written)
                 raise
 
     @contextlib.contextmanager
@@ -134,7 +135,7 @@ class Reprocessing:
             return ids, inbox.understood(conn, ids), [f for f in listed if since is None or f.registered_at >= since]
 
     def _paths(self, listed: Sequence[LakeFile]) -> list[Path]:
-        return [path for file in listed if (path := self.lake.root / file.path).exists()]
+        return [path for file in listed if self.lake.has(path := self.lake.path(file))]
 
     def _take_back(self, had: Session) -> None:
         """Undo what these reports had counted: bits, acts and minutes."""

@@ -84,7 +84,7 @@ def unsubscribe(
 def _address(engine: Engine, lake: Lake, person: Subscriber) -> str:
     """The hash of the address they were written to at, from the wave's file of people."""
     path = lake.root / (person.target.sends or "")
-    if person.target.sends is None or not path.is_file():
+    if person.target.sends is None or not lake.has(path):
         raise NotFound(_STRANGER)
     sought = pa.table(
         {"row": [0], "batch": [person.target.batch_id], "position": pa.array([person.position], pa.int32())}

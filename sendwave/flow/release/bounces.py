@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from sendwave.engine.base import Engine, withdraw
+from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotFound
 from sendwave.flow.release.leasing import register
@@ -34,7 +34,7 @@ def give_back_bounced(  # noqa: PLR0917  # where, what, in whose name, when
     db: Database, engine: Engine, lake: Lake, fresh: Sequence[LakeFile], lease: leases.Lease, now: datetime
 ) -> int:
     """Register the slots of the hard bounces in these files as given back; returns how many."""
-    events = {"events": [lake.root / file.path for file in fresh]}
+    events = {"events": [lake.path(file) for file in fresh]}
     with engine.session(events) as session:
         bounced = session.read(bounced_of()).column("campaign").to_pylist()
     with db.read() as conn:
@@ -46,16 +46,18 @@ def give_back_bounced(  # noqa: PLR0917  # where, what, in whose name, when
         with engine.session({**events, **lake.paths({"sends": sends})}) as session:
             written = session.write(bounced_statement(chosen), lake.new("returns", "bounced"))
     try:
+        if written is not None and written.rows:
+            lake.share(written)
         with db.write() as conn:
             leases.fence(conn, lease)
             freezes.bounces_done(conn, max(file.id for file in fresh))
             if written is not None and written.rows:
                 register(conn, lake, "returns", written, now=now)
     except BaseException as fault:
-        withdraw(fault, [written])
+        lake.withdraw(fault, [written])
         raise
     if written is not None and not written.rows:
-        written.path.unlink(missing_ok=True)  # not registered, hence no part of the truth
+        lake.discard(written)  # not registered, hence no part of the truth
     return 0 if written is None else written.rows
 
 

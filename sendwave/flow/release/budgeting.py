@@ -171,7 +171,7 @@ def estimate(
         planned = files.get(conn, campaign.plan_file or 0)
     if priced is None or planned is None:
         return None
-    paths = {**lake.paths(listed), "plan": [lake.root / planned.path]}
+    paths = {**lake.paths(listed), "plan": [lake.path(planned)]}
     columns = lake.columns(listed["contacts"])
     attributes = sorted(name for name in columns if name.startswith(payloads.FIELD_PREFIX))
     own, counts, odd = texts.measured(campaign), Counter[tuple[str, int]](), Counter[str]()

@@ -57,7 +57,7 @@ def freeze(db: Database, lake: Lake, wave: Wave, people: pa.Table, *, now: datet
     told |= {"wave": wave.number, "freeze": freeze_id, "sent_ts": int(now.timestamp())}
     place = lake.new("sends", f"{campaign.name}-{wave.number}")
     with ThreadPoolExecutor(2) as threads:  # both compress, which needs no lock of Python's
-        file = threads.submit(_write, place, payloads.sends(kept, out, cuts, first_id), told)
+        file = threads.submit(_write, lake, place, payloads.sends(kept, out, cuts, first_id), told)
         parts = list(threads.map(payloads.encode, payloads.parts(kept, cuts)))
         written = file.result()
     faults.point("release_file_written")
@@ -72,10 +72,12 @@ def freeze(db: Database, lake: Lake, wave: Wave, people: pa.Table, *, now: datet
     return Freeze(freeze_id, drafts, dropped, kept.num_rows, written)
 
 
-def _write(place: Path, rows: pa.Table, told: Mapping[str, int | str]) -> Written | None:
+def _write(lake: Lake, place: Path, rows: pa.Table, told: Mapping[str, int | str]) -> Written | None:
     """The wave's file; `told` are the columns with one value throughout. None when there was nobody to ask about."""
     if not rows.num_rows:
         return None
     with writing(place, payloads.SENT, {name: pa.scalar(value) for name, value in told.items()}) as file:
         file.write([rows])
-        return file.finish()
+        written = file.finish()
+    lake.share(written)
+    return written

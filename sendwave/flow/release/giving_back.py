@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sendwave.engine.base import Engine, Written, withdraw
+from sendwave.engine.base import Engine, Written
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, StaleTransition
 from sendwave.flow.release.bounces import give_back_bounced, news
@@ -67,11 +67,12 @@ class _GiveBack:
         with self.engine.session(self.lake.paths({"sends": sends}), {"given": given}) as session:
             written = session.write(statement, self.lake.new("returns", "given-back"))
         try:
+            self.lake.share(written)
             with self.db.write() as conn:
                 leases.fence(conn, lease)
                 self._commit(conn, stopped, ids, written)
         except BaseException as fault:
-            withdraw(fault, [written])
+            self.lake.withdraw(fault, [written])
             raise
         return written.rows
 

@@ -16,7 +16,7 @@ from typing import Final
 import pyarrow as pa
 
 from sendwave import faults
-from sendwave.engine.base import Engine, withdraw
+from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
 from sendwave.flow.release.budgeting import COUNTRY, paid, purse, weighed
@@ -122,7 +122,7 @@ class _Release:
         try:
             self._commit(campaign, wave, frozen, consents, lease)
         except BaseException as fault:
-            withdraw(fault, [frozen.written])
+            self.lake.withdraw(fault, [frozen.written])
             raise
         return Released(campaign.name, wave.number, frozen.people, len(frozen.drafts), frozen.dropped)
 
@@ -136,7 +136,7 @@ class _Release:
             planned = files.get(conn, campaign.plan_file or 0)
             suppressed = suppressions.table(conn, kind.channel)
         assert planned is not None, "the lifecycle lets no campaign send without a plan"
-        paths = {**self.lake.paths({**listed, **ahead.plans}), "plan": [self.lake.root / planned.path]}
+        paths = {**self.lake.paths({**listed, **ahead.plans}), "plan": [self.lake.path(planned)]}
         columns = self.lake.columns(listed["contacts"])
         attributes = sorted(name for name in columns if name.startswith(payloads.FIELD_PREFIX))
         attributes += [COUNTRY] if priced else []

@@ -45,7 +45,7 @@ class Reaching:
             listed = self.lake.paths(files.live(conn, ("contacts", "sends", "returns")))
             planned = files.get(conn, self.campaign.plan_file or 0)
             standings = batches.standings(conn, self.campaign.id)
-        paths = {**listed, "plan": [] if planned is None else [self.lake.root / planned.path]}
+        paths = {**listed, "plan": [] if planned is None else [self.lake.path(planned)]}
         waits = [s.batch_id for s in standings if s.status in (Batch.READY, Batch.CLAIMED)]
         with self.engine.session(paths, {"waiting": pa.table({"batch": pa.array(waits, pa.int64())})}) as session:
             held = session.read(budgets.reserved_statement(self.campaign.id)).to_pylist()

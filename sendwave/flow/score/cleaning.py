@@ -66,10 +66,10 @@ def bring_up_to_date(db: Database, engine: DuckdbEngine, lake: Lake, grid: Grid,
     done: list[CleanDay] = []
     try:
         done.extend(cleaner.clean(days))
+        lake.share(*(day.file for day in done))
         return _register(db, lake, grid, done, seen=live["clean"], anew=anew, ids=ids, now=now)
-    except BaseException:
-        for day in done:
-            day.file.path.unlink(missing_ok=True)
+    except BaseException as fault:
+        lake.withdraw(fault, (day.file for day in done))
         raise
 
 

@@ -8,7 +8,6 @@ traces are older than `KEPT`: then the run is a full one and says why. Both give
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ def compute(job: Job, kept: Kept | None) -> Computed:
                 worked_out += people.worked_out
             scores = writer.finish()
     except BaseException:
-        discard(file for _, file in traced)
+        job.lake.discard(*(file for _, file in traced))
         raise
     return Computed(scores, pa.concat_tables(changed), tuple(traced), worked_out)
 
@@ -69,12 +68,6 @@ def compare(job: Job, scores: Written) -> Computed:
     tables = {} if job.former else {"former": schema_of(SCORES).empty_table()}
     with job.engine.session({"new": [scores.path], "former": job.paths(job.former)}, tables) as session:
         return Computed(scores, session.read(new.where(or_(was.is_(None), was != _NEW.c.score))))
-
-
-def discard(files: Iterable[Written]) -> None:
-    """Remove files that were never registered."""
-    for file in files:
-        file.path.unlink(missing_ok=True)
 
 
 def history(job: Job, tiers: Tiers, day: str, changed_ts: int, computed: Computed) -> Written:

@@ -51,7 +51,7 @@ def score(job: Job, url: str, ids: Sequence[Path]) -> tuple[Written, int]:
             here.write(session.stream(known))
             scores = here.finish()
     finally:
-        file.path.unlink(missing_ok=True)
+        job.lake.discard(file)
     return scores, file.rows - scores.rows
 
 

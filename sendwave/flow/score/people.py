@@ -101,7 +101,7 @@ class Job:
 
     def paths(self, files: Sequence[LakeFile]) -> list[Path]:
         """Where these files are."""
-        return [self.lake.root / file.path for file in files]
+        return [self.lake.path(file) for file in files]
 
     def told(self, kept: Kept) -> Mapping[str, Any] | None:
         """What is known of the run that made the scores in place; None where it does not say who keeps theirs.
@@ -114,11 +114,16 @@ class Job:
             return None
         recent = {file.id for file in self.log.days(first=kept.through // DAY)}
         needed = {*told["recent"]} - recent | {*told["contacts"]}
-        return told if all(one in self.replaced and self.replaced[one].exists() for one in needed) else None
+        return told if all(one in self.replaced and self.lake.has(self.replaced[one]) for one in needed) else None
 
     def acts(self, block: Block, *, first: int | None = None, last: int | None = None) -> Iterator[Acts]:
         """The clean log's days from `first` to `last` (days since 1970, both included), of the contacts of a block."""
-        return read_days(self.paths(self.log.days(first, last)), block)
+        return self.read(self.paths(self.log.days(first, last)), block)
+
+    def read(self, days: Sequence[Path], block: Block) -> Iterator[Acts]:
+        """Acts of files of the clean log."""
+        with self.lake.hold(days):
+            yield from read_days(days, block)
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def reusable(job: Job, files: Sequence[LakeFile]) -> tuple[Kept | None, str]:
         return None, f"the last full run is more than {KEPT.days} days old"
     if told["clean"] != job.digest(told["through"]):
         return None, f"acts of days before {part_of(told['through'] // DAY)} arrived late"
-    paths = {int(file.part): job.lake.root / file.path for file in files}
+    paths = {int(file.part): job.lake.path(file) for file in files}
     return Kept(told["as_of"], told["through"], paths, told["contacts"]), ""
 
 
@@ -155,7 +160,8 @@ class People:
         self.job, self.block = job, block
         self._known: Traces | None = None
         if kept is not None and (path := kept.files.get(block[0])) is not None:
-            self._known = Traces.load(job.layout, path)
+            with job.lake.hold([path]):
+                self._known = Traces.load(job.layout, path)
         told = job.former[0].details.get("contacts") if job.former else None
         snapshot = [file.id for file in job.contacts]
         self._same = self._known is not None and kept is not None and kept.contacts == snapshot == told
@@ -184,7 +190,8 @@ class People:
         """The scores in place, NaN for who has none."""
         asked: Any = select(SCORES.c.contact, SCORES.c.score).where(between(SCORES.c.contact, *self.block))
         if self._same and len(self.job.former) == 1 and self.job.former[0].rows == len(self.contacts):
-            return read_scores(self.job.paths(self.job.former)[0])  # written from the same snapshot, in its order
+            with self.job.lake.hold(placed := self.job.paths(self.job.former)):
+                return read_scores(placed[0])  # written from the same snapshot, in its order
         former = np.full(len(self.contacts), np.nan)
         if self.job.former:
             with self.job.engine.session({"scores": self.job.paths(self.job.former)}) as session:
@@ -203,7 +210,7 @@ class People:
             everybody.add(job.acts(self.block, first=through // DAY), job.as_of)
             self._work_out(everybody)
         except BaseException:
-            file.path.unlink(missing_ok=True)
+            job.lake.discard(file)
             raise
         return file
 
@@ -250,9 +257,9 @@ class People:
     def _fresh(self, told: Mapping[str, Any], kept: Kept) -> Iterator[Numbers]:
         """Contacts of days that were cleaned since the last run, as they are now and as they were."""
         recent = self.job.log.days(first=kept.through // DAY)
-        now = [self.job.lake.root / file.path for file in recent if file.id not in told["recent"]]
+        now = [self.job.lake.path(file) for file in recent if file.id not in told["recent"]]
         gone = {*told["recent"]} - {file.id for file in recent}
-        for acts in read_days([*now, *(self.job.replaced[one] for one in gone)], self.block):
+        for acts in self.job.read([*now, *(self.job.replaced[one] for one in gone)], self.block):
             yield acts.contact
 
     def _come_of_age(self, before: int) -> Iterator[Numbers]:

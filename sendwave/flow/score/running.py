@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from sendwave.engine.base import Written, withdraw
+from sendwave.engine.base import Written
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput
@@ -120,7 +120,7 @@ def _replaced(db: Database, lake: Lake, scores: Sequence[LakeFile]) -> dict[int,
     asked = [one for file in scores for name in ("recent", "contacts") for one in file.details.get(name, ())]
     with db.read() as connection:
         found = [registry.get(connection, one) for one in asked]
-    return {file.id: lake.root / file.path for file in found if file is not None}
+    return {file.id: lake.path(file) for file in found if file is not None}
 
 
 def _check(seen: Mapping[str, Sequence[LakeFile]], as_of: datetime, now: datetime, *, dry_run: bool) -> None:
@@ -148,12 +148,17 @@ class _Found:
 class _Made:
     """Files written on the way: removed at the end of the block, unless they are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
         self._files: list[Written] = []
 
     def __call__(self, file: Written) -> Written:
         self._files.append(file)
         return file
+
+    def share(self) -> None:
+        """Put them where every node finds them."""
+        self._lake.share(*self._files)
 
     def keep(self) -> None:
         """They are registered now."""
@@ -164,9 +169,9 @@ class _Made:
 
     def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
         if fault is None:
-            computing.discard(self._files)
+            self._lake.discard(*self._files)
         else:
-            withdraw(fault, self._files)
+            self._lake.withdraw(fault, self._files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +188,14 @@ class _Run:
 
     def go(self, *, full: bool, dry_run: bool) -> Summary:
         """Compute, then register; what was written is removed unless it was registered."""
-        with _Made() as made:
+        with _Made(self.job.lake) as made:
             found = self._there(made) if self.elsewhere else self._here(made, full=full)
             made(found.computed.scores)
             changed_ts = int(self.now.timestamp())
             history = made(computing.history(self.job, self.policy.tiers, self._day, changed_ts, found.computed))
             summary = self._summary(found)
             if not dry_run:
+                made.share()
                 self._register(summary, found, history)
                 made.keep()
         return summary

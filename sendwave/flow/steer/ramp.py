@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sendwave.engine.base import Engine, Session, withdraw
+from sendwave.engine.base import Engine, Session
 from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, NotAllowed, StaleTransition
 from sendwave.flow.steer.overrule import against, go_on
@@ -63,7 +63,7 @@ def resume_by_ramp(
         listed = files.live(conn, ("sends", "returns"))
     if planned is None:
         raise NotAllowed(f"the plan's file of campaign {found.name} is gone: nobody knows who is left")
-    paths = {**lake.paths(listed), "plan": [lake.root / planned.path]}
+    paths = {**lake.paths(listed), "plan": [lake.path(planned)]}
     with engine.session(paths) as session:
         left = session.read(plan.left_statement(found.id, halted.number, found.last_wave)).column("people")[0].as_py()
         if not left:
@@ -75,11 +75,12 @@ def resume_by_ramp(
         written = session.write(statement, lake.new("plan", found.name))
     try:
         rows = _counted(engine, written.path, halted, sizes, waves)
+        lake.share(written)
         file = {"path": lake.relative(written.path), "rows": written.rows, "size": written.bytes}
         with db.write() as conn:
             _store(conn, found, halted, rows, file, reason=reason, by=by, now=now)
     except BaseException as fault:
-        withdraw(fault, [written])
+        lake.withdraw(fault, [written])
         raise
     return Ramped(found.name, halted.number, tuple(row for row in rows if row.number > halted.number))
 
