@@ -234,7 +234,7 @@ def test_gone_pinned_files_are_survived(landed: Landed) -> None:
     planned(landed)
     with landed.db.read() as conn:
         (scores,) = files.live(conn, ["scores"])["scores"]
-    (landed.lake.root / scores.path).unlink()
+    landed.lake.remove(scores.path)
     document = explain(landed.db, landed.engine, landed.lake, POLICY, _without_today(landed), "C-1", now=landed.now)
     assert document["decision"] == "planned"
     assert document["chain"][-1]["rule"] == "plan"
