@@ -19,6 +19,7 @@ from sendwave.esp.base import Capabilities, RawReport, Recall, Receipt, Submissi
 from sendwave.flow import steer
 from sendwave.flow.dispatch import Dispatcher
 from sendwave.flow.feedback import digest, receive
+from sendwave.flow.judge import judge
 from sendwave.flow.release import give_back, release
 from sendwave.rules.events import CONTENT_TYPE, Event, EventType, encode_events
 from sendwave.store import campaigns, files, suppressions
@@ -142,6 +143,31 @@ def test_a_campaign_that_completes_calls_nothing_back(
         campaigns.transition(conn, spring.id, "complete", by="daemon", now=now)
     dispatcher.step(now + timedelta(minutes=2))
     assert esp.arrived == dict.fromkeys(map(sendable.address, range(1, 7)), 1)
+
+
+def test_a_wave_that_soaked_when_its_campaign_was_shortened_ends_with_it(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime
+) -> None:
+    """A halt and a resume later it waited for a release that never came, and the campaign sent for ever."""
+    sendable.write_base(sqlite_database, lake, 9, now)
+    ramp = sendable.policy_set(ramp=["30%", "30%", "40%"])
+    spring = sendable.approved(sqlite_database, engine, lake, ramp, now)
+    dispatcher = Dispatcher(sqlite_database, engine, lake, {"main": MemoryEsp()}, sendable.KEY, "me")
+    for minutes in range(2):
+        release(sqlite_database, engine, lake, now=now)
+        dispatcher.step(now + timedelta(minutes=minutes))
+        if minutes == 0:
+            with sqlite_database.write() as conn:
+                campaigns.transition_wave(conn, spring.id, 1, "clear", by="judge", now=now)
+    steer.shorten(sqlite_database, spring.name, 1, by="eve", now=now)
+    with sqlite_database.write() as conn:
+        campaigns_made.halt(conn, spring, now)
+    steer.resume(sqlite_database, spring.name, reason="looked into it", by="eve", now=now)
+    with sqlite_database.read() as conn:
+        assert [wave.status for wave in campaigns.waves(conn, spring.id)] == ["cleared", "skipped", "skipped"]
+    judge(sqlite_database, now=now + timedelta(minutes=5))
+    with sqlite_database.read() as conn:
+        assert campaigns.by_id(conn, spring.id).status == "completed"
 
 
 class Recalling(MemoryEsp):

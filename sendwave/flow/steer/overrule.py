@@ -78,13 +78,18 @@ def go_on(
 ) -> None:
     """Let a halted campaign go on: its waves wait again, its lanes reopen, only mail sent from now on is judged.
 
+    Halted waves after the one it was shortened to meanwhile are skipped: they would wait for ever.
+
     A person's own pause stands. Raises NotAllowed when it is not halted.
     """
     paused = any(hold.kind == Kind.PAUSE and hold.campaign_id for hold in holds.open_holds(conn, found.id))
     event = "keep_paused" if paused else "resume"
     campaigns.transition(conn, found.id, event, by=by, now=now, reason=reason, evidence=evidence)
     holds.lift_kinds(conn, (Kind.HALT,), campaign_id=found.id, by=by, now=now)
-    campaigns.transition_waves(conn, found.id, "resume", by=by, now=now, reason=reason, only={Wave.HALTED})
+    told: dict[str, Any] = {"by": by, "now": now, "reason": reason, "only": {Wave.HALTED}}
+    if found.last_wave is not None:
+        campaigns.transition_waves(conn, found.id, "skip", after=found.last_wave, **told)
+    campaigns.transition_waves(conn, found.id, "resume", **told)
     for lane in _suspended(conn, found.id):
         campaigns.transition_lane(conn, found.id, lane, "reopen", by=by, now=now, reason=reason)
     campaigns.judge_from(conn, found.id, now)
