@@ -28,12 +28,15 @@ _LANE: Final = and_(lanes.c.campaign_id == _OF.campaign_id, lanes.c.provider == 
 SUSPENDED: Final = exists().where(_LANE, lanes.c.status == Lane.SUSPENDED)
 """Whether a batch's lane is."""
 
-MAY_LEAVE: Final = and_(
-    _OF.status == Batch.READY,
-    or_(_OF.not_before.is_(None), _OF.not_before <= bindparam("now")),
+GOING: Final = and_(
     exists().where(_MINE, campaigns.c.status == Campaign.SENDING),
     exists().where(_WAVE, waves.c.status.in_(_FLYING)),
     ~SUSPENDED,
+)
+"""Whether its campaign sends, its wave is on its way or over, and its lane is open."""
+
+MAY_LEAVE: Final = and_(
+    _OF.status == Batch.READY, or_(_OF.not_before.is_(None), _OF.not_before <= bindparam("now")), GOING
 )
 """Whether it is ready and nothing but holds, windows and paces keeps it at `now`."""
 

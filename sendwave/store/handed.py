@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, or_, select, true, update
 
 from sendwave.rules.lifecycle import BATCH, Batch
-from sendwave.store.batch_status import DONE, HALTED, STOPPED, SUSPENDED
+from sendwave.store.batch_status import DONE, GOING, HALTED, STOPPED, SUSPENDED
 from sendwave.store.batches import Claimed, claimed
 from sendwave.store.tables import batches
 
@@ -41,6 +41,7 @@ _DUE: Final = (
         _OF.claimed_by == bindparam("holder"),
         _OF.not_before <= bindparam("now"),
         _OF.claimed_until > bindparam("now"),
+        GOING,
     )
     .order_by(_OF.handed_at)
     .limit(bindparam("most"))
@@ -105,7 +106,7 @@ def take_over(
 
 
 def due(conn: Connection, *, holder: str, now: datetime, limit: int) -> list[Open]:
-    """Open batches of ours to ask about by now, oldest first."""
+    """Open batches of ours to ask about by now, oldest first; not while what the first call did not bring must stay."""
     rows = conn.execute(_DUE, {"holder": holder, "now": now, "most": limit}).all()
     found = {one.id: one for one in claimed(conn, [row.id for row in rows])}
     return [

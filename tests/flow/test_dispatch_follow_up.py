@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import campaigns_made
 import pytest
 import sendable
 
@@ -14,6 +15,7 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import HandOverError, Held, Transient, Unknown
 from sendwave.esp.base import Capabilities, Recall, Receipt, Submission
+from sendwave.flow import steer
 from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher, Progress, reconcile
 from sendwave.flow.release import give_back, release
@@ -189,13 +191,26 @@ def test_without_a_receipt_it_becomes_unknown_when_the_time_is_over(office: Offi
     assert len(office.told("batch.lose")) == 1
 
 
-def test_a_stopped_campaign_is_not_asked_about(office: Office) -> None:
+def halt(office: Office) -> None:
+    with office.db.write() as conn:
+        campaigns_made.halt(conn, office.campaign, office.now)
+
+
+def cancel(office: Office) -> None:
+    steer.cancel(office.db, office.campaign.name, by="ann", now=office.now)
+
+
+def shorten(office: Office) -> None:
+    steer.shorten(office.db, office.campaign.name, 0, by="ann", now=office.now)
+
+
+@pytest.mark.parametrize("stop", [halt, cancel, shorten])
+def test_a_stopped_campaign_is_not_asked_about(office: Office, stop: Callable[[Office], None]) -> None:
     """What the first call did not bring would leave now."""
     office.open(KEYED).esp.script = [Unknown("timed out")]
     dispatcher = office.dispatcher()
     dispatcher.step(office.now)
-    with office.db.write() as conn:
-        holds.place(conn, kind="halt", reason="bounce", campaign_id=office.campaign.id, by="judge", now=office.now)
+    stop(office)
     calls = len(office.esp.submissions)
     dispatcher.step(office.now + timedelta(minutes=1))
     dispatcher.step(office.now + timedelta(minutes=16))

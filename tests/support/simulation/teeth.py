@@ -15,7 +15,7 @@ from typing import Any, Final
 from unittest import mock
 
 import numpy as np
-from sqlalchemy import select, update
+from sqlalchemy import Select, bindparam, select, update
 
 from sendwave.cluster import Node
 from sendwave.errors import Transient, Unknown
@@ -163,6 +163,13 @@ def _newest(conn: Connection, _version: str) -> PolicySet:
     return PolicySet.model_validate(conn.execute(select(of.document).order_by(of.loaded_at.desc()).limit(1)).scalar())
 
 
+def _due_whatever() -> Select[Any]:
+    """Batches nobody answered for, also of a campaign that was cancelled meanwhile."""
+    of, told = tables.batches.c, bindparam("now")
+    mine = (of.status == "handed", of.claimed_by == bindparam("holder"), of.not_before <= told, of.claimed_until > told)
+    return select(of.id, of.outcomes, of.handed_at).where(*mine).order_by(of.handed_at).limit(bindparam("most"))
+
+
 _OTHERS: Final = {"nodes": 2, "campaigns": 3}
 _CROWD: Final = {"cap": 1, "campaigns": 4}
 
@@ -200,6 +207,12 @@ BROKEN: Final[Mapping[str, Guard]] = {
         {"mood": "mute", "idempotent": True, "window": False},
         ("stopped_in_hand",),
         {"pause": 1, "hold_route": 1},
+    ),
+    "calls are repeated of what ended since": Guard(
+        _patched(handed, "_DUE", _due_whatever()),
+        {"mood": "mute", "idempotent": True},
+        ("stopped_in_hand",),
+        {"cancel": 1, "suspend": 1},
     ),
     "release knows no suppressions": Guard(
         _patched(

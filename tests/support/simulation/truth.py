@@ -109,14 +109,15 @@ class Truth:
                 f"called for a batch that is {batch['status']}"
             )
             assert not alone or batch["claimed_by"] == holder, f"{holder} handed over what {batch['claimed_by']} has"
-            if alone and self.world.nodes > 1 and not again:
+            taken_over = batch["handed_at"] is not None and batch["handed_at"] < submission.now  # from a dead node
+            if alone and self.world.nodes > 1 and not again and not taken_over:
                 life = select(tables.leases.c.epoch).where(tables.leases.c.name == f"node:{holder}")
                 assert conn.execute(life).scalar() == batch["epoch"], (
                     f"{holder} handed over what it claimed in a life before"
                 )
             at = submission.now - skew  # the instant at which it was decided that it may leave
             self._nothing_held(conn, submission, batch, at, at_once=alone and not again)
-            if alone and not again:
+            if alone:
                 self._sends(conn, submission)
             self._left_alone(conn, submission, at)
         self._in_hours(batch, submission.now)
