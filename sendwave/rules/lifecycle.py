@@ -106,6 +106,7 @@ BATCH: Final = _table(
     return_unsent=("handed", "ready"),
     recall=("ready claimed", "recalled"),
     call_back=("accepted", "recalled"),
+    doubt=("accepted", "unknown"),  # it was called back, and the answer never recorded
 )
 
 LANE: Final = _table(

@@ -2,7 +2,11 @@
 
 A batch without an answer stays `handed`, in the hands of its holder, while its ESP knows the idempotency key it went
 with: asking again with that key cannot write to anybody twice. When the key's life is over it becomes `unknown` like
-any other (store.batches.lost). A batch that was accepted to be sent later can be called back until then.
+any other (store.batches.lost).
+
+A batch that was accepted to be sent later can be called back until `recall_until`. That a call-back began is durable
+before the ESP is called, by a lease (`claimed_until`, of no other use once a batch is accepted): where it ended
+without an answer that was recorded, and asking again brings none, nobody knows whether those people were written to.
 """
 
 from __future__ import annotations
@@ -46,10 +50,16 @@ _DUE: Final = (
     .order_by(_OF.handed_at)
     .limit(bindparam("most"))
 )
+_WAITING: Final = (
+    *(_OF.id, _OF.campaign_id, _OF.wave, _OF.provider, _OF.route, _OF.esp_ref),
+    _OF.claimed_until.is_not(None).label("begun"),
+)
+_FREE: Final = or_(_OF.claimed_until.is_(None), _OF.claimed_until <= bindparam("now"))
 _TO_CALL_BACK: Final = (
-    select(_OF.id, _OF.campaign_id, _OF.wave, _OF.provider, _OF.route, _OF.esp_ref)
+    select(*_WAITING)
     .where(
         _OF.status == Batch.ACCEPTED,
+        _FREE,
         _OF.recall_until > bindparam("now"),
         _OF.route.in_(bindparam("routes", expanding=True)),
         or_(STOPPED, SUSPENDED, HALTED),
@@ -57,6 +67,17 @@ _TO_CALL_BACK: Final = (
     )
     .order_by(_OF.id)
     .limit(bindparam("most"))
+)
+_DOUBTFUL: Final = (
+    select(*_WAITING)
+    .where(_OF.status == Batch.ACCEPTED, _OF.claimed_until <= bindparam("now"), _OF.recall_until <= bindparam("now"))
+    .order_by(_OF.id)
+)
+_BEGIN: Final = (
+    update(batches)
+    .where(_OF.id.in_(bindparam("ids", expanding=True)), _OF.status == Batch.ACCEPTED, _FREE)
+    .values(claimed_until=bindparam("until"))
+    .returning(_OF.id)
 )
 
 
@@ -79,6 +100,7 @@ class Waiting:
     provider: str
     route: str
     ref: str
+    begun: bool  # it was asked for before, and the answer is not recorded
 
 
 def put_off(conn: Connection, batch_id: int, *, holder: str, again: datetime, until: datetime) -> bool:
@@ -123,14 +145,39 @@ def to_call_back(conn: Connection, routes: Collection[str], now: datetime, limit
     return [Waiting(*row) for row in rows]
 
 
+def doubtful(conn: Connection, now: datetime) -> list[Waiting]:
+    """Batches that were asked for, without an answer we recorded, until it was too late to ask."""
+    return [Waiting(*row) for row in conn.execute(_DOUBTFUL, {"now": now})]
+
+
+def begin(conn: Connection, ids: Collection[int], *, now: datetime, until: datetime) -> set[int]:
+    """Those of them that are ours to ask for until then. Commit before calling the ESP."""
+    return {*conn.execute(_BEGIN, {"ids": list(ids), "now": now, "until": until}).scalars()}
+
+
+def not_asked(conn: Connection, ids: Collection[int]) -> None:
+    """The ESP was not reached: what `begin` said of them is not so."""
+    mine = (batches.c.id.in_(list(ids)), batches.c.status == Batch.ACCEPTED)
+    conn.execute(update(batches).where(*mine).values(claimed_until=None))
+
+
+def doubt(conn: Connection, batch_id: int) -> bool:
+    """Nobody knows whether its people were written to: events may tell. False when it is no longer accepted."""
+    of, (sources, target) = batches.c, BATCH["doubt"]
+    values = {"status": target, "unknown": of.unknown + of.accepted, "accepted": 0}
+    mine = (of.id == batch_id, of.status.in_(sources))
+    return conn.execute(update(batches).where(*mine).values(**values, claimed_until=None)).rowcount == 1
+
+
 def call_back(conn: Connection, batch_id: int, *, now: datetime) -> bool:
     """The ESP gave it back: nobody of it was written to. False when it is no longer accepted."""
     of, (sources, target) = batches.c, BATCH["call_back"]
     values = {"status": target, "accepted": 0, "handed_at": None, "settled_at": now, "returned_at": None}
+    values["claimed_until"] = None
     back = update(batches).where(of.id == batch_id, of.status.in_(sources)).values(**values, recall_until=None)
     return conn.execute(back).rowcount == 1
 
 
 def asked(conn: Connection, ids: Collection[int]) -> None:
     """They were asked for: events will tell what became of each person."""
-    conn.execute(update(batches).where(batches.c.id.in_(list(ids))).values(recall_until=None))
+    conn.execute(update(batches).where(batches.c.id.in_(list(ids))).values(recall_until=None, claimed_until=None))

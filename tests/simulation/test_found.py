@@ -17,12 +17,13 @@ from sendwave.engine.datasets import Lake
 from sendwave.errors import Busy, Unknown
 from sendwave.esp.base import Capabilities, RawReport, Recall, Receipt, Submission
 from sendwave.flow import steer
+from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher
 from sendwave.flow.feedback import digest, receive
 from sendwave.flow.judge import judge
 from sendwave.flow.release import give_back, release
 from sendwave.rules.events import CONTENT_TYPE, Event, EventType, encode_events
-from sendwave.store import campaigns, files, suppressions
+from sendwave.store import campaigns, files, handed, suppressions
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Connection, Database
 from sendwave.store.suppressions import Suppression
@@ -168,6 +169,31 @@ def test_a_wave_that_soaked_when_its_campaign_was_shortened_ends_with_it(
     judge(sqlite_database, now=now + timedelta(minutes=5))
     with sqlite_database.read() as conn:
         assert campaigns.by_id(conn, spring.id).status == "completed"
+
+
+def test_whom_an_esp_gave_back_unheard_nobody_calls_sent(
+    sqlite_database: Database, engine: Engine, lake: Lake, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store was locked just then, and afterwards it was too late to ask again: they counted as sent."""
+    esp = Recalling(now + timedelta(hours=1))
+    spring, dispatcher, _ = two_lanes(sqlite_database, engine, lake, now, esp)
+    with sqlite_database.write() as conn:
+        campaigns_made.halt(conn, spring, now)
+    monkeypatch.setattr(handed, "call_back", locked)
+    for minutes in (1, 4):  # asked again, once nobody else may be recording it
+        with pytest.raises(Busy):
+            dispatcher.step(now + timedelta(minutes=minutes))
+    assert sum(esp.arrived.values()) == 0
+    dispatcher.step(now + timedelta(minutes=4, seconds=5))
+
+    dispatcher.step(now + timedelta(minutes=61))
+    found = audit(sqlite_database, engine, lake, spring.name)
+    assert (found.sent, found.unknown) == (0, 4)
+
+
+def locked(*_args: object, **_options: object) -> bool:
+    """A store somebody else writes to."""
+    raise Busy("another process is writing to the store; try again in a moment")
 
 
 class Recalling(MemoryEsp):

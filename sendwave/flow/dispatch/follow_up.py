@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sendwave.errors import HandOverError
+from sendwave.errors import HandOverError, Transient
 from sendwave.esp.adapter_pool import Lending
 from sendwave.esp.base import EspAdapter, Recall, RecallingAdapter
 from sendwave.store import campaigns, handed, journal
@@ -31,6 +31,9 @@ RETRY: Final = timedelta(seconds=30)
 
 AT_ONCE: Final = 100
 """Batches called back in one go."""
+
+ASKING: Final = timedelta(minutes=2)
+"""For so long a call-back is a node's own: then its answer will not be recorded any more, and it is asked for again."""
 
 
 def lives(adapters: Mapping[str, EspAdapter]) -> dict[str, timedelta]:
@@ -50,6 +53,7 @@ class CallBack:
 
     def run(self, now: datetime) -> int:
         """Ask for everything that is to come back now; returns the batches of which nobody is written to."""
+        self._give_up(now)
         asked = [route for route in self._able() if self._again.get(route, now) <= now]
         if not asked:
             return 0
@@ -61,6 +65,7 @@ class CallBack:
         return [route for route, lent in self.routes.items() if lent.adapter.capabilities.recall is not Recall.NONE]
 
     def _ask(self, route: str, waiting: Sequence[Waiting], now: datetime) -> int:
+        waiting = self._begin(waiting, now)
         if not waiting:
             return 0
         adapter: RecallingAdapter = self.routes[route].adapter  # type: ignore[assignment]  # its capabilities say so
@@ -68,24 +73,57 @@ class CallBack:
             surely = adapter.recall([one.ref for one in waiting], now)
         except HandOverError as fault:
             self._again[route] = now + RETRY
-            self._tell_failure(waiting, str(fault), now)
+            self._tell_failure(waiting, fault, now)
             return 0
         back = 0
         with self.db.write() as conn:
             for one, sure in zip(waiting, surely, strict=True):
-                if sure and handed.call_back(conn, one.id, now=now):
-                    back += 1
-                    self._tell(conn, one, "batch.call_back", now, evidence={"surely": True})
-                    campaigns.wait_again(conn, one.campaign_id, one.wave, by=self.holder, now=now)
-                elif not sure:
+                if sure:
+                    back += self._is_back(conn, one, now)
+                elif one.begun:  # what it said the first time is not known, and may have been yes
+                    self._doubt(conn, one, now)
+                else:
                     self._tell(conn, one, "batch.call_back", now, evidence={"surely": False})
-            handed.asked(conn, [one.id for one, sure in zip(waiting, surely, strict=True) if not sure])
+                    handed.asked(conn, [one.id])
         return back
 
-    def _tell_failure(self, waiting: Sequence[Waiting], reason: str, now: datetime) -> None:
+    def _begin(self, waiting: Sequence[Waiting], now: datetime) -> Sequence[Waiting]:
+        """Those of them another node did not begin to ask for."""
+        if not waiting:
+            return ()
         with self.db.write() as conn:
+            ours = handed.begin(conn, [one.id for one in waiting], now=now, until=now + ASKING)
+        return [one for one in waiting if one.id in ours]
+
+    def _is_back(self, conn: Connection, one: Waiting, now: datetime) -> bool:
+        if not handed.call_back(conn, one.id, now=now):
+            return False
+        self._tell(conn, one, "batch.call_back", now, evidence={"surely": True})
+        campaigns.wait_again(conn, one.campaign_id, one.wave, by=self.holder, now=now)
+        return True
+
+    def _give_up(self, now: datetime) -> None:
+        """Of a call-back that died before its answer was recorded, once it is too late to ask again."""
+        if not self._able():
+            return
+        with self.db.read() as conn:
+            found = handed.doubtful(conn, now)
+        if found:
+            with self.db.write() as conn:
+                for one in found:
+                    self._doubt(conn, one, now)
+
+    def _doubt(self, conn: Connection, one: Waiting, now: datetime) -> None:
+        if handed.doubt(conn, one.id):
+            told = "it was called back, and whether it came is not known"
+            self._tell(conn, one, "batch.doubt", now, reason=told)
+
+    def _tell_failure(self, waiting: Sequence[Waiting], fault: HandOverError, now: datetime) -> None:
+        with self.db.write() as conn:
+            if isinstance(fault, Transient):  # the ESP was not reached
+                handed.not_asked(conn, [one.id for one in waiting if not one.begun])
             told = {"batches": len(waiting)}
-            self._tell(conn, waiting[0], "batch.call_back_failed", now, reason=reason, evidence=told)
+            self._tell(conn, waiting[0], "batch.call_back_failed", now, reason=str(fault), evidence=told)
 
     def _tell(
         self, conn: Connection, one: Waiting, action: str, now: datetime, *, reason: str = "", evidence: Any = None

@@ -267,6 +267,8 @@ class Truth:
             lanes = conn.execute(_STATUSES["lane"].where(_OF_LANE.campaign_id == number))
             suspended = {provider for _, provider, status in lanes if status == "suspended"}
         arrived = {one.address for one in provider.arrivals if one.campaign == number}
+        came_back = {one.address for one in provider.given_back if one.campaign == number}
+        back = set() if over else came_back  # nobody may have heard of it yet
         heard = {address for of, address in provider.heard if of == number}
         rows = {row[0]: row for row in found.rows()}
         assert len(rows) == found.total == self.world.people, (
@@ -275,14 +277,14 @@ class Truth:
         for contact, row in rows.items():
             who = _address(contact)
             risked = (number, who) in self.resent
-            self._fate(name, who, row, arrived, over=over, risked=risked and not (over and who in heard))
+            self._fate(name, who, row, arrived, back, over=over, risked=risked and not (over and who in heard))
             if over and name not in self.cut and row[4] not in suspended:
                 assert row[2] not in _CUT, f"nobody cut it short, and it forgot them: {name}, {row}"
             if over and who in heard and not risked:
                 assert row[1] != "unknown", f"events told of them, and they are unknown still: {name}, {row}"
 
     def _fate(
-        self, name: str, address: str, row: Sequence[Any], arrived: set[str], *, over: bool, risked: bool
+        self, name: str, who: str, row: Sequence[Any], arrived: set[str], back: set[str], *, over: bool, risked: bool
     ) -> None:
         """`risked`: a person had them written to again, so that the first message may have come and the second not, and
         no event tells of either.
@@ -291,9 +293,9 @@ class Truth:
         if over:
             self.reasons[f"{state} {reason}"] += 1
         if state == "sent":
-            assert address in arrived, f"said to be sent and never arrived: {address} ({row})"
+            assert who in arrived | back, f"said to be sent and never arrived: {who} ({row})"
         elif state == "not_sent":
-            assert risked or address not in arrived, f"said not to be sent and arrived: {address} ({row})"
+            assert risked or who not in arrived, f"said not to be sent and arrived: {who} ({row})"
             if over:
                 assert reason not in _WAITS, f"over and still waits: {name}, {row}"
 
