@@ -41,7 +41,7 @@ def finish(life: Life) -> None:
         if _over(life):
             break
         now = _state(life)
-        wait = _NEXT if now != state else min(wait * 2, 4 * 3600)
+        wait = _NEXT if now != state else min(wait * 4, 4 * 3600)
         state = now
         life.clock.sleep(wait)
     assert _over(life), "it never ends"
