@@ -163,6 +163,12 @@ def _newest(conn: Connection, _version: str) -> PolicySet:
     return PolicySet.model_validate(conn.execute(select(of.document).order_by(of.loaded_at.desc()).limit(1)).scalar())
 
 
+def _unmarked(conn: Connection, batch_id: int, **_: Any) -> bool:
+    """The ESP gave it back, and nothing is asked or written down any more."""
+    handed.asked(conn, [batch_id])
+    return True
+
+
 def _due_whatever() -> Select[Any]:
     """Batches nobody answered for, also of a campaign that was cancelled meanwhile."""
     of, told = tables.batches.c, bindparam("now")
@@ -250,7 +256,7 @@ BROKEN: Final[Mapping[str, Guard]] = {
     ),
     "counters count every report": Guard(_patched(tallies, "mark", _count_twice)),
     "what was called back is not marked": Guard(
-        _patched(handed, "call_back", lambda *_a, **_k: True), {"recall": True}, ("stopped_in_hand", "person")
+        _patched(handed, "call_back", _unmarked), {"recall": True}, ("stopped_in_hand", "person")
     ),
     "who came back from the ESP never goes again": Guard(
         _patched(campaigns, "wait_again", lambda *_a, **_k: None),
