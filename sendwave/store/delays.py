@@ -64,7 +64,9 @@ def count(conn: Connection, added: Mapping[Lateness, int]) -> None:
     """Add new events to their bins."""
     if not added:
         return
-    conn.execute(upsert.added(conn, delays), [{**late._asdict(), "n": n} for late, n in sorted(added.items())])
+    conn.execute(
+        upsert.added(conn.dialect.name, delays), [{**late._asdict(), "n": n} for late, n in sorted(added.items())]
+    )
 
 
 def of_campaign(conn: Connection, campaign_id: int) -> dict[Lateness, int]:

@@ -51,7 +51,7 @@ def update(
         "unmatched": known.unmatched + unmatched,
         "unknown_words": words,
     }
-    conn.execute(upsert.latest(conn, feeds, ("route",), tuple(row)), {"route": route, **row})
+    conn.execute(upsert.latest(conn.dialect.name, feeds, ("route",), tuple(row)), {"route": route, **row})
 
 
 def correct(conn: Connection, route: str, *, unmatched: int, unknown_words: Mapping[str, int] | None) -> None:

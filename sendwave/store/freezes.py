@@ -51,7 +51,7 @@ def _reserve(conn: Connection, counter: str, count: int) -> int:
         return 0
     given = conn.execute(_GIVEN, {"counter": counter}).scalar()
     if given is None:
-        conn.execute(upsert.first(conn, meta), {"key": counter, "value": "0"})
+        conn.execute(upsert.first(conn.dialect.name, meta), {"key": counter, "value": "0"})
         given = conn.execute(_GIVEN, {"counter": counter}).scalar_one()
     used = conn.execute(_USED[counter]).scalar_one() or 0
     first = max(int(given), used) + 1
@@ -93,7 +93,7 @@ def bounces_read(conn: Connection) -> int:
 
 def bounces_done(conn: Connection, file_id: int) -> None:
     """Remember it, in the transaction that registers the slots."""
-    conn.execute(upsert.latest(conn, meta, ("key",), ("value",)), {"key": _BOUNCES, "value": str(file_id)})
+    conn.execute(upsert.latest(conn.dialect.name, meta, ("key",), ("value",)), {"key": _BOUNCES, "value": str(file_id)})
 
 
 def asked(conn: Connection, freeze_id: int) -> tuple[datetime, list[int]]:

@@ -46,7 +46,7 @@ def place(
     """
     scope = {"campaign_id": campaign_id, "wave": wave, "provider": provider, "route": route}
     row = {**scope, "kind": kind, "reason": reason, "detail": detail, "since": now, "by": by, "until": until}
-    placed = conn.execute(upsert.first(conn, holds).returning(holds.c.id), row).scalar()
+    placed = conn.execute(upsert.first(conn.dialect.name, holds).returning(holds.c.id), row).scalar()
     if placed is None:
         return _renew(conn, scope, reason, detail, until)
     journal.write(

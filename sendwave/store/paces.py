@@ -52,7 +52,7 @@ def lock(conn: Connection, keys: Collection[str]) -> dict[str, Spent]:
         return {}
     ordered = sorted(keys)
     missing = [{"key": key, "tat": 0.0, "sent_today": 0, "days": 0} for key in ordered]
-    conn.execute(upsert.first(conn, paces), missing)
+    conn.execute(upsert.first(conn.dialect.name, paces), missing)
     conn.execute(_LOCK, {"keys": ordered}).all()
     return look(conn, keys)
 

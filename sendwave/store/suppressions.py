@@ -119,7 +119,7 @@ def _merge(rows: Iterable[Suppression]) -> list[Suppression]:
 
 @cache
 def _stronger(dialect: str) -> Insert:
-    statement = upsert.insert_for(dialect, suppressions)
+    statement = upsert.inserting(dialect, suppressions)
     given, ranks = statement.excluded, {reason: rank for rank, reason in enumerate(REASONS)}
     stronger = case(ranks, value=given.reason, else_=len(ranks)) < case(
         ranks, value=suppressions.c.reason, else_=len(ranks)

@@ -269,7 +269,9 @@ def count(conn: Connection, added: Mapping[Bucket, int]) -> None:
     """Add new events to their minutes."""
     if not added:
         return
-    conn.execute(upsert.added(conn, counters), [{**bucket._asdict(), "n": n} for bucket, n in sorted(added.items())])
+    conn.execute(
+        upsert.added(conn.dialect.name, counters), [{**bucket._asdict(), "n": n} for bucket, n in sorted(added.items())]
+    )
 
 
 def by_minute(conn: Connection, campaign_id: int) -> dict[Bucket, int]:

@@ -84,7 +84,7 @@ def upsert(
         return []
     before = {tuple(row[:3]): row.verdict for row in conn.execute(_DECISIONS, {"campaign": campaign_id})}
     conn.execute(
-        upserts.latest(conn, verdicts, _KEY, ("verdict", "evidence", "at")),
+        upserts.latest(conn.dialect.name, verdicts, _KEY, ("verdict", "evidence", "at")),
         [_row(campaign_id, verdict, now) for verdict in found],
     )
     changed = [one for one in found if one.decision != (before.get(_place(one)) or Decision.PASS)]

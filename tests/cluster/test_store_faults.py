@@ -177,12 +177,20 @@ def test_a_serialization_failure_is_busy(postgresql_database: Database) -> None:
     strict.close()
 
 
+@pytest.fixture
+def stuck(
+    postgresql_database: Database, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Database]:
+    """The store as another process opens it, whose sessions end after so many seconds in the middle of a write."""
+    monkeypatch.setattr(database, "STUCK_SECONDS", request.param)
+    store = Database(postgresql_database.url.render_as_string(hide_password=False))
+    yield store
+    store.close()
+
+
 @pytest.mark.postgresql
-def test_a_process_stuck_in_a_write_frees_its_rows(
-    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "STUCK_SECONDS", 0.2)
-    stuck = Database(postgresql_database.url.render_as_string(hide_password=False))
+@pytest.mark.parametrize("stuck", [0.2], indirect=True)
+def test_a_process_stuck_in_a_write_frees_its_rows(stuck: Database, postgresql_database: Database) -> None:
     put(stuck, "a")
     with pytest.raises(Busy), stuck.write() as conn:
         conn.execute(update(meta).where(meta.c.key == "a").values(value="stuck"))
@@ -192,16 +200,14 @@ def test_a_process_stuck_in_a_write_frees_its_rows(
     with stuck.read() as conn:
         SystemClock().sleep(0.3)  # who only reads holds nobody up
         assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == "free"
-    stuck.close()
 
 
 @pytest.mark.postgresql
+@pytest.mark.parametrize("stuck", [1.0], indirect=True)
 def test_a_process_stopped_in_the_middle_of_a_request_frees_its_rows(
-    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+    stuck: Database, postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many rows go as one request of many messages. Until its end has come PostgreSQL takes the session for busy."""
-    monkeypatch.setattr(database, "STUCK_SECONDS", 1)
-    stuck = Database(postgresql_database.url.render_as_string(hide_password=False))
     put(stuck, "a")
     with pytest.raises(Busy), stuck.write() as conn:
         plain = conn.connection.driver_connection
@@ -222,15 +228,13 @@ def test_a_process_stopped_in_the_middle_of_a_request_frees_its_rows(
                 node.stop()
     with stuck.read() as conn:
         assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == "free"
-    stuck.close()
 
 
 @pytest.mark.postgresql
+@pytest.mark.parametrize("stuck", [1.0], indirect=True)
 def test_a_process_stopped_in_the_middle_of_an_answer_frees_its_rows(
-    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+    stuck: Database, postgresql_database: Database
 ) -> None:
-    monkeypatch.setattr(database, "STUCK_SECONDS", 1)
-    stuck = Database(postgresql_database.url.render_as_string(hide_password=False))
     put(stuck, "a")
     with pytest.raises(Busy), stuck.write() as conn:
         conn.execute(update(meta).where(meta.c.key == "a").values(value="half"))
@@ -246,22 +250,19 @@ def test_a_process_stopped_in_the_middle_of_an_answer_frees_its_rows(
             assert postgresql_database.end_stuck() == 1
             other.result(30)
         conn.execute(select(meta.c.key))
-    stuck.close()
 
 
 @pytest.mark.postgresql
-def test_who_works_for_long_is_not_stuck(postgresql_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "STUCK_SECONDS", 0.2)
-    busy = Database(postgresql_database.url.render_as_string(hide_password=False))
-    with ThreadPoolExecutor(1) as pool, busy.write() as conn:
+@pytest.mark.parametrize("stuck", [0.2], indirect=True)
+def test_who_works_for_long_is_not_stuck(stuck: Database, postgresql_database: Database) -> None:
+    with ThreadPoolExecutor(1) as pool, stuck.write() as conn:
         asleep = pool.submit(conn.execute, text("SELECT pg_sleep(1)"))
         SystemClock().sleep(0.5)
         assert postgresql_database.end_stuck() == 0
         asleep.result(30)
         conn.execute(insert(meta).values(key="a", value=""))
-    with busy.read() as conn:  # who only reads holds nobody up
+    with stuck.read() as conn:
         assert conn.execute(select(meta.c.key).where(meta.c.key == "a")).scalar_one() == "a"
-    busy.close()
 
 
 def _write_value(store: Database, value: str) -> None:

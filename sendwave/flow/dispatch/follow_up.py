@@ -75,7 +75,7 @@ class CallBack:
             self._again[route] = now + RETRY
             self._tell_failure(waiting, fault, now)
             return 0
-        back = 0
+        back, told = 0, list[int]()
         with self.db.write() as conn:
             for one, sure in zip(waiting, surely, strict=True):
                 if sure:
@@ -84,7 +84,8 @@ class CallBack:
                     self._doubt(conn, one, now)
                 else:
                     self._tell(conn, one, "batch.call_back", now, evidence={"surely": False})
-                    handed.asked(conn, [one.id])
+                    told.append(one.id)
+            handed.asked(conn, told)
         return back
 
     def _begin(self, waiting: Sequence[Waiting], now: datetime) -> Sequence[Waiting]:
