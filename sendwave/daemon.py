@@ -60,6 +60,9 @@ REPEAT: Final = timedelta(minutes=1)
 IDLE_ROUNDS: Final = 15
 """Looks, 0.2 s apart, that must all find nothing to do before `--until idle` believes it."""
 
+LISTEN_ROUNDS: Final = 300
+"""Looks, a minute, for which it waits for that once only reactions still come: they may trickle in for days."""
+
 BUSY_STATUSES: Final = (Campaign.APPROVED, Campaign.SENDING)
 
 
@@ -317,14 +320,17 @@ class Daemon:
             _LOG.error(event, stage=name, reason=reason, retry="next tick", **more)
 
     def _wait(self, *, until_idle: bool, until: datetime | None) -> None:
-        quiet = 0
+        resting = quiet = 0
         while not self._stop.wait(0.2):
             self._set_pace()
             now = self.clock.now()
             if until is not None and now >= until:
                 return
-            quiet = quiet + 1 if until_idle and self.idle(now) else 0
+            resting = resting + 1 if until_idle and self._rests(now) else 0
+            quiet = quiet + 1 if resting and not self._unread() else 0
             if quiet >= IDLE_ROUNDS:  # every stage had its tick meanwhile and found nothing new
+                return
+            if quiet and resting >= LISTEN_ROUNDS:  # what comes later is taken in by the next run
                 return
 
     def stop(self) -> None:
@@ -334,9 +340,16 @@ class Daemon:
     # ── what is left ──────────────────────────────────────────────────────────────────────────────────────────────
     def idle(self, now: datetime) -> bool:
         """Whether nothing is left to do before a person decides something or a start time comes."""
+        return not self._unread() and self._rests(now)
+
+    def _unread(self) -> bool:
+        """Whether reports wait to be counted."""
         with self.workspace.db.read() as connection:
-            if inbox.backlog(connection)[0]:
-                return False
+            return bool(inbox.backlog(connection)[0])
+
+    def _rests(self, now: datetime) -> bool:
+        """Whether every campaign waits for a person or a start to come, or is over."""
+        with self.workspace.db.read() as connection:
             return not any(
                 self._works(connection, campaign, now)
                 for campaign in campaigns.listing(connection, statuses=BUSY_STATUSES)

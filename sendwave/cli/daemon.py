@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 @click.command()
 @in_workspace
 @click.option(
-    "--until", default=None, metavar="idle|INSTANT", help="Stop when nothing is left to do, or at an instant."
+    "--until",
+    default=None,
+    metavar="idle|INSTANT",
+    help="Stop at an instant, or when nothing is left to do: no campaign goes on, and no reaction came for 3 s "
+    "or a minute has passed (later ones are taken in by the next run).",
 )
 @click.option(
     "--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Batches handed over at once."

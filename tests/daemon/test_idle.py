@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import campaigns_made
 import pytest
 
 from sendwave.clock import VirtualClock
-from sendwave.daemon import Daemon
+from sendwave.daemon import IDLE_ROUNDS, LISTEN_ROUNDS, Daemon
 from sendwave.esp.base import RawReport
 from sendwave.flow import steer
 from sendwave.store import batches, campaigns, files, freezes, holds, inbox
@@ -93,3 +94,42 @@ def test_a_paused_campaign_waits_for_a_person(house: Workspace, now: datetime) -
     assert daemon.idle(now)
     steer.resume(house.db, "spring", by="ann", now=now)
     assert not daemon.idle(now)
+
+
+@dataclass
+class Looks:
+    """Stands for the event that ends `run`: before each look of the daemon something happens; gives up after 500."""
+
+    happens: Callable[[int], None]
+    n: int = 0
+
+    def wait(self, _seconds: float) -> bool:
+        self.n += 1
+        self.happens(self.n)
+        return self.n >= 500
+
+
+def looks_until_idle(house: Workspace, now: datetime, happens: Callable[[int], None]) -> int:
+    daemon = Daemon(house, VirtualClock(now))
+    daemon._scheduler()  # that is not started: nothing ticks
+    daemon._stop = looks = Looks(happens)  # type: ignore[assignment]
+    daemon._wait(until_idle=True, until=None)
+    return looks.n
+
+
+def test_reactions_that_trickle_in_are_listened_to_for_a_minute(house: Workspace, now: datetime) -> None:
+    def trickle(look: int) -> None:
+        with house.db.write() as conn:
+            if look % 10 == 0:
+                inbox.put(conn, "main", [RawReport(b"{}", {})], now)
+            elif look % 10 == 5:
+                inbox.done(conn, {one.id: 0 for one in inbox.waiting(conn, 10, 1_000)}, now)
+
+    assert looks_until_idle(house, now, trickle) == LISTEN_ROUNDS + 5, "once what was there is counted"
+    assert looks_until_idle(house, now, lambda _look: None) == IDLE_ROUNDS
+
+
+def test_a_campaign_that_goes_on_is_waited_for_however_long(house: Workspace, now: datetime) -> None:
+    with house.db.write() as conn:
+        campaigns_made.sending(conn, now)
+    assert looks_until_idle(house, now, lambda _look: None) == 500
