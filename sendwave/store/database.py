@@ -6,7 +6,7 @@ writers of one process queue on a lock and take the database with BEGIN IMMEDIAT
 
 A process that is stopped in the middle of a write holds its row locks for as long as its connection lives. PostgreSQL
 ends such a session after `STUCK_SECONDS` without a statement, so that a pause never waits longer for a node that hangs.
-One that stopped in the middle of a request or of its answer PostgreSQL takes for busy: others end it (`end_stuck`).
+PostgreSQL does not notice all that stop in the middle of a write: others end those (`end_stuck`).
 """
 
 from __future__ import annotations
@@ -69,10 +69,14 @@ _NAME: Final = "sendwave"
 _END_STUCK: Final = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND application_name = :name"
-    " AND state = 'active' AND wait_event IN ('ClientRead', 'ClientWrite')"
+    " AND (state LIKE 'idle in transaction%' OR state = 'active' AND wait_event IN ('ClientRead', 'ClientWrite'))"
     " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
 )
-"""Ours that wait for the rest of a request, or for the client to take its answer; each message sets `state_change`."""
+"""Ours that wait for the rest of a request, for the client to take its answer, or for the next request of a write.
+
+For the last the server has its own time-out, but a Flush message after the Sync that ended a pipeline, as the driver
+sends for many rows, disarms it (PostgresMain disables the timer at any message; only Sync and Query arm it again).
+"""
 
 _json: Final = partial(json.dumps, allow_nan=False)
 """Infinity and NaN are no JSON: PostgreSQL refuses to keep them, SQLite to read them back."""

@@ -232,6 +232,31 @@ def test_a_process_stopped_in_the_middle_of_a_request_frees_its_rows(
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("stuck", [1.0], indirect=True)
+def test_a_process_stopped_after_many_rows_and_before_its_commit_frees_them(
+    stuck: Database, postgresql_database: Database
+) -> None:
+    """The driver's last word about many rows disarms the server's own time-out, as a Flush message does here."""
+    put(stuck, "a")
+    with pytest.raises(Busy), stuck.write() as conn:
+        conn.execute(update(meta).where(meta.c.key == "a").values(value="half"))
+        plain = conn.connection.driver_connection
+        assert plain is not None
+        plain.pgconn.enter_pipeline_mode()
+        plain.pgconn.send_flush_request()
+        plain.pgconn.flush()
+        plain.pgconn.exit_pipeline_mode()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(_write_value, postgresql_database, "free")
+            until(lambda: _blocked(postgresql_database), "another waits for the row")
+            SystemClock().sleep(1.5)
+            assert not other.done(), "the server's own time-out does not see it"
+            assert postgresql_database.end_stuck() == 1
+            other.result(30)
+        conn.execute(select(meta.c.key))
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("stuck", [1.0], indirect=True)
 def test_a_process_stopped_in_the_middle_of_an_answer_frees_its_rows(
     stuck: Database, postgresql_database: Database
 ) -> None:
