@@ -245,13 +245,7 @@ def test_a_process_stopped_after_many_rows_and_before_its_commit_frees_them(
         plain.pgconn.send_flush_request()
         plain.pgconn.flush()
         plain.pgconn.exit_pipeline_mode()
-        with ThreadPoolExecutor(1) as pool:
-            other = pool.submit(_write_value, postgresql_database, "free")
-            until(lambda: _blocked(postgresql_database), "another waits for the row")
-            SystemClock().sleep(1.5)
-            assert not other.done(), "the server's own time-out does not see it"
-            assert postgresql_database.end_stuck() == 1
-            other.result(30)
+        _freed_by_another_node(postgresql_database)
         conn.execute(select(meta.c.key))
 
 
@@ -267,13 +261,7 @@ def test_a_process_stopped_in_the_middle_of_an_answer_frees_its_rows(
         assert plain is not None
         plain.pgconn.send_query(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)")
         plain.pgconn.flush()
-        with ThreadPoolExecutor(1) as pool:
-            other = pool.submit(_write_value, postgresql_database, "free")
-            until(lambda: _blocked(postgresql_database), "another waits for the row")
-            SystemClock().sleep(1.5)
-            assert not other.done()
-            assert postgresql_database.end_stuck() == 1
-            other.result(30)
+        _freed_by_another_node(postgresql_database)
         conn.execute(select(meta.c.key))
 
 
@@ -293,6 +281,17 @@ def test_who_works_for_long_is_not_stuck(stuck: Database, postgresql_database: D
 def _write_value(store: Database, value: str) -> None:
     with store.write() as conn:
         conn.execute(update(meta).where(meta.c.key == "a").values(value=value))
+
+
+def _freed_by_another_node(store: Database) -> None:
+    """Somebody waits for the row longer than the server's own time-out, until a node ends the session that holds it."""
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(_write_value, store, "free")
+        until(lambda: _blocked(store), "another waits for the row")
+        SystemClock().sleep(1.5)
+        assert not other.done(), "the server's own time-out does not see it"
+        assert store.end_stuck() == 1
+        other.result(30)
 
 
 def _blocked(store: Database) -> bool:
