@@ -175,7 +175,7 @@ class Database:
             raise Busy(f"the store cannot be used right now ({why}); try again in a moment") from fault
 
     def end_stuck(self) -> int:
-        """End writes of processes that were stopped between two messages of a request or answer; returns how many.
+        """End writes of processes that stopped in the middle and PostgreSQL's time-out does not see; returns how many.
 
         What they hold nobody else would get: not the paces of a route, not the lead. A request of several messages is
         what the driver makes of many rows, or of more than fits a buffer.
