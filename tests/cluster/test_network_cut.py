@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cuttable import Line
-from nodes_running import CountingEsp, until, workspace
+from nodes_running import CountingEsp, workspace
 from postgres_server import Server
 
 from sendwave.clock import VARIABLE, Pace, wall
@@ -29,19 +29,19 @@ def test_a_leader_cut_off_from_the_database(
         workspace(tmp_path / "home", store, esp, people=3_000, pace=pace) as nodes,
     ):
         nodes.start(environ={"SENDWAVE_STORE": line.url})
-        until(lambda: nodes.leader() == 0, "the first leads")
+        nodes.until(lambda: nodes.leader() == 0, "the first leads")
         nodes.start()
-        until(lambda: nodes.heard(1, "policy_loaded") and esp.people, "both run")
+        nodes.until(lambda: nodes.heard(1, "policy_loaded") and esp.people, "both run")
 
         line.cut()
-        until(lambda: nodes.leader() == 1, "the other leads")
+        nodes.until(lambda: nodes.leader() == 1, "the other leads")
         before = len(esp.people)
-        until(lambda: len(esp.people) > before + 20, "it sends on")
+        nodes.until(lambda: len(esp.people) > before + 20, "it sends on")
         assert not nodes.heard(0, "leads_no_more"), "nothing reached it"
         line.mend()
-        until(lambda: nodes.heard(0, "leads_no_more"), "it finds out")
+        nodes.until(lambda: nodes.heard(0, "leads_no_more"), "it finds out")
         before = len(esp.people)
-        until(lambda: len(esp.people) > before + 20, "they go on")
+        nodes.until(lambda: len(esp.people) > before + 20, "they go on")
 
         nodes.command("campaign", "pause", "first")
         nodes.stop()

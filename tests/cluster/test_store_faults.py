@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import sendable
 from nodes_running import until
+from psycopg.pq.abc import PGconn
 from sqlalchemy import insert, select, text, update
 
 from sendwave import cluster
@@ -230,37 +231,31 @@ def test_a_process_stopped_in_the_middle_of_a_request_frees_its_rows(
         assert conn.execute(select(meta.c.value).where(meta.c.key == "a")).scalar_one() == "free"
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("stuck", [1.0], indirect=True)
-def test_a_process_stopped_after_many_rows_and_before_its_commit_frees_them(
-    stuck: Database, postgresql_database: Database
-) -> None:
-    """The driver's last word about many rows disarms the server's own time-out, as a Flush message does here."""
-    put(stuck, "a")
-    with pytest.raises(Busy), stuck.write() as conn:
-        conn.execute(update(meta).where(meta.c.key == "a").values(value="half"))
-        plain = conn.connection.driver_connection
-        assert plain is not None
-        plain.pgconn.enter_pipeline_mode()
-        plain.pgconn.send_flush_request()
-        plain.pgconn.flush()
-        plain.pgconn.exit_pipeline_mode()
-        _freed_by_another_node(postgresql_database)
-        conn.execute(select(meta.c.key))
+def _after_many_rows(driver: PGconn) -> None:
+    """The driver's last word about many rows is a Flush, which disarms the server's own time-out."""
+    driver.enter_pipeline_mode()
+    driver.send_flush_request()
+    driver.flush()
+    driver.exit_pipeline_mode()
+
+
+def _in_an_answer(driver: PGconn) -> None:
+    driver.send_query(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)")
+    driver.flush()
 
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("stuck", [1.0], indirect=True)
-def test_a_process_stopped_in_the_middle_of_an_answer_frees_its_rows(
-    stuck: Database, postgresql_database: Database
+@pytest.mark.parametrize("stops", [_after_many_rows, _in_an_answer])
+def test_a_process_stopped_where_the_server_is_blind_frees_its_rows(
+    stuck: Database, postgresql_database: Database, stops: Callable[[PGconn], None]
 ) -> None:
     put(stuck, "a")
     with pytest.raises(Busy), stuck.write() as conn:
         conn.execute(update(meta).where(meta.c.key == "a").values(value="half"))
         plain = conn.connection.driver_connection
         assert plain is not None
-        plain.pgconn.send_query(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)")
-        plain.pgconn.flush()
+        stops(plain.pgconn)
         _freed_by_another_node(postgresql_database)
         conn.execute(select(meta.c.key))
 

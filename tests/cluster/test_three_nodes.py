@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from nodes_running import REAL, CountingEsp, Nodes, until, workspace
+from nodes_running import REAL, CountingEsp, Nodes, workspace
 from postgres_server import Server
 
 from sendwave.clock import VARIABLE, Pace, stopwatch, wall
@@ -35,8 +35,8 @@ def three(server: Server, folder: Path, esp: CountingEsp, pace: str = PACE) -> I
         ) as nodes:
             for _ in range(3):
                 nodes.start()
-            until(lambda: all(nodes.heard(n, "policy_loaded") for n in range(3)), "three nodes run")
-            until(lambda: esp.people, "the first mail")
+            nodes.until(lambda: all(nodes.heard(n, "policy_loaded") for n in range(3)), "three nodes run")
+            nodes.until(lambda: esp.people, "the first mail")
             yield nodes
     finally:
         server.drop(url)
@@ -44,7 +44,7 @@ def three(server: Server, folder: Path, esp: CountingEsp, pace: str = PACE) -> I
 
 def leads(nodes: Nodes) -> int:
     """The number of the node that leads."""
-    until(lambda: nodes.leader() is not None, "a leader")
+    nodes.until(lambda: nodes.leader() is not None, "a leader")
     found = nodes.leader()
     assert found is not None
     return found
@@ -53,10 +53,7 @@ def leads(nodes: Nodes) -> int:
 def goes_on(nodes: Nodes, esp: CountingEsp, what: str) -> None:
     """Wait until further people got their mail."""
     before = len(esp.people)
-    try:
-        until(lambda: len(esp.people) > before + 20, what)
-    except AssertionError as vain:
-        pytest.fail(f"{vain}; batches {nodes.left()}, in the store {nodes.held()}")
+    nodes.until(lambda: len(esp.people) > before + 20, what)
 
 
 def counted(nodes: Nodes, esp: CountingEsp) -> None:
@@ -76,11 +73,11 @@ def test_a_leader_that_sleeps_and_a_node_that_dies(
     with CountingEsp(0.02) as esp, three(postgresql_server, tmp_path, esp, f"40 per {FASTER}s") as nodes:
         asleep = leads(nodes)
         nodes.processes[asleep].send_signal(signal.SIGSTOP)
-        until(lambda: leads(nodes) != asleep, "another node leads")
+        nodes.until(lambda: leads(nodes) != asleep, "another node leads")
         second = leads(nodes)
         goes_on(nodes, esp, "the others send on")
         nodes.processes[asleep].send_signal(signal.SIGCONT)
-        until(lambda: nodes.heard(asleep, "leads_no_more"), "the sleeper finds out")
+        nodes.until(lambda: nodes.heard(asleep, "leads_no_more"), "the sleeper finds out")
         dead = next(n for n in range(3) if n not in {asleep, second})
         nodes.processes[dead].kill()
         record_property("kills", 1)
@@ -117,11 +114,11 @@ def test_a_leader_that_sleeps_in_the_middle_of_a_freeze(postgresql_server: Serve
     store = url.render_as_string(hide_password=False)
     with CountingEsp() as esp, workspace(tmp_path / "home", store, esp, people=400) as nodes:
         nodes.start(first=STOPS_IN_A_FREEZE)
-        until(lambda: any((tmp_path / "home/lake/sends").glob("first-1-*")), "the first freezes people")
+        nodes.until(lambda: any((tmp_path / "home/lake/sends").glob("first-1-*")), "the first freezes people")
         nodes.start()
-        until(lambda: len(esp.people) > 20, "the next leader freezes them and sends")
+        nodes.until(lambda: len(esp.people) > 20, "the next leader freezes them and sends")
         nodes.processes[0].send_signal(signal.SIGCONT)
-        until(lambda: nodes.heard(0, "leads_no_more"), "the sleeper finds out")
+        nodes.until(lambda: nodes.heard(0, "leads_no_more"), "the sleeper finds out")
         nodes.command("campaign", "pause", "first")
         nodes.stop()
         counted(nodes, esp)

@@ -179,8 +179,15 @@ class Nodes:
             asked = select(func.coalesce(func.sum(batches.c.size), 0)).where(batches.c.status.in_(statuses))
             return int(conn.execute(asked).scalar_one())
 
+    def until(self, holds: Callable[[], object], what: str) -> None:
+        """Wait for it. Raises AssertionError that also says where the batches are, and who holds or waits for what."""
+        try:
+            until(holds, what)
+        except AssertionError as vain:
+            raise AssertionError(f"{vain}; batches {self.left()}, in the store {self.held()}") from None
+
     def held(self) -> dict[str, list[Any]]:
-        """Who holds or waits for what, for the message of a test that waits in vain."""
+        """The store's leases, and on PostgreSQL the sessions in a transaction or waiting for a lock."""
         asked: dict[str, Executable] = {"leases": select(leases)}
         if not self.db.is_sqlite:
             asked["sessions"] = text(
