@@ -49,7 +49,17 @@ LATER: Final = frozenset(
         Tally.MACHINE_OPEN, Tally.CLICK,
     }
 )  # fmt: skip
-"""Tallies no message that was only put off can have: for who goes again, proof that the ESP took it in the end."""
+"""Tallies no message that was only put off at hand-over can have."""
+
+
+def proof(*, put_off: bool, refused: bool = False) -> frozenset[Tally]:
+    """Tallies that prove that the ESP had somebody of whom it gave no answer.
+
+    Any word does, but those of hand-overs that answered: that it put them off, or that it refused them the next time.
+    """
+    if refused:
+        return LATER - {Tally.HARD_BOUNCE}
+    return LATER if put_off else frozenset(Tally)
 
 
 class Exposure(StrEnum):

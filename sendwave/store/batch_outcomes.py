@@ -7,7 +7,7 @@ is given back in the coordinates of the batch a person was released in, where to
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,7 +17,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, Row, bindparam, case, func, select
 
 from sendwave.rules.lifecycle import SEEDS, Batch
-from sendwave.rules.signals import LATER, Tally
+from sendwave.rules.signals import Tally, proof
 from sendwave.store import evidence
 from sendwave.store.tables import batches
 
@@ -205,20 +205,22 @@ def outcomes(conn: Connection, campaign_id: int) -> list[Outcome]:
     """
     of = batches.c
     statement = (
-        select(of.id, of.status, of.origins, of.outcomes, of.settled_at, of.handed_at)
+        select(of.id, of.status, of.origins, of.attempt, of.outcomes, of.settled_at, of.handed_at)
         .where(of.campaign_id == campaign_id, of.outcomes.is_not(None) | of.origins.is_not(None))
         .order_by(of.id)
     )
     found: dict[tuple[int, int], Outcome] = {}
-    again: set[tuple[int, int]] = set()
+    again: dict[tuple[int, int], bool] = {}  # whether they were put off before they went again
     for row in conn.execute(statement):
-        found.update(((one.batch_id, one.position), one) for one in _fates(row))
-        again.update((one.batch_id, one.position) for one in _fates(row) if row.origins is not None)
-    left_out = [one for one in map(found.__getitem__, again) if one.state in _LEFT_OUT]
-    proof = _Proof.of(conn, {one.batch_id for one in left_out})
-    for one in left_out:
-        if proof.arrived(one.state, one.batch_id, one.position):
-            found[one.batch_id, one.position] = replace(one, state=Batch.ACCEPTED, reason="", code="")
+        fates = {(one.batch_id, one.position): one for one in _fates(row)}
+        found.update(fates)
+        if row.origins is not None:
+            again.update(dict.fromkeys(fates, row.attempt > 0))
+    left_out = {where: found[where] for where in again if found[where].state in _LEFT_OUT}
+    proofs = _Proofs.of(conn, {batch_id for batch_id, _ in left_out})
+    for where, one in left_out.items():
+        if proofs.arrived(one.state, *where, put_off=again[where]):
+            found[where] = replace(one, state=Batch.ACCEPTED, reason="", code="")
     return list(found.values())
 
 
@@ -226,19 +228,20 @@ _LEFT_OUT: Final = (Batch.REFUSED, Batch.RECALLED, "dropped")
 
 
 @dataclass(frozen=True, slots=True)
-class _Proof:
+class _Proofs:
     """For people who were to go again and did not: whether what went before had arrived, as events tell."""
 
-    every: evidence.Told
-    no_bounce: evidence.Told  # who was refused: the refusal itself is told as a bounce
+    told: Mapping[frozenset[Tally], evidence.Told]
 
     @classmethod
-    def of(cls, conn: Connection, ids: Collection[int]) -> _Proof:
+    def of(cls, conn: Connection, ids: Collection[int]) -> _Proofs:
         """About the people released in these batches."""
-        return cls(evidence.told(conn, ids, LATER), evidence.told(conn, ids, LATER - {Tally.HARD_BOUNCE}))
+        both = (False, True)
+        asked = {proof(put_off=put_off, refused=refused) for put_off in both for refused in both}
+        return cls({tallies: evidence.told(conn, ids, tallies) for tallies in asked})
 
-    def arrived(self, state: str, batch: int, position: int) -> bool:
-        return evidence.has(self.no_bounce if state == Batch.REFUSED else self.every, batch, position)
+    def arrived(self, state: str, batch: int, position: int, *, put_off: bool) -> bool:
+        return evidence.has(self.told[proof(put_off=put_off, refused=state == Batch.REFUSED)], batch, position)
 
 
 def _fates(row: Row[*tuple[Any, ...]]) -> Iterable[Outcome]:
@@ -298,26 +301,26 @@ def returns(conn: Connection, ids: Collection[int]) -> tuple[set[int], pa.Table]
     Who did not go again keeps theirs where an event has told that what went before arrived.
     """
     of = batches.c
-    statement = select(of.campaign_id, of.id, of.status, of.size, of.origins, of.outcomes).where(of.id.in_(list(ids)))
+    statement = select(*(of[name] for name in _RETURNED)).where(of.id.in_(list(ids)))
     campaigns: set[int] = set()
     parts = [pa.table([[], [], []], schema=_RETURNS)]
     for row in conn.execute(statement):
         campaigns.add(row.campaign_id)
         given = [part for part in _given_back(row) if part.num_rows]
-        parts += given if row.origins is None else _without_arrived(conn, given)
+        parts += given if row.origins is None else _without_arrived(conn, given, put_off=row.attempt > 0)
     return campaigns, pa.concat_tables(parts).combine_chunks()
 
 
-def _without_arrived(conn: Connection, given: Sequence[pa.Table]) -> list[pa.Table]:
-    proof = _Proof.of(conn, {batch for part in given for batch in part["batch"].to_pylist()})
-    return [
-        part.filter(
-            pa.array([not proof.arrived(row["reason"], row["batch"], row["position"]) for row in part.to_pylist()])
-        )
-        for part in given
-    ]
+def _without_arrived(conn: Connection, given: Sequence[pa.Table], *, put_off: bool) -> list[pa.Table]:
+    proofs = _Proofs.of(conn, {batch for part in given for batch in part["batch"].to_pylist()})
+
+    def arrived(row: Mapping[str, Any]) -> bool:
+        return proofs.arrived(row["reason"], row["batch"], row["position"], put_off=put_off)
+
+    return [part.filter(pa.array([not arrived(row) for row in part.to_pylist()])) for part in given]
 
 
+_RETURNED: Final = ("campaign_id", "id", "status", "size", "origins", "attempt", "outcomes")
 _RETURNS: Final = pa.schema([("batch", pa.int64()), ("position", pa.int32()), ("reason", pa.string())])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, bindparam, null, select, update
 
 from sendwave.rules.lifecycle import BATCH, Batch
-from sendwave.rules.signals import LATER
+from sendwave.rules.signals import proof
 from sendwave.store import evidence, freezes, payloads
 from sendwave.store.batches import Draft, add
 from sendwave.store.tables import batches
@@ -86,15 +86,15 @@ def _doubt(row: Row[*tuple[Any, ...]]) -> Doubt:
 def seen(conn: Connection, doubts: Iterable[Doubt]) -> dict[int, list[int]]:
     """Per batch, the unknown people the ESP has told something about since: it had them.
 
-    Of people who went in a follow-up batch earlier words prove nothing: what put them off was such a word.
+    Of people an earlier hand-over put off, not every word does: what put them off was told as an event too.
     """
     asked = list(doubts)
     named = {one.released(index)[0] for one in asked for index in one.unknown}
-    every, later = evidence.told(conn, named), evidence.told(conn, named, LATER)
+    told = {put_off: evidence.told(conn, named, proof(put_off=put_off)) for put_off in (False, True)}
     found = {}
     for one in asked:
-        proof = every if one.origins is None else later
-        found[one.id] = [index for index in one.unknown if evidence.has(proof, *one.released(index))]
+        of = told[one.attempt > 0]
+        found[one.id] = [index for index in one.unknown if evidence.has(of, *one.released(index))]
     return found
 
 

@@ -65,9 +65,11 @@ class House:
             {name: n for name in batches.Counts.__dataclass_fields__ if (n := sum(getattr(c, name) for c in found))}
         )
 
-    def decide(self, *, resend: bool, reason: str = "the ESP says it had none", **more: object) -> settle.Settled:
-        later = self.now + WAIT
-        return settle.decide(self.db, "spring", resend=resend, reason=reason, by="ann", now=later, **more)  # type: ignore[arg-type]
+    def decide(
+        self, *, resend: bool, reason: str = "the ESP says it had none", later: datetime | None = None, **more: object
+    ) -> settle.Settled:
+        now = later or self.now + WAIT
+        return settle.decide(self.db, "spring", resend=resend, reason=reason, by="ann", now=now, **more)  # type: ignore[arg-type]
 
     def actions(self) -> list[str]:
         with self.db.read() as conn:
@@ -198,20 +200,39 @@ def test_some_unknown_people_of_an_accepted_batch(house: House) -> None:
     assert house.counts() == {"released": 20, "accepted": 20 - sizes, "refused": sizes}
 
 
-def test_a_deferral_of_somebody_who_went_again_proves_nothing(sqlite_house: House) -> None:
-    house = sqlite_house
+def put_off_then_unanswered(house: House) -> dict[int, str]:
+    """Two of twenty people are put off at hand-over, and their second call gets no answer; {contact: token}."""
     house.esp.answer = sendable.refusing("x", later=("1",))
     house.open(people=20).send()
-    house.told([])
+    house.told([])  # that they were put off
 
     def dead(_submission: Submission) -> Receipt:
         raise Unknown("no answer in time")
 
     house.esp.answer = dead
+    calls = len(house.esp.submissions)
     house.send(house.now + timedelta(hours=6))
-
     assert house.counts()["unknown"] == 2
-    assert settle.settle_due(house.db, by="node", now=house.now + 3 * WAIT) == 0
+    again = [one.recipients for one in house.esp.submissions[calls:]]
+    return {int(who[1:]): token for to in again for who, token in zip(to.contact_ids, to.tokens, strict=True)}
+
+
+def test_a_deferral_of_somebody_who_went_again_proves_nothing(sqlite_house: House) -> None:
+    put_off_then_unanswered(sqlite_house)
+    assert settle.settle_due(sqlite_house.db, by="node", now=sqlite_house.now + 3 * WAIT) == 0
+
+
+def test_a_deferral_of_somebody_left_out_later_proves_nothing(sqlite_house: House) -> None:
+    house = sqlite_house
+    tokens = put_off_then_unanswered(house)
+    sendable.consent(house.db, house.lake, tokens, "withdrawn", house.now + WAIT)
+    house.decide(resend=True, later=house.now + 2 * WAIT)
+    house.send(house.now + 2 * WAIT)
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (18, {"dropped:consent_withdrawn": 2})
+    house.told([tokens[1]], EventType.BOUNCE)
+    assert house.audited()["sent"] == 18, "what put them off may be told as a bounce too"
+    house.told([tokens[1]])
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (19, {"dropped:consent_withdrawn": 1})
 
 
 def test_a_node_that_died_leaves_people_who_can_go_again(house: House) -> None:
@@ -293,7 +314,8 @@ def test_somebody_who_left_the_list_meanwhile_is_not_written_to_again(sqlite_hou
     assert len(house.esp.submissions[-1].recipients) == 19
 
 
-def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(house: House) -> None:
+@pytest.mark.parametrize("kind", [EventType.DELIVERED, EventType.DEFERRED, EventType.BOUNCE, EventType.OPEN])
+def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(house: House, kind: EventType) -> None:
     house.esp = silent(0)
     house.open().send()
     people = house.esp.submissions[0].recipients
@@ -303,12 +325,11 @@ def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(
     house.send(house.now + WAIT)
     assert (house.audited()["sent"], house.audited()["not_sent"]) == (56, {"dropped:consent_withdrawn": 4})
 
-    house.told([people.tokens[0]])
-    house.told([people.tokens[1]], EventType.DEFERRED)
+    house.told([people.tokens[0]], kind)
     assert (house.audited()["sent"], house.audited()["not_sent"]) == (57, {"dropped:consent_withdrawn": 3})
     given = give_back(house.db, house.engine, house.lake, now=house.now + 2 * WAIT)
     assert given == 3, "who was written to keeps counting as such"
-    house.told([people.tokens[2]], EventType.OPEN)
+    house.told([people.tokens[1]], kind)
     assert (house.audited()["sent"], house.audited()["not_sent"]) == (58, {"dropped:consent_withdrawn": 2}), "later too"
 
 

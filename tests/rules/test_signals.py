@@ -7,7 +7,7 @@ import pytest
 
 from sendwave.rules.events import Cause, Event, EventType, Permanence
 from sendwave.rules.maturity import CURVES
-from sendwave.rules.signals import SIGNALS, Scope, Tally, suppression_of, tally_of
+from sendwave.rules.signals import SIGNALS, Scope, Tally, proof, suppression_of, tally_of
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HARD, SOFT, UNSURE = Permanence.HARD, Permanence.SOFT, Permanence.UNKNOWN
@@ -48,6 +48,27 @@ def test_each_event_counts_in_one_tally(
     kind: EventType, permanence: Permanence, cause: Cause | None, expected: Tally
 ) -> None:
     assert tally_of(Event(kind, AT, permanence, cause)) is expected
+
+
+@pytest.mark.parametrize(
+    ("tally", "proves", "of_put_off", "of_refused"),
+    [
+        (Tally.DELIVERED, True, True, True),
+        (Tally.OPEN, True, True, True),
+        (Tally.HARD_BOUNCE, True, True, False),
+        (Tally.SOFT_BOUNCE, True, False, False),
+        (Tally.DEFERRAL, True, False, False),
+        (Tally.BLOCK, True, False, False),
+        (Tally.SUPPRESSED, True, False, False),
+        (Tally.FAIL, True, False, False),
+    ],
+)
+def test_what_proves_that_the_esp_had_somebody(
+    tally: Tally, *, proves: bool, of_put_off: bool, of_refused: bool
+) -> None:
+    assert (tally in proof(put_off=False)) is proves
+    assert (tally in proof(put_off=True)) is of_put_off
+    assert [tally in proof(put_off=put_off, refused=True) for put_off in (False, True)] == [of_refused] * 2
 
 
 @pytest.mark.parametrize(("machine", "expected"), [(True, Tally.MACHINE_OPEN), (False, Tally.OPEN), (None, Tally.OPEN)])
