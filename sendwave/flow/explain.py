@@ -190,8 +190,7 @@ class _About:
             if planned_at is not None:
                 later = suppressions.recorded_since(conn, planned_at + timedelta(microseconds=1), channel)
                 rows = [row for row in rows if row not in later]
-        names = ("address_hash", "channel", "scope", "reason")
-        return pa.table({name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in names})
+        return suppressions.as_table(rows)
 
     def later(self, row: Mapping[str, Any]) -> list[Link]:
         """What became of somebody the plan wants: frozen, handed over, or what release would say now."""

@@ -23,8 +23,8 @@ _KEY: Final = meta.c.key == bindparam("counter")
 _VALUE: Final = select(meta.c.value).where(_KEY)
 _GIVEN: Final = _VALUE.with_for_update()
 _GIVE: Final = update(meta).where(_KEY).values(value=bindparam("new_value"))
-_ASKED: Final = (
-    select(freezes.c.frozen_at, files.c.details)
+_DETAILS: Final = (
+    select(files.c.details)
     .join_from(freezes, files, freezes.c.file_id == files.c.id)
     .where(freezes.c.id == bindparam("freeze"))
 )
@@ -96,10 +96,10 @@ def bounces_done(conn: Connection, file_id: int) -> None:
     conn.execute(upsert.latest(conn.dialect.name, meta, ("key",), ("value",)), {"key": _BOUNCES, "value": str(file_id)})
 
 
-def asked(conn: Connection, freeze_id: int) -> tuple[datetime, list[int]]:
-    """When the people of a freeze were asked about, and the ids of the consent files that answered."""
-    row = conn.execute(_ASKED, {"freeze": freeze_id}).one()
-    return row.frozen_at, row.details["consents"]
+def consents(conn: Connection, freeze_id: int) -> list[int]:
+    """The ids of the consent files that answered when the people of a freeze were asked about."""
+    found: list[int] = conn.execute(_DETAILS, {"freeze": freeze_id}).scalar_one()["consents"]
+    return found
 
 
 def dropped(conn: Connection, campaign_id: int) -> dict[int, dict[str, int]]:

@@ -88,11 +88,16 @@ def among(conn: Connection, channel: str, hashes: Sequence[str]) -> list[Suppres
     return found
 
 
+def as_table(rows: Sequence[Suppression]) -> pa.Table:
+    """These, as the columns of `columns.SUPPRESSIONS`."""
+    return pa.table({name: [getattr(row, name) for row in rows] for name in _SCHEMA.names}, schema=_SCHEMA)
+
+
 def recorded_since(conn: Connection, instant: datetime, channel: str | None = None) -> list[Suppression]:
     """Suppressions recorded at or after `instant`, the oldest first.
 
-    A row becomes visible when its transaction commits, which is later than its `recorded_at`: a caller that
-    remembers where it stopped passes an instant a minute earlier, and may be given a row twice.
+    A row becomes visible when its transaction commits, any time after its `recorded_at`: what nobody may be missed
+    for asks `among`.
     """
     if channel is None:
         return _rows(conn, _RECORDED, {"instant": instant})

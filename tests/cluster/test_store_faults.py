@@ -217,6 +217,7 @@ def test_a_process_stopped_in_the_middle_of_a_request_frees_its_rows(
             plain.execute("UPDATE meta SET value = 'half' WHERE key = 'a'")
             plain.pgconn.send_flush_request()
             plain.pgconn.flush()
+            until(lambda: _locked(postgresql_database, "a"), "the server has come to it")
             with ThreadPoolExecutor(1) as pool:
                 other = pool.submit(_write_value, postgresql_database, "free")
                 until(lambda: _blocked(postgresql_database), "another waits for the row")
@@ -293,3 +294,9 @@ def _blocked(store: Database) -> bool:
     with store.read() as conn:
         asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         return bool(conn.execute(text(asked)).scalar_one())
+
+
+def _locked(store: Database, key: str) -> bool:
+    with store.read() as conn:
+        asked = select(meta.c.key).where(meta.c.key == key).with_for_update(skip_locked=True)
+        return conn.execute(asked).first() is None

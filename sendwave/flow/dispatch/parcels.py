@@ -15,9 +15,8 @@ from sendwave.esp.base import Recipients, Submission
 from sendwave.flow.dispatch.pacing import Job
 from sendwave.rules import plan, token
 from sendwave.rules.columns import CONTACTS
-from sendwave.store import batches, files, payloads, suppressions
-from sendwave.store.database import Database
-from sendwave.store.rechecks import News
+from sendwave.store import batches, files, freezes, payloads, suppressions
+from sendwave.store.database import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,12 @@ class Packer:
     engine: Engine
     lake: Lake
     token_key: bytes
-    news: News = field(default_factory=News)
+    _answered: dict[int, list[int]] = field(default_factory=dict, init=False)  # consent files, by freeze
 
     def pack(self, batch: batches.Claimed, job: Job, now: datetime) -> Parcel:
         """Open the payload, leave out who may not be written to any more, sign a token for everybody else."""
         people = payloads.decode(batch.payload)
-        out = self._ask_again(batch, job, people, now)
+        out = self._ask_again(batch, job, people)
         contacts = people["contact"].to_pylist() if out else []
         dropped = [(n, out[contact]) for n, contact in enumerate(contacts) if contact in out]
         return self._parcel(batch, job, people, dropped, now)
@@ -69,7 +68,7 @@ class Packer:
         now, and without them it would be another call.
         """
         people = payloads.decode(batch.payload)
-        if out := self._ask_again(batch, job, people, now):
+        if out := self._ask_again(batch, job, people):
             gone, contacts = {n for n, _ in dropped}, people["contact"].to_pylist()
             if any(contact in out for n, contact in enumerate(contacts) if n not in gone):
                 return None
@@ -95,20 +94,28 @@ class Packer:
         submission = Submission(batch.id, _key(batch.id, recipients.tokens), *scope, job.message, recipients, now)
         return Parcel(batch, people, indexes, dropped, submission)
 
-    def _ask_again(self, batch: batches.Claimed, job: Job, people: pa.Table, now: datetime) -> dict[int, str]:
-        """{contact: why} of those who may not be written to any more; the rules are asked where there is news."""
+    def _ask_again(self, batch: batches.Claimed, job: Job, people: pa.Table) -> dict[int, str]:
+        """{contact: why} of those who may not be written to any more; the rules are asked where there is news.
+
+        Whom the list has is looked up each time: no instant tells what a commit that is still to come will add to it.
+        """
         channel, hashes = job.kind.channel, people["address_hash"]
         with self.db.read() as conn:
-            consents = not job.kind.is_service
-            if not self.news.concern(conn, batch.freeze_id, channel, hashes.to_pylist(), consents=consents, now=now):
+            suppressed = suppressions.among(conn, channel, hashes.to_pylist())
+            if not suppressed and (job.kind.is_service or not self._consents_landed(conn, batch.freeze_id)):
                 return {}
             listed = files.live(conn, ["consents"])
-            suppressed = suppressions.table(conn, channel)
         valid = pa.repeat(pa.scalar("valid"), people.num_rows)
         frozen = {"contact": people["contact"], "contact_id": people["contact_id"]}
         for kind in ("email", "phone"):
             frozen |= {kind: people["address"], f"{kind}_hash": hashes, f"{kind}_status": valid}
-        tables = {CONTACTS.name: pa.table(frozen), "suppressions": suppressed}
+        tables = {CONTACTS.name: pa.table(frozen), "suppressions": suppressions.as_table(suppressed)}
         with self.engine.session(self.lake.paths(listed), tables) as session:
             out = session.read(plan.handover_statement(job.kind))
         return dict(zip(out["contact"].to_pylist(), out["excluded_by"].to_pylist(), strict=True))
+
+    def _consents_landed(self, conn: Connection, freeze_id: int) -> bool:
+        """Whether any did since the people of this freeze were asked about."""
+        if freeze_id not in self._answered:
+            self._answered[freeze_id] = freezes.consents(conn, freeze_id)
+        return [file.id for file in files.live(conn, ["consents"])["consents"]] != self._answered[freeze_id]
