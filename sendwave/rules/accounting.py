@@ -1,7 +1,8 @@
 """Where everybody of a plan stands: sent, unknown, or not sent and why. Each person exactly once, at any moment.
 
 One statement over the plan's file, the campaign's `sends` files and four small tables of the store (see `*_TABLE`).
-The newest freeze of a person is their truth; nobody's fate is `handed` or `unknown` may be counted as sent or unsent.
+The freeze in which a person's message left is their truth, else their newest one; nobody whose fate is `handed` or
+`unknown` may be counted as sent or unsent.
 """
 
 from __future__ import annotations
@@ -67,9 +68,8 @@ class Asked:
 def standing_statement(asked: Asked) -> Select[Any]:
     """contact_id, state, reason, wave, provider, tier, at: one row per row of the plan, in no order."""
     newest = _newest(asked.campaign)
-    batch, one = STANDINGS_TABLE.c, OUTCOMES_TABLE.c
     wave, lane = WAVES_TABLE.c, LANES_TABLE.c
-    fate = func.coalesce(one.state, batch.status)
+    fate = newest.c.fate
     excluded = func.coalesce(PLAN.c.excluded_by, newest.c.excluded_by)
     waiting = _waiting(asked, fate, wave.status, lane.status)
     state = case(
@@ -83,13 +83,13 @@ def standing_statement(asked: Asked) -> Select[Any]:
         (fate == Batch.ACCEPTED, null()),
         (fate == Batch.UNKNOWN, null()),
         (fate == Batch.HANDED, literal("being handed over")),
-        (fate.in_((Batch.REFUSED, "dropped")), _coded(fate, one.reason)),
+        (fate.in_((Batch.REFUSED, "dropped")), _coded(fate, newest.c.reason)),
         else_=waiting,
     )
     settled = fate.in_((Batch.ACCEPTED, Batch.UNKNOWN, Batch.HANDED, Batch.REFUSED, Batch.RECALLED, "dropped"))
     at = case(
         (PLAN.c.excluded_by.is_not(None), literal(asked.planned, String)),
-        (settled, func.coalesce(one.settled, batch.settled)),
+        (settled, newest.c.settled),
         else_=null(),
     )
     return select(
@@ -102,8 +102,6 @@ def standing_statement(asked: Asked) -> Select[Any]:
         at.label("at"),
     ).select_from(
         PLAN.outerjoin(newest, newest.c.contact == PLAN.c.contact)
-        .outerjoin(STANDINGS_TABLE, batch.batch == newest.c.batch)
-        .outerjoin(OUTCOMES_TABLE, and_(one.batch == newest.c.batch, one.position == newest.c.position))
         .outerjoin(WAVES_TABLE, wave.number == PLAN.c.wave)
         .outerjoin(LANES_TABLE, lane.provider == PLAN.c.provider)
     )
@@ -117,14 +115,29 @@ def totals_statement(asked: Asked) -> Select[Any]:
 
 
 def _newest(campaign: int) -> Any:
-    """Each person's newest `sends` row in the campaign: one row a person, whatever the files hold."""
+    """Each person's `sends` row in the campaign that counts, with their fate in it: one row a person.
+
+    It is the newest, but for who had left unheard, was to go again, and was then left out by a newer freeze.
+    """
+    batch, one = STANDINGS_TABLE.c, OUTCOMES_TABLE.c
+    fate = func.coalesce(one.state, batch.status)
+    left = case((fate == Batch.ACCEPTED, 0), else_=1)
     turn = func.row_number().over(
-        partition_by=SENDS.c.contact, order_by=(SENDS.c.freeze.desc(), SENDS.c.batch.desc(), SENDS.c.position)
+        partition_by=SENDS.c.contact,
+        order_by=(left, SENDS.c.freeze.desc(), SENDS.c.batch.desc(), SENDS.c.position),
     )
-    kept = ("contact", "batch", "position", "excluded_by")
-    rows = select(*(SENDS.c[name] for name in kept), turn.label("turn")).where(SENDS.c.campaign == campaign)
+    told = (fate.label("fate"), one.reason.label("reason"), func.coalesce(one.settled, batch.settled).label("settled"))
+    rows = (
+        select(SENDS.c.contact, SENDS.c.excluded_by, *told, turn.label("turn"))
+        .select_from(
+            SENDS.outerjoin(STANDINGS_TABLE, batch.batch == SENDS.c.batch).outerjoin(
+                OUTCOMES_TABLE, and_(one.batch == SENDS.c.batch, one.position == SENDS.c.position)
+            )
+        )
+        .where(SENDS.c.campaign == campaign)
+    )
     ordered = rows.subquery("frozen")
-    return select(*(ordered.c[name] for name in kept)).where(ordered.c.turn == 1).subquery("newest")
+    return select(*(c for c in ordered.c if c.name != "turn")).where(ordered.c.turn == 1).subquery("newest")
 
 
 def _coded(fate: ColumnElement[Any], detail: ColumnElement[Any]) -> ColumnElement[Any]:

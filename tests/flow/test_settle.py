@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import campaigns_made
 import pytest
 import sendable
 
@@ -13,7 +14,7 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed, Unknown
 from sendwave.esp.base import PerRecipient, RawReport, Receipt, Submission
-from sendwave.flow import feedback, settle
+from sendwave.flow import feedback, settle, steer
 from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher, reconcile
 from sendwave.flow.release import give_back, release
@@ -331,6 +332,26 @@ def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(
     assert given == 3, "who was written to keeps counting as such"
     house.told([people.tokens[1]], kind)
     assert (house.audited()["sent"], house.audited()["not_sent"]) == (58, {"dropped:consent_withdrawn": 2}), "later too"
+
+
+def test_who_was_left_out_by_a_resume_was_written_to_if_the_first_had_arrived(
+    sqlite_house: House,
+) -> None:
+    house = sqlite_house
+    house.esp = silent(0)
+    house.open().send()
+    people, later = house.esp.submissions[0].recipients, house.now + WAIT
+    house.decide(resend=True)
+    with house.db.write() as conn:
+        campaigns_made.halt(conn, campaigns.get(conn, "spring"), later)
+    sendable.consent(house.db, house.lake, [int(people.contact_ids[0][1:])], "withdrawn", later)
+    give_back(house.db, house.engine, house.lake, now=later)
+    steer.resume(house.db, "spring", reason="looked into it", by="eve", now=later)
+    release(house.db, house.engine, house.lake, now=later, batch_sizes={"main": 20})
+    house.send(later)
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (59, {"consent_withdrawn": 1})
+    house.told([people.tokens[0]])
+    assert (house.audited()["sent"], house.audited()["not_sent"]) == (60, {})
 
 
 def test_a_refusal_of_the_second_is_no_proof_that_the_first_had_arrived(sqlite_house: House) -> None:
