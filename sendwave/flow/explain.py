@@ -205,8 +205,8 @@ class _About:
             frozen = session.read(plan.frozen_statement(self.campaign.id, row["contact"])).to_pylist()
             money = None if self.reach is None else self.reach(self.basis.policy.budgets, row["contact"], row["rank"])
             found = [] if money is None else [chain.money(money, row["rank"])]
-            found += [_frozen(sent) for sent in frozen]
-            for sent in frozen[-1:]:
+            for sent in frozen:  # what came of each: a message may have left with an older one than the last
+                found.append(_frozen(sent))
                 standing, outcome = standings.get(sent["batch"]), outcomes.get((sent["batch"], sent["position"]))
                 if sent["excluded_by"] is None and standing is not None:
                     found.append(_handed(outcome or standing))

@@ -17,6 +17,7 @@ from sendwave.esp.base import PerRecipient, RawReport, Receipt, Submission
 from sendwave.flow import feedback, settle, steer
 from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher, reconcile
+from sendwave.flow.explain import explain
 from sendwave.flow.release import give_back, release
 from sendwave.rules.events import CONTENT_TYPE, Event, EventType, Permanence, encode_events
 from sendwave.store import batches, campaigns, inbox, journal
@@ -24,6 +25,7 @@ from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 
 WAIT = timedelta(hours=24)
+POLICY = sendable.policy_set(ramp=["100%"], caps=[{"max": "1 per 1d"}])
 
 
 @dataclass
@@ -39,8 +41,7 @@ class House:
 
     def open(self, people: int = 60) -> House:
         sendable.write_base(self.db, self.lake, people, self.now)
-        policy = sendable.policy_set(ramp=["100%"], caps=[{"max": "1 per 1d"}])
-        self.campaign = sendable.approved(self.db, self.engine, self.lake, policy, self.now)
+        self.campaign = sendable.approved(self.db, self.engine, self.lake, POLICY, self.now)
         release(self.db, self.engine, self.lake, now=self.now, batch_sizes={"main": 20})
         return self
 
@@ -58,6 +59,11 @@ class House:
 
     def audited(self) -> dict[str, object]:
         return audit(self.db, self.engine, self.lake, self.campaign.name).document()
+
+    def explained(self, contact_id: str) -> list[tuple[str, str]]:
+        """What became of them: rule and detail of each freeze and of its hand-over."""
+        found = explain(self.db, self.engine, self.lake, POLICY, self.campaign, contact_id, now=self.now + WAIT)
+        return [(one["rule"], one["detail"]) for one in found["chain"] if one["rule"] in {"release", "dispatch"}]
 
     def counts(self) -> Counter[str]:
         with self.db.read() as conn:
@@ -352,6 +358,10 @@ def test_who_was_left_out_by_a_resume_was_written_to_if_the_first_had_arrived(
     assert (house.audited()["sent"], house.audited()["not_sent"]) == (59, {"consent_withdrawn": 1})
     house.told([people.tokens[0]])
     assert (house.audited()["sent"], house.audited()["not_sent"]) == (60, {})
+    told = house.explained(people.contact_ids[0])
+    assert [rule for rule, _ in told] == ["release", "dispatch", "release"], "each freeze, and what came of it"
+    assert told[1] == ("dispatch", "accepted")
+    assert "consent_withdrawn" in told[-1][1]
 
 
 def test_a_refusal_of_the_second_is_no_proof_that_the_first_had_arrived(sqlite_house: House) -> None:
