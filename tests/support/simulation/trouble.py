@@ -198,6 +198,15 @@ class Store(Database):
         self._died.append(True)
 
     @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Another thread of the node has its turn: what it commits is not what the interrupted one committed last."""
+        before = self.others_at_commit
+        try:
+            yield
+        finally:
+            self.others_at_commit = before
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         self.troubles.between()
         with super().write() as connection:

@@ -235,7 +235,8 @@ class Life:
             self.turn(1 - number, self._stages(self.n + 1000))
         elif stage in STAGES:
             others = [other for other in STAGES if other != stage]
-            self.turn(number, (self.chance.pick(others, "thread", self.n, self.troubles.others),))
+            with self.nodes[number].db.aside():
+                self.turn(number, (self.chance.pick(others, "thread", self.n, self.troubles.others),))
 
     def _person(self) -> None:
         """Somebody decides something between two lines of ours."""
