@@ -38,18 +38,17 @@ _LEFT: Final = {
     for everybody in (False, True)
 }
 _TAKE_OVER: Final = update(batches).where(_OF.id == bindparam("batch"), *_YOUNG).returning(_OF.id)
-_DUE: Final = (
-    select(_OF.id, _OF.outcomes, _OF.handed_at)
-    .where(
-        _OF.status == Batch.HANDED,
-        _OF.claimed_by == bindparam("holder"),
-        _OF.not_before <= bindparam("now"),
-        _OF.claimed_until > bindparam("now"),
-        GOING,
-    )
-    .order_by(_OF.handed_at)
-    .limit(bindparam("most"))
+_ASKED_AGAIN: Final = (
+    _OF.status == Batch.HANDED,
+    _OF.claimed_by == bindparam("holder"),
+    _OF.not_before <= bindparam("now"),
+    _OF.claimed_until > bindparam("now"),
+    GOING,
 )
+_DUE: Final = (
+    select(_OF.id, _OF.outcomes, _OF.handed_at).where(*_ASKED_AGAIN).order_by(_OF.handed_at).limit(bindparam("most"))
+)
+_IS_DUE: Final = select(_OF.id).where(_OF.id == bindparam("batch"), *_ASKED_AGAIN)
 _WAITING: Final = (
     *(_OF.id, _OF.campaign_id, _OF.wave, _OF.provider, _OF.route, _OF.esp_ref),
     _OF.claimed_until.is_not(None).label("begun"),
@@ -137,6 +136,11 @@ def due(conn: Connection, *, holder: str, now: datetime, limit: int) -> list[Ope
         )
         for row in rows
     ]
+
+
+def is_due(conn: Connection, batch_id: int, *, holder: str, now: datetime) -> bool:
+    """Whether that batch still is one `due` gives: somebody may have stopped it, or taken it over, since."""
+    return conn.execute(_IS_DUE, {"batch": batch_id, "holder": holder, "now": now}).one_or_none() is not None
 
 
 def to_call_back(conn: Connection, routes: Collection[str], now: datetime, limit: int) -> list[Waiting]:

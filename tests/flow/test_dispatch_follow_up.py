@@ -218,6 +218,40 @@ def test_a_stopped_campaign_is_not_asked_about(office: Office, stop: Callable[[O
     assert office.counts()["unknown"] == 20
 
 
+def pause_route(office: Office) -> None:
+    steer.pause_route(office.db, "main", reason="they asked us to", by="ann", now=office.now)
+
+
+@pytest.mark.parametrize("stop", [halt, cancel, shorten, pause_route])
+def test_who_stops_while_a_call_is_repeated_stops_the_next_one(office: Office, stop: Callable[[Office], None]) -> None:
+    office.open(KEYED).esp.script = [Unknown("timed out")] * 3
+    dispatcher, again = office.dispatcher(), office.now + timedelta(seconds=30)
+    dispatcher.step(office.now)
+
+    def slow(submission: Submission) -> Receipt:
+        stop(office)
+        return Receipt()
+
+    office.esp.answer = slow
+    assert dispatcher.step(again).accepted == 20
+    assert len(office.esp.submissions) == 3 + 1
+    assert office.counts() == {"released": 60, "accepted": 20, "handed": 40}
+
+
+def test_a_daemon_that_is_to_end_repeats_no_further_call(office: Office) -> None:
+    office.open(KEYED).esp.script = [Unknown("timed out")] * 3
+    dispatcher, again = office.dispatcher(), office.now + timedelta(seconds=30)
+    dispatcher.step(office.now)
+
+    def slow(submission: Submission) -> Receipt:
+        dispatcher.stop()
+        return Receipt()
+
+    office.esp.answer = slow
+    assert dispatcher.step(again).accepted == 20
+    assert len(office.esp.submissions) == 3 + 1
+
+
 def test_after_a_crash_the_next_daemon_asks(any_office: Office) -> None:
     office = any_office.open(KEYED)
 

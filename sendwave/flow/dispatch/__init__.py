@@ -221,27 +221,37 @@ class Dispatcher:
     def _ask_again(self, now: datetime) -> Progress:
         """Repeat the calls nobody answered, under the keys they went with; only a receipt settles them."""
         done = Progress()
-        if not self._lives or self._stopping.is_set():
+        if not self._lives:
             return done
         with self._db.read() as conn:
             due = handed.due(conn, holder=self._holder, now=now, limit=AT_ONCE)
-            jobs = self._pacer.jobs(conn, {one.batch.group.campaign_id for one in due})
-            standing = holds.open_holds(conn) if due else ()
         for one in due:
-            if not self._pacer.may_leave(one.batch.group, jobs[one.batch.group.campaign_id], standing, now):
-                continue  # what the first call did not bring would leave now
-            parcel = self._packer.pack_again(one.batch, jobs[one.batch.group.campaign_id], one.dropped, now)
-            if parcel is None:
-                continue  # events will tell, or a person, once its key's life is over
-            route = self._routes[one.batch.group.route]
-            result = _called(route, parcel.submission)
-            with self._db.write() as conn:
-                if isinstance(result, Receipt):
-                    done += settling.settle(conn, parcel, result, route, by=self._holder, now=now)
-                else:
-                    until = one.handed_at + self._lives[one.batch.group.route]
-                    self._keep_open(conn, batch=one.batch, now=now, until=until)
+            if self._stopping.is_set():
+                break
+            done += self._repeat(one, now)
         return done
+
+    def _repeat(self, one: handed.Open, now: datetime) -> Progress:
+        """Unless somebody stopped it meanwhile: the calls before it may have taken long, and what its first call did
+        not bring would leave now.
+        """
+        group = one.batch.group
+        with self._db.read() as conn:
+            job = self._pacer.jobs(conn, [group.campaign_id])[group.campaign_id]
+            standing = holds.open_holds(conn, group.campaign_id)
+            due = handed.is_due(conn, one.batch.id, holder=self._holder, now=now)
+        if not due or not self._pacer.may_leave(group, job, standing, now):
+            return Progress()
+        parcel = self._packer.pack_again(one.batch, job, one.dropped, now)
+        if parcel is None:
+            return Progress()  # events will tell, or a person, once its key's life is over
+        route = self._routes[group.route]
+        result = _called(route, parcel.submission)
+        with self._db.write() as conn:
+            if isinstance(result, Receipt):
+                return settling.settle(conn, parcel, result, route, by=self._holder, now=now)
+            self._keep_open(conn, batch=one.batch, now=now, until=one.handed_at + self._lives[group.route])
+            return Progress()
 
     def _hand(self, conn: Connection, *, parcel: Parcel, now: datetime, last: Record | None = None) -> _Handed:
         """Record what became of the batch before, then mark this one handed over; (whether it leaves, what was done).
