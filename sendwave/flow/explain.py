@@ -250,6 +250,8 @@ def _frozen(sent: Mapping[str, Any]) -> Link:
 def _handed(fate: Any) -> Link:
     """From an outcome of their own, or from what their whole batch shares."""
     word, code = getattr(fate, "state", None) or fate.status, getattr(fate, "reason", "")
+    if word == "unknown" and code:
+        return Link("dispatch", None, f"unknown: nobody answered for the first message; the second: {code}")
     passed = {"accepted": True, "refused": False, "dropped": False, "recalled": False}.get(word)
     return Link("dispatch", passed, word + (f": {code}" if code else ""))
 

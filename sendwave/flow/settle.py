@@ -70,7 +70,7 @@ def settle_due(db: Database, *, by: str, now: datetime) -> int:
     for campaign_id in concerned:
         with db.write() as conn:
             campaign = campaigns.by_id(conn, campaign_id)
-            due = [one for one in unknowns.read(conn, campaign_id) if one.handed_at + _wait(conn, campaign) <= now]
+            due = [one for one in unknowns.read(conn, campaign_id) if one.until(_wait(conn, campaign)) <= now]
             seen = unknowns.seen(conn, due)
             for one in due:
                 if (told := seen[one.id]) and unknowns.accept(conn, one, told):
@@ -87,11 +87,11 @@ def unknown(db: Database, name: str, *, now: datetime) -> list[Unknown]:
         seen, wait = unknowns.seen(conn, found), _wait(conn, campaign)
     return [
         Unknown(
-            *(one.id, one.wave, one.provider, one.route, one.handed_at),
+            *(one.id, one.wave, one.provider, one.route, one.since),
             people=len(one.unknown),
             seen=len(seen[one.id]),
-            until=one.handed_at + wait,
-            state="left" if not one.undecided else "waiting" if one.handed_at + wait > now else "undecided",
+            until=one.until(wait),
+            state="left" if not one.undecided else "waiting" if one.until(wait) > now else "undecided",
         )
         for one in found
     ]
@@ -110,7 +110,7 @@ def people(db: Database, name: str) -> Iterator[tuple[Any, ...]]:
             ids, addresses = rows["contact_id"].to_pylist(), rows["address"].to_pylist()
             for index in one.unknown:
                 state = "seen" if index in told else "silent"
-                at = one.handed_at.isoformat()
+                at = one.since.isoformat()
                 yield ids[index], addresses[index], one.wave, one.provider, one.id, at, state
 
 
@@ -184,9 +184,9 @@ def _decidable(conn: Connection, campaign: Campaign, chosen: Collection[int], no
     if not wanted:
         raise NotAllowed(f"campaign {campaign.name} has nobody whose fate is to be decided: nothing was done")
     wait = _wait(conn, campaign)
-    due = [one for one in wanted if one.handed_at + wait <= now]
+    due = [one for one in wanted if one.until(wait) <= now]
     if not due:
-        soonest = min(one.handed_at for one in wanted) + wait
+        soonest = min(one.until(wait) for one in wanted)
         raise NotAllowed(
             f"events may still tell what became of them until {soonest:%Y-%m-%d %H:%M} UTC: decide then "
             "(settle_unknown of the campaign type is how long they may)"

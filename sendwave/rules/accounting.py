@@ -67,10 +67,10 @@ class Asked:
 @lru_cache(maxsize=64)
 def standing_statement(asked: Asked) -> Select[Any]:
     """contact_id, state, reason, wave, provider, tier, at: one row per row of the plan, in no order."""
-    newest = _newest(asked.campaign)
+    counting = _counting(asked.campaign)
     wave, lane = WAVES_TABLE.c, LANES_TABLE.c
-    fate = newest.c.fate
-    excluded = func.coalesce(PLAN.c.excluded_by, newest.c.excluded_by)
+    fate = counting.c.fate
+    excluded = func.coalesce(PLAN.c.excluded_by, counting.c.excluded_by)
     waiting = _waiting(asked, fate, wave.status, lane.status)
     state = case(
         (excluded.is_not(None), literal(NOT_SENT)),
@@ -81,15 +81,15 @@ def standing_statement(asked: Asked) -> Select[Any]:
     reason = case(
         (excluded.is_not(None), excluded),
         (fate == Batch.ACCEPTED, null()),
-        (fate == Batch.UNKNOWN, null()),
+        (fate == Batch.UNKNOWN, func.nullif(counting.c.reason, "")),
         (fate == Batch.HANDED, literal("being handed over")),
-        (fate.in_((Batch.REFUSED, "dropped")), _coded(fate, newest.c.reason)),
+        (fate.in_((Batch.REFUSED, "dropped")), _coded(fate, counting.c.reason)),
         else_=waiting,
     )
     settled = fate.in_((Batch.ACCEPTED, Batch.UNKNOWN, Batch.HANDED, Batch.REFUSED, Batch.RECALLED, "dropped"))
     at = case(
         (PLAN.c.excluded_by.is_not(None), literal(asked.planned, String)),
-        (settled, newest.c.settled),
+        (settled, counting.c.settled),
         else_=null(),
     )
     return select(
@@ -101,7 +101,7 @@ def standing_statement(asked: Asked) -> Select[Any]:
         PLAN.c.tier,
         at.label("at"),
     ).select_from(
-        PLAN.outerjoin(newest, newest.c.contact == PLAN.c.contact)
+        PLAN.outerjoin(counting, counting.c.contact == PLAN.c.contact)
         .outerjoin(WAVES_TABLE, wave.number == PLAN.c.wave)
         .outerjoin(LANES_TABLE, lane.provider == PLAN.c.provider)
     )
@@ -114,7 +114,7 @@ def totals_statement(asked: Asked) -> Select[Any]:
     return select(rows.c.state, rows.c.reason, func.count().label("contacts")).group_by(rows.c.state, rows.c.reason)
 
 
-def _newest(campaign: int) -> Any:
+def _counting(campaign: int) -> Any:
     """Each person's `sends` row in the campaign that counts, with their fate in it: one row a person.
 
     It is the newest, but for who had left unheard, was to go again, and was then left out by a newer freeze.
@@ -137,7 +137,7 @@ def _newest(campaign: int) -> Any:
         .where(SENDS.c.campaign == campaign)
     )
     ordered = rows.subquery("frozen")
-    return select(*(c for c in ordered.c if c.name != "turn")).where(ordered.c.turn == 1).subquery("newest")
+    return select(*(c for c in ordered.c if c.name != "turn")).where(ordered.c.turn == 1).subquery("counting")
 
 
 def _coded(fate: ColumnElement[Any], detail: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -105,8 +105,9 @@ BATCH: Final = _table(
     lose=("handed", "unknown"),
     return_unsent=("handed", "ready"),
     recall=("ready claimed", "recalled"),
+    undecide=("ready claimed", "unknown"),  # as recall, of people who may have the message: they were to go again
     call_back=("accepted", "recalled"),
-    doubt=("accepted", "unknown"),  # it was called back, and the answer never recorded
+    doubt=("accepted", "unknown"),  # called back: the answer never recorded, or an earlier call never answered
 )
 
 LANE: Final = _table(

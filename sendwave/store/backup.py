@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Connection,
     Date,
@@ -47,6 +48,7 @@ _LAST_IDS: Final = "sqlite_sequence"
 _KINDS: Final = (
     (Instant, pa.timestamp("us", "UTC")),
     (Date, pa.date32()),
+    (Boolean, pa.bool_()),
     (Float, pa.float64()),
     (Integer, pa.int64()),  # BigInteger too
     (LargeBinary, pa.large_binary()),

@@ -92,9 +92,15 @@ _EXCEPTIONS: Final = tuple(Exceptions.__dataclass_fields__)
 
 
 def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
-    """People per (wave, provider), our own addresses left out."""
+    """People per (wave, provider), our own addresses left out.
+
+    Who got no second message after a first nobody answered for is unknown, not refused or dropped.
+    """
     of = batches.c
     left = of.size - of.dropped - of.moved
+
+    def surely(column: Any) -> Any:
+        return case((of.doubted, 0), else_=column)
 
     def waiting(*statuses: Batch) -> Any:
         return func.coalesce(func.sum(case((of.status.in_(statuses), left), else_=0)), 0)
@@ -104,7 +110,10 @@ def counts(conn: Connection, campaign_id: int) -> dict[tuple[int, str], Counts]:
             of.wave,
             of.provider,
             func.sum(of.size - of.moved),
-            *(func.sum(column) for column in (of.accepted, of.refused, of.unknown, of.dropped)),
+            func.sum(of.accepted),
+            func.sum(surely(of.refused)),
+            func.sum(of.unknown + of.refused + of.dropped - surely(of.refused + of.dropped)),
+            func.sum(surely(of.dropped)),
             waiting(Batch.RECALLED),
             waiting(Batch.READY, Batch.CLAIMED),
             waiting(Batch.HANDED),
@@ -139,13 +148,14 @@ def settled(
 _OF: Final = batches.c
 _SETTLED: Final = (
     select(
-        *(_OF.id, _OF.wave, _OF.provider, _OF.status, _OF.handed_at, _OF.settled_at),
+        *(_OF.id, _OF.wave, _OF.provider, _OF.status, _OF.settled_at),
+        func.coalesce(_OF.handed_at, _OF.settled_at).label("handed_at"),  # taken back, and told of by an event since
         *(_OF.accepted, _OF.refused, _OF.unknown, _OF.origins, _OF.outcomes),
     )
     .where(
         _OF.campaign_id == bindparam("campaign"),
         _OF.provider != SEEDS,
-        _OF.handed_at.is_not(None),
+        _OF.handed_at.is_not(None) | (_OF.accepted > 0),
         _OF.settled_at.is_not(None),
     )
     .order_by(_OF.id)
@@ -201,30 +211,42 @@ def standings(conn: Connection, campaign_id: int) -> list[Standing]:
 def outcomes(conn: Connection, campaign_id: int) -> list[Outcome]:
     """Everybody whose fate differs from their batch's standing, once each, follow-ups followed to their end.
 
-    Who was left out of a follow-up was written to all the same where an event tells so.
+    Who was left out of a follow-up was written to all the same where an event tells so. Where nobody answered for what
+    went before and no event told of it, their fate is as unknown as it was, whatever became of the second message.
     """
     of = batches.c
     statement = (
-        select(of.id, of.status, of.origins, of.attempt, of.outcomes, of.settled_at, of.handed_at)
+        select(of.id, of.status, of.origins, of.attempt, of.doubted, of.outcomes, of.settled_at, of.handed_at)
         .where(of.campaign_id == campaign_id, of.outcomes.is_not(None) | of.origins.is_not(None))
         .order_by(of.id)
     )
     found: dict[tuple[int, int], Outcome] = {}
-    again: dict[tuple[int, int], bool] = {}  # whether they were put off before they went again
+    again: dict[tuple[int, int], tuple[bool, bool]] = {}  # whether they were put off before, and not answered for
     for row in conn.execute(statement):
         fates = {(one.batch_id, one.position): one for one in _fates(row)}
         found.update(fates)
         if row.origins is not None:
-            again.update(dict.fromkeys(fates, row.attempt > 0))
-    left_out = {where: found[where] for where in again if found[where].state in _LEFT_OUT}
+            again.update(dict.fromkeys(fates, (row.attempt > 0, row.doubted)))
+    left_out = {
+        where: found[where] for where, (_, doubted) in again.items() if found[where].state in _LEFT_OUT[doubted]
+    }
     proofs = _Proofs.of(conn, {batch_id for batch_id, _ in left_out})
     for where, one in left_out.items():
-        if proofs.arrived(one.state, *where, put_off=again[where]):
+        put_off, doubted = again[where]
+        if proofs.arrived(one.state, *where, put_off=put_off):
             found[where] = replace(one, state=Batch.ACCEPTED, reason="", code="")
+        elif doubted:
+            state = Batch.READY if one.state == Batch.CLAIMED else one.state
+            why = ":".join(word for word in (state, one.code or one.reason) if word)
+            found[where] = replace(one, state=Batch.UNKNOWN, reason=why, code="")
     return list(found.values())
 
 
-_LEFT_OUT: Final = (Batch.REFUSED, Batch.RECALLED, "dropped")
+_LEFT_OUT: Final = {
+    False: (Batch.REFUSED, Batch.RECALLED, "dropped"),
+    True: (Batch.READY, Batch.CLAIMED, Batch.REFUSED, "dropped"),
+}
+"""By whether nobody answered for what went before: states in which the message that was to follow brought nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +296,16 @@ _GIVEN_BACK: Final = {
 """By batch status: why the slot of everybody who is no exception is given back. Other statuses keep their slots."""
 
 
+_SURELY: Final = ~_OF.doubted | (_OF.status == Batch.RECALLED)
+"""Whose people without a message surely have none. A release before took the doubted back for good: they go again."""
+
 _OWED: Final = (
     select(_OF.id, _OF.settled_at, _OF.status)
     .where(
         _OF.settled_at.is_not(None),
         _OF.returned_at.is_(None),
         (_OF.refused > 0) | (_OF.dropped > 0) | (_OF.status == Batch.RECALLED),
+        _SURELY,
     )
     .order_by(_OF.id)
     .limit(bindparam("most"))
@@ -298,10 +324,11 @@ def owed(conn: Connection, limit: int) -> list[tuple[int, datetime]]:
 def returns(conn: Connection, ids: Collection[int]) -> tuple[set[int], pa.Table]:
     """The slots these batches give back: whose campaigns', and (batch, position, reason) in the batches of release.
 
-    Who did not go again keeps theirs where an event has told that what went before arrived.
+    Who did not go again keeps theirs where an event has told that what went before arrived, and where nobody answered
+    for it: only what surely did not leave is given back.
     """
     of = batches.c
-    statement = select(*(of[name] for name in _RETURNED)).where(of.id.in_(list(ids)))
+    statement = select(*(of[name] for name in _RETURNED)).where(of.id.in_(list(ids)), _SURELY)
     campaigns: set[int] = set()
     parts = [pa.table([[], [], []], schema=_RETURNS)]
     for row in conn.execute(statement):

@@ -79,6 +79,7 @@ class Draft:
     attempt: int = 0
     not_before: datetime | None = None
     origins: Sequence[tuple[int, int]] | None = None
+    doubted: bool = False  # nobody answered for a hand-over of its people before: they may have the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Claimed:
     size: int
     attempt: int
     origins: Sequence[Sequence[int]] | None
+    doubted: bool
     payload: bytes
 
 
@@ -159,7 +161,7 @@ def claim(conn: Connection, ids: Collection[int], *, holder: str, until: datetim
 def claimed(conn: Connection, ids: Collection[int]) -> list[Claimed]:
     """Those batches as their holder has them, in sending order."""
     rows = conn.execute(_CLAIMED, {"ids": list(ids)}) if ids else ()
-    return [Claimed(row.id, _group(row), *row[1:7]) for row in rows]
+    return [Claimed(row.id, _group(row), *row[1:8]) for row in rows]
 
 
 def unclaim(conn: Connection, batch_id: int, *, holder: str, not_before: datetime | None = None) -> bool:
@@ -278,7 +280,7 @@ def recallable(conn: Connection, limit: int) -> list[int]:
 
 
 def recall(conn: Connection, ids: Collection[int], *, now: datetime) -> int:
-    """Take those batches back for good, where they still may be; returns how many."""
+    """Take those batches back for good, where they still may be; returns how many. See also unknowns.take_back."""
     return conn.execute(_RECALL, {"ids": list(ids), "new_settled_at": now}).rowcount if ids else 0
 
 
@@ -305,7 +307,7 @@ _CLAIM: Final = (
     moved("claim").where(_THESE).values(**_new("claimed_by", "claimed_until"), epoch=_LIFE).returning(_OF.id)
 )
 _CLAIMED: Final = (
-    select(_OF.id, _OF.freeze_id, _OF.position, _OF.size, _OF.attempt, _OF.origins, _OF.payload, *GROUP)
+    select(_OF.id, _OF.freeze_id, _OF.position, _OF.size, _OF.attempt, _OF.origins, _OF.doubted, _OF.payload, *GROUP)
     .where(_THESE)
     .order_by(_OF.wave, _OF.position, _OF.id)
 )
@@ -331,7 +333,9 @@ _DEAD: Final = {
 }
 """Whose leases are over: (gives back what they claimed, finds what they handed over)."""
 _TO_RECALL: Final = select(_OF.id).where(RECALLABLE).order_by(_OF.id).limit(bindparam("most"))
-_RECALL: Final = moved("recall").where(_THESE, RECALLABLE).values(**_FREE, **_new("settled_at"), payload=None)
+_RECALL: Final = (
+    moved("recall").where(_THESE, RECALLABLE, ~_OF.doubted).values(**_FREE, **_new("settled_at"), payload=None)
+)
 _SENDING: Final = select(campaigns.c.id).where(
     campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery(),
     campaigns.c.status == Campaign.SENDING,

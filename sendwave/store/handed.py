@@ -52,6 +52,7 @@ _IS_DUE: Final = select(_OF.id).where(_OF.id == bindparam("batch"), *_ASKED_AGAI
 _WAITING: Final = (
     *(_OF.id, _OF.campaign_id, _OF.wave, _OF.provider, _OF.route, _OF.esp_ref),
     _OF.claimed_until.is_not(None).label("begun"),
+    _OF.doubted,
 )
 _FREE: Final = or_(_OF.claimed_until.is_(None), _OF.claimed_until <= bindparam("now"))
 _TO_CALL_BACK: Final = (
@@ -100,6 +101,7 @@ class Waiting:
     route: str
     ref: str
     begun: bool  # it was asked for before, and the answer is not recorded
+    doubted: bool  # an earlier call of its people was never answered
 
 
 def put_off(conn: Connection, batch_id: int, *, holder: str, again: datetime, until: datetime) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,8 @@ from sqlalchemy import Connection, Row, bindparam, null, select, update
 from sendwave.rules.lifecycle import BATCH, Batch
 from sendwave.rules.signals import proof
 from sendwave.store import evidence, freezes, payloads
+from sendwave.store.batch_status import RECALLABLE
+from sendwave.store.batch_status import moved as moved_by
 from sendwave.store.batches import Draft, add
 from sendwave.store.tables import batches
 
@@ -36,14 +38,35 @@ class Doubt:
     attempt: int
     status: str
     size: int
-    handed_at: datetime
+    handed_at: datetime | None  # None: they were to go again and were taken back before
+    settled_at: datetime
     unknown: Sequence[int]
     origins: Sequence[Sequence[int]] | None
     undecided: bool  # nobody said yet whether they are written to again or left
 
+    @property
+    def since(self) -> datetime:
+        """When their fate became unknown."""
+        return self.handed_at or self.settled_at
+
+    def until(self, wait: timedelta) -> datetime:
+        """When the time is over for events to tell; of people taken back it was when they were to go again."""
+        return self.settled_at if self.handed_at is None else self.handed_at + wait
+
     def released(self, index: int) -> tuple[int, int]:
         """(batch, position) a person was released in: what their token names."""
         return (self.id, index) if self.origins is None else (self.origins[index][0], self.origins[index][1])
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A batch that was to go again and did not."""
+
+    id: int
+    campaign_id: int
+    wave: int
+    provider: str
+    size: int
 
 
 def campaign_ids(conn: Connection) -> list[int]:
@@ -68,8 +91,15 @@ _DOUBTS: Final = (
         _OF.outcomes,
         _OF.payload.is_not(None).label("undecided"),
     )
-    .where(_OF.campaign_id == bindparam("campaign"), *_UNKNOWN, _OF.handed_at.is_not(None))
+    .where(_OF.campaign_id == bindparam("campaign"), *_UNKNOWN)
     .order_by(_OF.id)
+)
+
+_UNDECIDE: Final = (
+    moved_by("undecide")
+    .where(_OF.id.in_(bindparam("ids", expanding=True)), RECALLABLE, _OF.doubted)
+    .values(unknown=_OF.size, settled_at=bindparam("now"), claimed_by=None, claimed_until=None)
+    .returning(*(_OF[name] for name in TakenBack.__dataclass_fields__))
 )
 
 
@@ -126,9 +156,18 @@ def resend(conn: Connection, one: Doubt, accepted: Collection[int] = ()) -> int 
         payload=payloads.encode(people),
         attempt=one.attempt,
         origins=[one.released(index) for index in moved],
+        doubted=True,
     )
     add(conn, [draft])
     return batch_id
+
+
+def take_back(conn: Connection, ids: Collection[int], *, now: datetime) -> list[TakenBack]:
+    """Those of these stopped batches whose people may have the message from an earlier call: unknown again.
+
+    Nobody may conclude from a second call that was not made that the first did not arrive.
+    """
+    return [TakenBack(*row) for row in conn.execute(_UNDECIDE, {"ids": list(ids), "now": now})] if ids else []
 
 
 def payload(conn: Connection, batch_id: int) -> bytes | None:

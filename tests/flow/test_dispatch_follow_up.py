@@ -15,7 +15,7 @@ from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import HandOverError, Held, Transient, Unknown
 from sendwave.esp.base import Capabilities, Recall, Receipt, Submission
-from sendwave.flow import steer
+from sendwave.flow import settle, steer
 from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher, Progress, reconcile
 from sendwave.flow.release import give_back, release
@@ -324,6 +324,26 @@ def test_a_halt_calls_back_a_cleared_wave_too_which_then_waits_again(office: Off
     assert office.counts() == {"released": 60, "recalled": 60}
     with office.db.read() as conn:
         assert next(wave.status for wave in campaigns.waves(conn, office.campaign.id)) == "waiting"
+
+
+def test_who_comes_back_from_a_second_message_may_still_have_the_first(any_office: Office) -> None:
+    office = any_office
+    office.esp.script = [Unknown("no answer in time")]
+    office.open(SCHEDULED)
+    dispatcher = office.dispatcher()
+    dispatcher.step(office.now)
+    later = office.now + timedelta(hours=24)
+    settle.decide(office.db, office.campaign.name, resend=True, reason="they had none", by="ann", now=later)
+    office.esp.answer = lambda batch: Receipt(ref=f"their-{batch.batch_id}", recall_until=later + timedelta(hours=1))
+    assert dispatcher.step(later).accepted == 20
+    halted(office, later)
+
+    dispatcher.step(later)
+
+    assert len(office.esp.asked_back) == 1
+    assert office.counts() == {"released": 60, "accepted": 40, "unknown": 20}
+    assert give_back(office.db, office.engine, office.lake, now=later) == 0
+    assert "never answered" in office.told("batch.doubt")[0].reason
 
 
 def test_a_suspended_lane_calls_back_its_own(office: Office) -> None:

@@ -13,7 +13,7 @@ import sendable
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
 from sendwave.errors import BadInput, NotAllowed, Unknown
-from sendwave.esp.base import PerRecipient, RawReport, Receipt, Submission
+from sendwave.esp.base import PerRecipient, RawReport, Receipt, Recipients, Submission
 from sendwave.flow import feedback, settle, steer
 from sendwave.flow.audit import audit
 from sendwave.flow.dispatch import Dispatcher, reconcile
@@ -59,6 +59,13 @@ class House:
 
     def audited(self) -> dict[str, object]:
         return audit(self.db, self.engine, self.lake, self.campaign.name).document()
+
+    def fates(self) -> Counter[tuple[str, str | None]]:
+        """How many people the audit has in each state, and why."""
+        return Counter((row[1], row[2]) for row in audit(self.db, self.engine, self.lake, self.campaign.name).rows())
+
+    def give_back(self, now: datetime) -> int:
+        return give_back(self.db, self.engine, self.lake, now=now)
 
     def explained(self, contact_id: str) -> list[tuple[str, str]]:
         """What became of them: rule and detail of each freeze and of its hand-over."""
@@ -235,11 +242,12 @@ def test_a_deferral_of_somebody_left_out_later_proves_nothing(sqlite_house: Hous
     sendable.consent(house.db, house.lake, tokens, "withdrawn", house.now + WAIT)
     house.decide(resend=True, later=house.now + 2 * WAIT)
     house.send(house.now + 2 * WAIT)
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (18, {"dropped:consent_withdrawn": 2})
+    assert house.fates() == {("sent", None): 18, ("unknown", "dropped:consent_withdrawn"): 2}
     house.told([tokens[1]], EventType.BOUNCE)
     assert house.audited()["sent"] == 18, "what put them off may be told as a bounce too"
     house.told([tokens[1]])
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (19, {"dropped:consent_withdrawn": 1})
+    assert house.fates() == {("sent", None): 19, ("unknown", "dropped:consent_withdrawn"): 1}
+    assert house.give_back(house.now + 3 * WAIT) == 0
 
 
 def test_a_node_that_died_leaves_people_who_can_go_again(house: House) -> None:
@@ -322,7 +330,9 @@ def test_somebody_who_left_the_list_meanwhile_is_not_written_to_again(sqlite_hou
 
 
 @pytest.mark.parametrize("kind", [EventType.DELIVERED, EventType.DEFERRED, EventType.BOUNCE, EventType.OPEN])
-def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(house: House, kind: EventType) -> None:
+def test_who_was_left_out_of_the_second_is_unknown_until_an_event_tells_of_the_first(
+    house: House, kind: EventType
+) -> None:
     house.esp = silent(0)
     house.open().send()
     people = house.esp.submissions[0].recipients
@@ -330,50 +340,117 @@ def test_who_was_left_out_of_the_second_was_written_to_if_the_first_had_arrived(
     sendable.consent(house.db, house.lake, gone, "withdrawn", house.now + WAIT)
     house.decide(resend=True)
     house.send(house.now + WAIT)
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (56, {"dropped:consent_withdrawn": 4})
+    assert house.fates() == {("sent", None): 56, ("unknown", "dropped:consent_withdrawn"): 4}
+    assert house.counts() == {"released": 60, "accepted": 56, "unknown": 4}
+    assert house.give_back(house.now + 2 * WAIT) == 0, "they may have been written to, and keep counting as such"
 
     house.told([people.tokens[0]], kind)
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (57, {"dropped:consent_withdrawn": 3})
-    given = give_back(house.db, house.engine, house.lake, now=house.now + 2 * WAIT)
-    assert given == 3, "who was written to keeps counting as such"
+    assert house.fates() == {("sent", None): 57, ("unknown", "dropped:consent_withdrawn"): 3}
+    assert house.give_back(house.now + 3 * WAIT) == 0
     house.told([people.tokens[1]], kind)
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (58, {"dropped:consent_withdrawn": 2}), "later too"
+    assert house.audited() == {"total": 60, "sent": 58, "unknown": 2, "not_sent": {}}, "later too"
+    why = "unknown: nobody answered for the first message; the second: dropped:consent_withdrawn"
+    assert house.explained(people.contact_ids[3])[-1] == ("dispatch", why)
 
 
-def test_who_was_left_out_by_a_resume_was_written_to_if_the_first_had_arrived(
-    sqlite_house: House,
-) -> None:
-    house = sqlite_house
+def taken_back(house: House) -> Recipients:
+    """Twenty people nobody answered for are to go again, and a halt takes them back before; it is over."""
     house.esp = silent(0)
     house.open().send()
-    people, later = house.esp.submissions[0].recipients, house.now + WAIT
     house.decide(resend=True)
+    later = house.now + WAIT
     with house.db.write() as conn:
         campaigns_made.halt(conn, campaigns.get(conn, "spring"), later)
-    sendable.consent(house.db, house.lake, [int(people.contact_ids[0][1:])], "withdrawn", later)
-    give_back(house.db, house.engine, house.lake, now=later)
+    assert house.give_back(later) == 0, "the first message may have come"
     steer.resume(house.db, "spring", reason="looked into it", by="eve", now=later)
     release(house.db, house.engine, house.lake, now=later, batch_sizes={"main": 20})
     house.send(later)
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (59, {"consent_withdrawn": 1})
+    return house.esp.submissions[0].recipients
+
+
+def test_who_was_to_go_again_and_was_taken_back_is_unknown_and_a_persons_to_decide(house: House) -> None:
+    people = taken_back(house)
+
+    assert house.fates() == {("sent", None): 40, ("unknown", None): 20}
+    assert house.counts() == {"released": 60, "accepted": 40, "unknown": 20}
+    assert "batch.undecide" in house.actions()
+    (one,) = settle.unknown(house.db, "spring", now=house.now + WAIT)
+    assert (one.people, one.state) == (20, "undecided"), (
+        "the time for events to tell was over when it was decided first"
+    )
+    assert house.decide(resend=True).resent == 20
+    house.send(house.now + 2 * WAIT)
+    assert house.counts() == {"released": 60, "accepted": 60}
+    assert [house.esp.arrived[address] for address in people.addresses] == [1] * 20
+
+
+def test_an_event_settles_who_was_taken_back(house: House) -> None:
+    people = taken_back(house)
+
     house.told([people.tokens[0]])
-    assert (house.audited()["sent"], house.audited()["not_sent"]) == (60, {})
-    told = house.explained(people.contact_ids[0])
-    assert [rule for rule, _ in told] == ["release", "dispatch", "release"], "each freeze, and what came of it"
-    assert told[1] == ("dispatch", "accepted")
-    assert "consent_withdrawn" in told[-1][1]
+
+    assert settle.settle_due(house.db, by="node", now=house.now + WAIT) == 1
+    assert house.fates() == {("sent", None): 41, ("unknown", None): 19}
+    with house.db.read() as conn:
+        assert sum(one.accepted for one in batches.cohorts(conn, house.campaign.id)) == 41, "the judge counts them too"
+    assert house.decide(resend=False).left == 19
 
 
-def test_a_refusal_of_the_second_is_no_proof_that_the_first_had_arrived(sqlite_house: House) -> None:
+def test_who_was_put_off_and_taken_back_goes_again_with_the_others(sqlite_house: House) -> None:
+    """An ESP that puts somebody off answers: they surely have nothing."""
+    house = sqlite_house
+    house.esp.answer = sendable.refusing("x", later=("1",))
+    house.open(people=20).send()
+    later = house.now + timedelta(minutes=1)
+    with house.db.write() as conn:
+        campaigns_made.halt(conn, campaigns.get(conn, "spring"), later)
+    assert house.give_back(later) == 2
+    steer.resume(house.db, "spring", reason="looked into it", by="eve", now=later)
+    release(house.db, house.engine, house.lake, now=later, batch_sizes={"main": 20})
+    house.esp.answer = lambda _submission: Receipt()
+    house.send(later)
+    assert house.audited() == {"total": 20, "sent": 20, "unknown": 0, "not_sent": {}}
+
+
+def test_who_was_put_off_when_they_went_again_may_still_have_the_first(sqlite_house: House) -> None:
+    """Unanswered, then put off, then left out: what was put off is the second message."""
+    house = sqlite_house
+    house.esp = silent(0)
+    house.open().send()
+    people = house.esp.submissions[0].recipients
+    house.decide(resend=True)
+    house.esp.answer = lambda submission: Receipt(
+        deferred=[PerRecipient(n, sendable.event(EventType.DEFERRED)) for n in range(len(submission.recipients))]
+    )
+    house.send(house.now + WAIT)
+    house.told([])
+    everybody = [int(contact[1:]) for contact in people.contact_ids]
+    sendable.consent(house.db, house.lake, everybody, "withdrawn", house.now + WAIT)
+    house.send(house.now + 2 * WAIT)
+    assert house.fates() == {("sent", None): 40, ("unknown", "dropped:consent_withdrawn"): 20}
+    assert house.give_back(house.now + 3 * WAIT) == 0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("permanence", [Permanence.SOFT, Permanence.HARD])
+def test_a_refusal_of_the_second_tells_nothing_of_the_first(
+    sqlite_house: House, *, whole: bool, permanence: Permanence
+) -> None:
+    """But a hard bounce frees a slot as any other does: such an address takes nothing."""
     house = sqlite_house
     house.esp = silent(0)
     house.open().send()
     tokens = list(house.esp.submissions[0].recipients.tokens)
-    no = Event(EventType.BOUNCE, house.now, permanence=Permanence.HARD)
-    house.esp.answer = lambda _: Receipt(refused=[PerRecipient(0, no), PerRecipient(1, no)])
+    no = Event(EventType.BOUNCE, house.now, permanence=permanence)
+    several = range(20) if whole else range(2)
+    house.esp.answer = lambda _: Receipt(refused=[PerRecipient(n, no) for n in several])
     house.decide(resend=True)
     house.send(house.now + WAIT)
     house.told([])  # what was refused is told as events
-    assert house.audited()["sent"] == 58
+    refused = ("unknown", "refused:bounce")
+    assert house.fates() == {("sent", None): 60 - len(several), refused: len(several)}
+    assert house.counts() == {"released": 60, "accepted": 60 - len(several), "unknown": len(several)}
+    freed = len(several) if permanence is Permanence.HARD else 0
+    assert house.give_back(house.now + WAIT + timedelta(minutes=11)) == freed
     house.told([tokens[1]])
-    assert house.audited()["sent"] == 59
+    assert house.fates()[refused] == len(several) - 1

@@ -35,6 +35,8 @@ AT_ONCE: Final = 100
 ASKING: Final = timedelta(minutes=2)
 """For so long a call-back is a node's own: then its answer will not be recorded any more, and it is asked for again."""
 
+_NOT_KNOWN: Final = "it was called back, and whether it came is not known"
+
 
 def lives(adapters: Mapping[str, EspAdapter]) -> dict[str, timedelta]:
     """For how long after hand-over a batch of each route may be asked about; routes without keys are left out."""
@@ -81,7 +83,7 @@ class CallBack:
                 if sure:
                     back += self._is_back(conn, one, now)
                 elif one.begun:  # what it said the first time is not known, and may have been yes
-                    self._doubt(conn, one, now)
+                    self._doubt(conn, one, now, _NOT_KNOWN)
                 else:
                     self._tell(conn, one, "batch.call_back", now, evidence={"surely": False})
                     told.append(one.id)
@@ -97,6 +99,9 @@ class CallBack:
         return [one for one in waiting if one.id in ours]
 
     def _is_back(self, conn: Connection, one: Waiting, now: datetime) -> bool:
+        if one.doubted:  # what came back is the second message
+            self._doubt(conn, one, now, "it came back, and an earlier call of its people was never answered")
+            return False
         if not handed.call_back(conn, one.id, now=now):
             return False
         self._tell(conn, one, "batch.call_back", now, evidence={"surely": True})
@@ -112,12 +117,11 @@ class CallBack:
         if found:
             with self.db.write() as conn:
                 for one in found:
-                    self._doubt(conn, one, now)
+                    self._doubt(conn, one, now, _NOT_KNOWN)
 
-    def _doubt(self, conn: Connection, one: Waiting, now: datetime) -> None:
+    def _doubt(self, conn: Connection, one: Waiting, now: datetime, why: str) -> None:
         if handed.doubt(conn, one.id):
-            told = "it was called back, and whether it came is not known"
-            self._tell(conn, one, "batch.doubt", now, reason=told)
+            self._tell(conn, one, "batch.doubt", now, reason=why)
 
     def _tell_failure(self, waiting: Sequence[Waiting], fault: HandOverError, now: datetime) -> None:
         with self.db.write() as conn:

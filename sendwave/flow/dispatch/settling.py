@@ -125,6 +125,7 @@ def _follow_up(conn: Connection, parcel: Parcel, moved: Sequence[int], not_befor
         attempt=batch.attempt + 1,
         not_before=not_before,
         origins=[(where[parcel.indexes[n]][0], where[parcel.indexes[n]][1]) for n in moved],
+        doubted=batch.doubted,
     )
     batches.add(conn, [draft])
 

@@ -1,4 +1,7 @@
-"""Give slots back: people recalled, refused, dropped or bounced hard no longer count as written to."""
+"""Give slots back: people recalled, refused, dropped or bounced hard no longer count as written to.
+
+Who was to go again after a call nobody answered keeps theirs: the first message may have come.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from sendwave.errors import Busy, StaleTransition
 from sendwave.flow.release.bounces import give_back_bounced, news
 from sendwave.flow.release.leasing import lease_people, register
 from sendwave.rules.columns import SENDS, BigInteger, Integer, String, and_, column, select, table
-from sendwave.store import batches, files, leases
+from sendwave.store import batches, files, journal, leases, unknowns
 from sendwave.store.database import Connection, Database
 
 RETURN_WAIT: Final = timedelta(minutes=10)
@@ -31,7 +34,8 @@ _GIVEN: Final = table("given", column("batch", BigInteger), column("position", I
 def give_back(db: Database, engine: Engine, lake: Lake, *, now: datetime) -> int:
     """Recall what stopped campaigns and waves did not send, and give the slots of everybody not sent to back.
 
-    Returns the slots given back. Recalled people may be released again; the refused and the dropped may not.
+    Returns the slots given back. Recalled people may be released again; the refused and the dropped may not. Whoever of
+    them may have an earlier message that nobody answered for is unknown again, and a person's to decide about.
     """
     with db.read() as conn:
         stopped = batches.recallable(conn, AT_ONCE)
@@ -64,20 +68,40 @@ class _GiveBack:
             sends = [file for file in files.live(conn, ["sends"])["sends"] if file.part in parts]
         same = and_(SENDS.c.batch == _GIVEN.c.batch, SENDS.c.position == _GIVEN.c.position)
         statement = select(SENDS.c.freeze, SENDS.c.contact, _GIVEN.c.reason).select_from(SENDS.join(_GIVEN, same))
-        with self.engine.session(self.lake.paths({"sends": sends}), {"given": given}) as session:
-            written = session.write(statement, self.lake.new("returns", "given-back"))
+        written = None
+        if given.num_rows:
+            with self.engine.session(self.lake.paths({"sends": sends}), {"given": given}) as session:
+                written = session.write(statement, self.lake.new("returns", "given-back"))
         try:
-            self.lake.share(written)
+            if written is not None:
+                self.lake.share(written)
             with self.db.write() as conn:
                 leases.fence(conn, lease)
                 self._commit(conn, stopped, ids, written)
         except BaseException as fault:
             self.lake.withdraw(fault, [written])
             raise
-        return written.rows
+        return 0 if written is None else written.rows
 
-    def _commit(self, conn: Connection, stopped: Sequence[int], ids: Sequence[int], written: Written) -> None:
-        if batches.recall(conn, stopped, now=self.now) != len(stopped):
+    def _commit(self, conn: Connection, stopped: Sequence[int], ids: Sequence[int], written: Written | None) -> None:
+        doubtful = unknowns.take_back(conn, stopped, now=self.now)
+        if batches.recall(conn, stopped, now=self.now) + len(doubtful) != len(stopped):
             raise StaleTransition("a batch that was to be recalled is on its way: look again")
+        for one in doubtful:
+            self._tell(conn, one)
         batches.returned(conn, ids, self.now)
-        register(conn, self.lake, "returns", written, now=self.now)
+        if written is not None:
+            register(conn, self.lake, "returns", written, now=self.now)
+
+    def _tell(self, conn: Connection, one: unknowns.TakenBack) -> None:
+        journal.write(
+            conn,
+            at=self.now,
+            actor="daemon",
+            action="batch.undecide",
+            campaign_id=one.campaign_id,
+            wave=one.wave,
+            provider=one.provider,
+            reason="they were to go again and were stopped before: whether they have the first message is not known",
+            evidence={"batch": one.id, "people": one.size},
+        )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 HERE: Final = Path(__file__).parent
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision of `versions/`, so that a store that is up to date needs no Alembic to know it."""
 
 TABLE: Final = "alembic_version"

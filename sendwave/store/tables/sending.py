@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Date,
     Float,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     func,
 )
 
@@ -119,6 +121,7 @@ batches = Table(
     Column("moved", Integer, nullable=False, default=0),  # deferred at hand-over, now in a follow-up batch
     Column("outcomes", JSON),  # exceptions only, see store/batches.py
     Column("origins", JSON),  # follow-up batches: [[batch, position]] per index, where tokens and tallies point
+    Column("doubted", Boolean, nullable=False, server_default=false()),  # nobody answered for a call of theirs before
     Column("esp_ref", String(200)),  # what the ESP calls it, where it can still be called back
     Column("recall_until", Instant),  # until when asking helps; NULL once asked
     Column("returned_at", Instant),  # its given-back slots are in the lake's `returns`

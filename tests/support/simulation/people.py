@@ -134,7 +134,7 @@ class People:
         silent = {row[1] for row in settle.people(self.db, name) if row[-1] == "silent"}
         done = settle.decide(self.db, name, resend=resend, reason="looked into it", **self._by("eve"))
         if done.resent:
-            self.life.truth.risk({(number, address) for address in silent}, self.life.provider)
+            self.life.truth.resent.update((number, address) for address in silent)
 
     def _lane(self, step: Step) -> str:
         return self.life.aim[0] if self.life.aim else self.chance.pick(sendable.PROVIDERS, "lane", step.n)

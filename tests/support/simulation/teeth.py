@@ -281,6 +281,10 @@ BROKEN: Final[Mapping[str, Guard]] = {
         _patched(unknowns, "resend", lambda conn, one, _seen=(), _old=unknowns.resend: _old(conn, one)),
         {"mood": "mute", "idempotent": False, "campaigns": 4},
     ),
+    "who goes again surely had nothing": Guard(
+        _patched(unknowns, "Draft", lambda *a, _old=unknowns.Draft, **more: _old(*a, **{**more, "doubted": False})),
+        {"mood": "mute", "idempotent": False, "campaigns": 4},
+    ),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -84,7 +84,6 @@ class Truth:
     stopped: dict[str, datetime] = field(default_factory=dict)  # address -> when they asked to be left alone
     cut: set[str] = field(default_factory=set)  # campaigns somebody shortened or cancelled
     resent: Counter[tuple[int, str]] = field(default_factory=Counter)  # how often a person risked one more message
-    risked: dict[tuple[int, str], int] = field(default_factory=dict)  # what had come when a person last did so
     struck: set[str] = field(default_factory=set)  # troubles that came
     seen: int = 0  # journal rows looked at
     first: dict[tuple[Any, ...], str] = field(default_factory=dict)  # status at the first look
@@ -98,12 +97,6 @@ class Truth:
     def stop(self, address: str, at: datetime) -> None:
         """They asked to be left alone."""
         self.stopped.setdefault(address, at)
-
-    def risk(self, people: Collection[tuple[int, str]], provider: Provider) -> None:
-        """A person has these written to again: the first message of some may have come."""
-        self.resent.update(people)
-        got = Counter((one.campaign, one.address) for one in provider.arrivals)
-        self.risked.update({who: got[who] for who in people})
 
     # ── at each hand-over ─────────────────────────────────────────────────────────────────────────────────────────
     def handed(self, submission: Submission, now: datetime, *, skew: timedelta, holder: str | None) -> None:
@@ -192,16 +185,10 @@ class Truth:
         assert today <= min(ceilings, default=today), f"more than the day allows: {today} on {at:%d}"
 
     def _paid(self, provider: Provider) -> None:
-        """No more messages than the months pay for: one a person had sent again once, one that bounced hard never.
-
-        Nor one of which nothing was told until a person had them written to again, and who was left out of that: they
-        are `not_sent`, their money is free.
-        """
+        """No more messages than the months pay for: one a person had sent again once, one that bounced hard never."""
         if self.world.money:
             months = {(at.year, at.month) for at in (START, *(one.at for one in provider.arrivals))}
-            got = Counter((one.campaign, one.address) for one in provider.arrivals)
-            free = {who for who, n in self.risked.items() if got[who] == n}
-            paid = len(got.keys() - provider.bounced - free)
+            paid = len({(one.campaign, one.address) for one in provider.arrivals} - provider.bounced)
             assert paid <= self.world.money * len(months), f"over the budget of {self.world.money}: {paid}"
 
     # ── after each step ───────────────────────────────────────────────────────────────────────────────────────────
@@ -289,26 +276,20 @@ class Truth:
         )
         for contact, row in rows.items():
             who = _address(contact)
-            risked = (number, who) in self.resent
-            self._fate(name, who, row, arrived, back, over=over, risked=risked and not (over and who in heard))
+            self._fate(name, who, row, arrived, back, over=over)
             if over and name not in self.cut and row[4] not in suspended:
                 assert row[2] not in _CUT, f"nobody cut it short, and it forgot them: {name}, {row}"
-            if over and who in heard and not risked:
+            if over and who in heard:
                 assert row[1] != "unknown", f"events told of them, and they are unknown still: {name}, {row}"
 
-    def _fate(
-        self, name: str, who: str, row: Sequence[Any], arrived: set[str], back: set[str], *, over: bool, risked: bool
-    ) -> None:
-        """`risked`: a person had them written to again, so that the first message may have come and the second not, and
-        no event tells of either.
-        """
+    def _fate(self, name: str, who: str, row: Sequence[Any], arrived: set[str], back: set[str], *, over: bool) -> None:
         state, reason = row[1], row[2]
         if over:
             self.reasons[f"{state} {reason}"] += 1
         if state == "sent":
             assert who in arrived | back, f"said to be sent and never arrived: {who} ({row})"
         elif state == "not_sent":
-            assert risked or who not in arrived, f"said not to be sent and arrived: {who} ({row})"
+            assert who not in arrived, f"said not to be sent and arrived: {who} ({row})"
             if over:
                 assert reason not in _WAITS, f"over and still waits: {name}, {row}"
 
