@@ -28,11 +28,10 @@ _LANE: Final = and_(lanes.c.campaign_id == _OF.campaign_id, lanes.c.provider == 
 SUSPENDED: Final = exists().where(_LANE, lanes.c.status == Lane.SUSPENDED)
 """Whether a batch's lane is."""
 
-GOING: Final = and_(
-    exists().where(_MINE, campaigns.c.status == Campaign.SENDING),
-    exists().where(_WAVE, waves.c.status.in_(_FLYING)),
-    ~SUSPENDED,
-)
+FLIES: Final = exists().where(_WAVE, waves.c.status.in_(_FLYING))
+"""Whether its wave is on its way or over."""
+
+GOING: Final = and_(exists().where(_MINE, campaigns.c.status == Campaign.SENDING), FLIES, ~SUSPENDED)
 """Whether its campaign sends, its wave is on its way or over, and its lane is open."""
 
 MAY_LEAVE: Final = and_(

@@ -51,7 +51,7 @@ from sendwave.store.batch_outcomes import (
     returns,
     standings,
 )
-from sendwave.store.batch_status import GROUP, MAY_LEAVE, RECALLABLE, SUSPENDED, moved, same_life
+from sendwave.store.batch_status import FLIES, GROUP, MAY_LEAVE, RECALLABLE, SUSPENDED, moved, same_life
 from sendwave.store.leases import life_name
 from sendwave.store.tables import batches, campaigns, leases
 
@@ -180,9 +180,9 @@ def let_go(conn: Connection, holder: str) -> int:
 def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *, holder: str, now: datetime) -> bool:
     """Record that the batch is about to leave, without the people the re-check dropped. Commit before calling the ESP.
 
-    False when it may not: no longer ours, claimed in a life that was ended since, its campaign not sending, its lane
-    suspended. The campaign's row is locked, so that a halt or pause comes either before this or after it, never in
-    between.
+    False when it may not: no longer ours, claimed in a life that was ended since, its campaign not sending, its wave
+    stopped and not released again, its lane suspended. The campaign's row is locked, so that a halt or pause comes
+    either before this or after it, never in between.
     """
     told = {"new_outcomes": Exceptions(dropped=dropped).document(), "new_dropped": len(dropped), "new_handed_at": now}
     marked = _HAND if conn.dialect.name == "sqlite" else _HAND_IN_TURN
@@ -342,7 +342,7 @@ _SENDING: Final = select(campaigns.c.id).where(
 )
 _MARK: Final = (
     moved("hand")
-    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), ~SUSPENDED)
+    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), FLIES, ~SUSPENDED)
     .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
 )
 _HAND: Final = _MARK.where(_SENDING.exists())

@@ -74,6 +74,18 @@ def test_claims_go_in_order_to_one_holder(shelf: Shelf) -> None:
     assert not batches.hand(conn, shelf.ids[1], (), holder="two", now=shelf.now)
 
 
+def test_nothing_is_handed_over_of_a_wave_that_was_stopped_and_not_released_again(shelf: Shelf) -> None:
+    """Halted and resumed while it was in somebody's hands: the campaign sends, its wave does not yet."""
+    conn, number = shelf.conn, shelf.campaign.id
+    batches.claim(conn, shelf.ids[:1], holder="me", until=shelf.now + LATER)
+    for event in ("halt", "resume"):
+        campaigns.transition(conn, number, event, by="eve", now=shelf.now)
+        campaigns.transition_waves(conn, number, event, by="eve", now=shelf.now)
+    assert not batches.hand(conn, shelf.ids[0], (), holder="me", now=shelf.now)
+    campaigns.transition_wave(conn, number, 1, "release", by="x", now=shelf.now)
+    assert batches.hand(conn, shelf.ids[0], (), holder="me", now=shelf.now)
+
+
 def test_nothing_is_handed_over_for_a_campaign_that_stopped(shelf: Shelf) -> None:
     batches.claim(shelf.conn, shelf.ids, holder="me", until=shelf.now + LATER)
     campaigns_made.suspend(shelf.conn, shelf.campaign, "orange", shelf.now)
