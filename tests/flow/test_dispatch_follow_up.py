@@ -13,7 +13,7 @@ import sendable
 
 from sendwave.engine.base import Engine
 from sendwave.engine.datasets import Lake
-from sendwave.errors import HandOverError, Held, Transient, Unknown
+from sendwave.errors import HandOverError, Held, NotAllowed, Transient, Unknown
 from sendwave.esp.base import Capabilities, Recall, Receipt, Submission
 from sendwave.flow import settle, steer
 from sendwave.flow.audit import audit
@@ -344,6 +344,10 @@ def test_who_comes_back_from_a_second_message_may_still_have_the_first(any_offic
     assert office.counts() == {"released": 60, "accepted": 40, "unknown": 20}
     assert give_back(office.db, office.engine, office.lake, now=later) == 0
     assert "never answered" in office.told("batch.doubt")[0].reason
+    with pytest.raises(NotAllowed, match="nobody whose fate is to be decided"):
+        settle.decide(
+            office.db, office.campaign.name, resend=True, reason="once more", by="ann", now=later + timedelta(hours=25)
+        )
 
 
 def test_a_suspended_lane_calls_back_its_own(office: Office) -> None:
