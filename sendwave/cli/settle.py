@@ -32,7 +32,7 @@ def unknown(workspace: Workspace, id: str, csv_file: Path | None, as_json: bool)
         emit_json([one.document() for one in found])
         return
     if not found:
-        click.echo(f"campaign {id}: everybody's fate is known")
+        click.echo(f"campaign {id}: nobody to decide about. Who is unknown for good: sendwave campaign audit {id}")
         return
     when = "%Y-%m-%d %H:%M"
     states = [f"events may tell until {one.until:{when}}" if one.state == "waiting" else one.state for one in found]

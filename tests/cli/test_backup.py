@@ -42,7 +42,7 @@ def test_a_workspace_moves_to_another_folder(shop: Shell, tmp_path: Path) -> Non
 
 
 def test_people_nobody_knows_the_fate_of(shop: Shell) -> None:
-    assert "everybody's fate is known" in shop("campaign", "unknown", "first").out
+    assert "nobody to decide about" in shop("campaign", "unknown", "first").out
     shop.json("campaign", "plan", "first")
     shop("campaign", "approve", "first")
     house = Workspace.open(shop.home)
