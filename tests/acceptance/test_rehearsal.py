@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_line import Shell, populated
 from http_esps import TALLIES, TELLS_MACHINES
-from postfix_server import free_port
+from ports import free_port
 
 from sendwave.clock import VARIABLE, Pace, SystemClock, wall
 from sendwave.rules.signals import Tally

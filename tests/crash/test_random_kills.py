@@ -22,7 +22,7 @@ import lives
 import pytest
 from command_line import Shell, populated
 from lives import Nodes
-from postfix_server import free_port
+from ports import free_port
 
 from sendwave.clock import VARIABLE, Pace, SystemClock, wall
 from sendwave.faults import POINTS

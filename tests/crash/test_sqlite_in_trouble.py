@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from nodes_running import REAL, CountingEsp, Nodes, until, workspace
-from postfix_server import free_port
+from ports import free_port
 
 pytestmark = pytest.mark.crash
 

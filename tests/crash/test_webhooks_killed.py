@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_port
 from web_side import BREVO, SETTINGS, Place, brevo_event, workspace_of
 
 from sendwave.flow import feedback
@@ -27,13 +28,6 @@ from sendwave.workspace import Workspace
 Daemon(Workspace.open(Path(sys.argv[1]))).run()
 """
 PEOPLE = 120
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as line:
-        return int(line.getsockname()[1])
 
 
 def _start(home: Path, store: str, fault: str) -> subprocess.Popen[bytes]:
@@ -56,7 +50,7 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.crash
 @pytest.mark.parametrize("fault", ["feedback_stored:12", "feedback_file_written", "feedback_counted"])
 def test_nothing_acknowledged_is_lost(tmp_path: Path, now: datetime, fault: str) -> None:
-    port, store = _free_port(), f"sqlite:///{tmp_path / 'state.db'}"
+    port, store = free_port(), f"sqlite:///{tmp_path / 'state.db'}"
     place = Place(tmp_path, store, now, people=PEOPLE, settings=SETTINGS.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
     workspace, _, batch = workspace_of(place)
     key = workspace.token_key

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from sendwave import esp
 from sendwave.errors import BadInput, Busy
@@ -25,10 +26,8 @@ Make = Callable[..., EspAdapter]
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def port() -> int:
+    return free_port()
 
 
 @pytest.fixture
@@ -90,12 +89,12 @@ def test_the_same_mail_twice_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("client", [smtplib.SMTP, smtplib.LMTP])
 def test_the_listener_stores_before_it_answers(
-    feed: Make, tmp_path: Path, now: datetime, free_port: int, client: type[smtplib.SMTP]
+    feed: Make, tmp_path: Path, now: datetime, port: int, client: type[smtplib.SMTP]
 ) -> None:
     scheme = client.__name__.lower()
-    adapter = feed(listen=f"{scheme}://127.0.0.1:{free_port}", accept=["fbl@maisonlune.example"])
+    adapter = feed(listen=f"{scheme}://127.0.0.1:{port}", accept=["fbl@maisonlune.example"])
     assert list(adapter.poll(now)) == []
-    with client("127.0.0.1", free_port) as session:
+    with client("127.0.0.1", port) as session:
         refused = session.sendmail("", [f"b-{TOKEN}@bounces.example", "somebody@bounces.example"], BOUNCE)
         assert list(refused) == ["somebody@bounces.example"]
         assert len(names(tmp_path / "mail" / "new")) == 1
@@ -105,9 +104,9 @@ def test_the_listener_stores_before_it_answers(
     assert (event.type, event.token) == (EventType.BOUNCE, TOKEN)
 
 
-def test_lmtp_answers_for_each_recipient(feed: Make, now: datetime, free_port: int) -> None:
-    list(feed(listen=f"lmtp://127.0.0.1:{free_port}", accept=["fbl@maisonlune.example"]).poll(now))
-    with socket.create_connection(("127.0.0.1", free_port)) as line, line.makefile("rw", newline="") as talk:
+def test_lmtp_answers_for_each_recipient(feed: Make, now: datetime, port: int) -> None:
+    list(feed(listen=f"lmtp://127.0.0.1:{port}", accept=["fbl@maisonlune.example"]).poll(now))
+    with socket.create_connection(("127.0.0.1", port)) as line, line.makefile("rw", newline="") as talk:
         commands = ["LHLO us.example", "MAIL FROM:<>", f"RCPT TO:<b-{TOKEN}@bounces.example>",
                     "RCPT TO:<FBL@maisonlune.example>", "DATA", "Subject: x\r\n\r\nx\r\n.", "QUIT"]  # fmt: skip
         for command in commands:
@@ -118,11 +117,11 @@ def test_lmtp_answers_for_each_recipient(feed: Make, now: datetime, free_port: i
 
 
 def test_a_mail_that_cannot_be_stored_stays_with_its_sender(
-    feed: Make, tmp_path: Path, now: datetime, free_port: int
+    feed: Make, tmp_path: Path, now: datetime, port: int
 ) -> None:
-    list(feed(listen=f"smtp://127.0.0.1:{free_port}").poll(now))
+    list(feed(listen=f"smtp://127.0.0.1:{port}").poll(now))
     (tmp_path / "mail" / "tmp").rmdir()
-    with smtplib.SMTP("127.0.0.1", free_port) as session, pytest.raises(smtplib.SMTPDataError) as caught:
+    with smtplib.SMTP("127.0.0.1", port) as session, pytest.raises(smtplib.SMTPDataError) as caught:
         session.sendmail("", [f"b-{TOKEN}@bounces.example"], BOUNCE)
     assert caught.value.smtp_code == 451
 

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from http_esps import KEYS, Server, adapter_of, report, request_of, serving, write_content
-from postfix_server import free_port
+from ports import free_port
 
 from sendwave import esp
 from sendwave.errors import BadInput, Busy, NotFound, Transient

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ports import free_port
+
 MASTER = shutil.which("postfix", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 _MAIN = """
@@ -95,13 +97,6 @@ class Postfix:
 def available() -> bool:
     """Postfix starts as root only; without either, the tests that need it say so and are skipped."""
     return MASTER is not None and os.geteuid() == 0
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

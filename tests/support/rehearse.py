@@ -25,6 +25,7 @@ from typing import Any, Self
 import postfix_server
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
+from ports import free_port
 
 REPLIES = {
     "gone": "550 5.1.1 <{address}>: Recipient address rejected: User unknown",
@@ -193,7 +194,7 @@ class Internet:
 @contextmanager
 def world(home: Path) -> Iterator[Internet]:
     """A workspace in `home` whose route leads to a real Postfix, and the Internet behind it."""
-    out, back = postfix_server.free_port(), postfix_server.free_port()
+    out, back = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="relay-") as folder, Internet(out) as internet:
         root = Path(folder)
         root.chmod(0o755)
