@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import time
 from collections import Counter
@@ -104,6 +105,7 @@ class Siege:
             time.sleep(0.05)
         time.sleep(self.draw.uniform(0, 0.1 if way < 0.8 else 3.0))
         ended = self.nodes.kill(pid)
+        assert ended in (0, -signal.SIGKILL), "a life that failed is no kill"
         self.kills["killed" if ended else "over"] += 1
         return ended != 0
 
