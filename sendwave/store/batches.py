@@ -51,7 +51,7 @@ from sendwave.store.batch_outcomes import (
     returns,
     standings,
 )
-from sendwave.store.batch_status import FLIES, GROUP, MAY_LEAVE, RECALLABLE, SUSPENDED, moved, same_life
+from sendwave.store.batch_status import GROUP, MAY_LEAVE, ONE_FLIES, RECALLABLE, SUSPENDED, moved, same_life
 from sendwave.store.leases import life_name
 from sendwave.store.tables import batches, campaigns, leases
 
@@ -181,12 +181,14 @@ def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *,
     """Record that the batch is about to leave, without the people the re-check dropped. Commit before calling the ESP.
 
     False when it may not: no longer ours, claimed in a life that was ended since, its campaign not sending, its wave
-    stopped and not released again, its lane suspended. The campaign's row is locked, so that a halt or pause comes
-    either before this or after it, never in between.
+    stopped and not released again, its lane suspended. The campaign's row is locked, so that what stops any of them
+    comes either before this or after it, never in between. A statement of PostgreSQL sees what was committed before it
+    began: the lock is waited for by one of its own.
     """
     told = {"new_outcomes": Exceptions(dropped=dropped).document(), "new_dropped": len(dropped), "new_handed_at": now}
-    marked = _HAND if conn.dialect.name == "sqlite" else _HAND_IN_TURN
-    return conn.execute(marked, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
+    if conn.dialect.name == "postgresql":
+        conn.execute(_IN_TURN, {"batch": batch_id})
+    return conn.execute(_HAND, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
 
 
 def return_unsent(
@@ -336,19 +338,17 @@ _TO_RECALL: Final = select(_OF.id).where(RECALLABLE).order_by(_OF.id).limit(bind
 _RECALL: Final = (
     moved("recall").where(_THESE, RECALLABLE, ~_OF.doubted).values(**_FREE, **_new("settled_at"), payload=None)
 )
-_SENDING: Final = select(campaigns.c.id).where(
-    campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery(),
-    campaigns.c.status == Campaign.SENDING,
+_ITS_CAMPAIGN: Final = select(campaigns.c.id).where(
+    campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery()
 )
-_MARK: Final = (
+_SENDING: Final = _ITS_CAMPAIGN.where(campaigns.c.status == Campaign.SENDING)
+_HAND: Final = (
     moved("hand")
-    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), FLIES, ~SUSPENDED)
+    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), _SENDING.exists(), ONE_FLIES, ~SUSPENDED)
     .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
 )
-_HAND: Final = _MARK.where(_SENDING.exists())
-_LOCKED: Final = _SENDING.where(turnstile.passes(campaigns.c.id)).with_for_update(read=True).cte("sending")
-_HAND_IN_TURN: Final = _MARK.where(batches.c.campaign_id == _LOCKED.c.id)
-"""One statement, one round trip: the lock is waited for first, and the status asked of the row as it is then."""
+_IN_TURN: Final = _ITS_CAMPAIGN.where(turnstile.passes(campaigns.c.id)).with_for_update(read=True)
+"""Waits until whoever moves the campaign, or suspends a lane of it, is done; the next who would waits for us."""
 _SIZE: Final = select(batches.c.size, batches.c.outcomes).where(_THIS)
 _COUNTED: Final = ("accepted", "refused", "unknown", "dropped", "moved")
 _SETTLE: Final = {

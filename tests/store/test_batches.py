@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendwave.errors import StaleTransition
-from sendwave.store import batches, campaigns, freezes, payloads
+from sendwave.store import batches, campaigns, freezes, payloads, turnstile
 from sendwave.store.batches import Counts, Draft, Exceptions, Outcome
 from sendwave.store.database import Connection, Database
 from sendwave.store.tables import batches as rows
@@ -84,6 +85,46 @@ def test_nothing_is_handed_over_of_a_wave_that_was_stopped_and_not_released_agai
     assert not batches.hand(conn, shelf.ids[0], (), holder="me", now=shelf.now)
     campaigns.transition_wave(conn, number, 1, "release", by="x", now=shelf.now)
     assert batches.hand(conn, shelf.ids[0], (), holder="me", now=shelf.now)
+
+
+def _suspended(conn: Connection, number: int, now: datetime) -> None:
+    turnstile.alone(conn, number)
+    campaigns.transition_lane(conn, number, "gmail", "suspend", by="judge", now=now)
+
+
+def _halted(conn: Connection, number: int, now: datetime) -> None:
+    campaigns.transition(conn, number, "halt", by="judge", now=now)
+    campaigns.transition_waves(conn, number, "halt", by="judge", now=now)
+
+
+def _halted_and_resumed(conn: Connection, number: int, now: datetime) -> None:
+    _halted(conn, number, now)
+    campaigns.transition(conn, number, "resume", by="eve", now=now)
+    campaigns.transition_waves(conn, number, "resume", by="eve", now=now)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("stop", [_suspended, _halted, _halted_and_resumed])
+def test_a_hand_over_that_waits_for_a_stop_sees_it(
+    postgresql_database: Database, now: datetime, stop: Callable[[Connection, int, datetime], None]
+) -> None:
+    database, handed = postgresql_database, []
+    with database.write() as conn:
+        shelf = Shelf(conn, now)
+        batches.claim(conn, shelf.ids[:1], holder="me", until=now + LATER)
+
+    def hand() -> None:
+        with database.write() as conn:
+            handed.append(batches.hand(conn, shelf.ids[0], (), holder="me", now=now))
+
+    worker = threading.Thread(target=hand)
+    with database.write() as conn:
+        stop(conn, shelf.campaign.id, now)
+        worker.start()
+        worker.join(timeout=0.3)
+        assert worker.is_alive(), "it waits until the stop is committed"
+    worker.join()
+    assert handed == [False]
 
 
 def test_nothing_is_handed_over_for_a_campaign_that_stopped(shelf: Shelf) -> None:
