@@ -133,7 +133,8 @@ class Server:
             if away and self._http is not None:
                 self._deafen()
             elif not away and self._http is None:
-                self._listen()
+                with suppress(Busy):  # somebody has its port meanwhile: it stays away until that is free
+                    self._listen()
 
     # ── webhooks ─────────────────────────────────────────────────────────────────────────────────────────────────
     def _post_due(self) -> None:

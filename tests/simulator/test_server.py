@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -85,6 +86,26 @@ def test_levers(tmp_path: Path) -> None:
             assert answer.json()["error"]
         assert ask(server, "/_elsewhere").status_code == 404
         adapter.close()
+
+
+def test_after_an_outage_it_comes_back_once_its_port_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving("postmark") as server:
+        tried, listen = threading.Event(), server._listen
+
+        def trying() -> None:
+            try:
+                listen()
+            finally:
+                tried.set()
+
+        monkeypatch.setattr(server, "_listen", trying)
+        ask(server, "/_control/outage", {"how": "refused", "lasts": "5m"})
+        until(lambda: server._http is None)
+        with socket.create_server(("127.0.0.1", server._port)):
+            server.clock.sleep(301)
+            assert tried.wait(10)
+        until(lambda: server._http is not None)
+        assert ask(server, "/_settings").json()["esp"] == "postmark"
 
 
 def test_more_calls_than_the_limit_are_answered_429(tmp_path: Path) -> None:
