@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from sendwave.flow.dispatch import AT_ONCE, AT_ONCE_EACH
 from sendwave.flow.dispatch.turns import Turns
-from sendwave.store import batches, campaigns, freezes, holds
+from sendwave.store import batches, campaigns, freezes
 from sendwave.store.database import Connection, Database
 from sendwave.store.group_commit import Together
 
@@ -69,11 +69,10 @@ def ledger(db: Database, ids: list[int], workers: int) -> None:
     """As dispatch moves them, the ESP's call apart: hands that take batches in turn."""
     together = Together(db)
 
-    def hand(conn: Connection, batch_id: int, before: int | None) -> None:
+    def hand(conn: Connection, batch: batches.Claimed, before: int | None) -> None:
         if before is not None:
             settle(conn, before)
-        assert not holds.blocks(conn, 1, now=NOW, wave=1, provider=LANES[0], route="main")
-        assert batches.hand(conn, batch_id, (), holder="bench", now=NOW)
+        assert batches.hand(conn, batch, (), holder="bench", now=NOW)
 
     def settle(conn: Connection, batch_id: int) -> None:
         batches.settle(conn, batch_id, "accept", batches.Exceptions(), now=NOW, handed=(0, ()))
@@ -81,7 +80,7 @@ def ledger(db: Database, ids: list[int], workers: int) -> None:
     def in_turn(turns: Turns) -> None:
         last = None
         for batch in turns:
-            together.run(partial(hand, batch_id=batch.id, before=last))
+            together.run(partial(hand, batch=batch, before=last))
             last = batch.id
         if last is not None:
             together.run(partial(settle, batch_id=last))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, or_, select, update
 
 from sendwave.rules.lifecycle import BATCH, Batch, Campaign, Lane, Wave
 from sendwave.store.leases import LIVES
@@ -25,19 +25,24 @@ _MINE: Final = campaigns.c.id == _OF.campaign_id
 _WAVE: Final = and_(waves.c.campaign_id == _OF.campaign_id, waves.c.number == _OF.wave)
 _LANE: Final = and_(lanes.c.campaign_id == _OF.campaign_id, lanes.c.provider == _OF.provider)
 
-SUSPENDED: Final = exists().where(_LANE, lanes.c.status == Lane.SUSPENDED)
+_SENDS: Final = select(campaigns.c.id).where(_MINE, campaigns.c.status == Campaign.SENDING).correlate(batches)
+_FLIES: Final = select(waves.c.number).where(_WAVE, waves.c.status.in_(_FLYING)).correlate(batches)
+_SHUT: Final = select(lanes.c.provider).where(_LANE, lanes.c.status == Lane.SUSPENDED).correlate(batches)
+
+SUSPENDED: Final = _SHUT.exists()
 """Whether a batch's lane is."""
 
-_FLIES: Final = select(waves.c.number).where(_WAVE, waves.c.status.in_(_FLYING))
-FLIES: Final = _FLIES.correlate(batches).exists()
-"""Whether its wave is on its way or over."""
 
-ONE_FLIES: Final = _FLIES.correlate(batches).offset(0).exists()
-"""The same of a batch that is known: with an OFFSET PostgreSQL looks its wave up. Without, it was seen to begin with
-the wave and to read all of its batches: half the hand-overs a second where a wave has 2,000."""
+def _goes(sends: Select[tuple[int]], flies: Select[tuple[int]], shut: Select[tuple[str]]) -> ColumnElement[bool]:
+    return and_(sends.exists(), flies.exists(), ~shut.exists())
 
-GOING: Final = and_(exists().where(_MINE, campaigns.c.status == Campaign.SENDING), FLIES, ~SUSPENDED)
+
+GOING: Final = _goes(_SENDS, _FLIES, _SHUT)
 """Whether its campaign sends, its wave is on its way or over, and its lane is open."""
+
+ONE_GOES: Final = _goes(_SENDS.offset(0), _FLIES.offset(0), _SHUT.offset(0))
+"""The same of a batch that is known: with an OFFSET PostgreSQL looks up what belongs to it. Without, it was seen to
+begin with the wave and to read all of its batches: half the hand-overs a second where a wave has 2,000."""
 
 MAY_LEAVE: Final = and_(
     _OF.status == Batch.READY, or_(_OF.not_before.is_(None), _OF.not_before <= bindparam("now")), GOING

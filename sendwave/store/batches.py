@@ -36,8 +36,8 @@ from sqlalchemy import (
 )
 
 from sendwave.errors import StaleTransition
-from sendwave.rules.lifecycle import SETTLED, Batch, Campaign
-from sendwave.store import turnstile
+from sendwave.rules.lifecycle import SETTLED, Batch
+from sendwave.store import holds, turnstile
 from sendwave.store.batch_outcomes import (
     Cohort,
     Counts,
@@ -51,9 +51,9 @@ from sendwave.store.batch_outcomes import (
     returns,
     standings,
 )
-from sendwave.store.batch_status import GROUP, MAY_LEAVE, ONE_FLIES, RECALLABLE, SUSPENDED, moved, same_life
+from sendwave.store.batch_status import GROUP, MAY_LEAVE, ONE_GOES, RECALLABLE, SUSPENDED, moved, same_life
 from sendwave.store.leases import life_name
-from sendwave.store.tables import batches, campaigns, leases
+from sendwave.store.tables import batches, leases
 
 __all__ = [
     "Claimed", "Cohort", "Counts", "Draft", "Exceptions", "Group", "Outcome", "Ready", "Standing", "add", "claim",
@@ -177,18 +177,19 @@ def let_go(conn: Connection, holder: str) -> int:
     ).rowcount
 
 
-def hand(conn: Connection, batch_id: int, dropped: Sequence[tuple[int, str]], *, holder: str, now: datetime) -> bool:
+def hand(conn: Connection, batch: Claimed, dropped: Sequence[tuple[int, str]], *, holder: str, now: datetime) -> bool:
     """Record that the batch is about to leave, without the people the re-check dropped. Commit before calling the ESP.
 
-    False when it may not: no longer ours, claimed in a life that was ended since, its campaign not sending, its wave
-    stopped and not released again, its lane suspended. The campaign's row is locked, so that what stops any of them
-    comes either before this or after it, never in between. A statement of PostgreSQL sees what was committed before it
-    began: the lock is waited for by one of its own.
+    False when it may not: under a hold, no longer ours, claimed in a life that was ended since, its campaign not
+    sending, its wave stopped and not released again, its lane suspended. What stops its campaign, wave or lane comes
+    either before this or after it, never in between; nothing is looked at before its turn has come.
     """
+    group = batch.group
+    turnstile.in_turn(conn, group.campaign_id)
+    if holds.blocks(conn, group.campaign_id, now=now, wave=group.wave, provider=group.provider, route=group.route):
+        return False
     told = {"new_outcomes": Exceptions(dropped=dropped).document(), "new_dropped": len(dropped), "new_handed_at": now}
-    if conn.dialect.name == "postgresql":
-        conn.execute(_IN_TURN, {"batch": batch_id})
-    return conn.execute(_HAND, {"batch": batch_id, "holder": holder, **told}).rowcount == 1
+    return conn.execute(_HAND, {"batch": batch.id, "holder": holder, **told}).rowcount == 1
 
 
 def return_unsent(
@@ -338,17 +339,11 @@ _TO_RECALL: Final = select(_OF.id).where(RECALLABLE).order_by(_OF.id).limit(bind
 _RECALL: Final = (
     moved("recall").where(_THESE, RECALLABLE, ~_OF.doubted).values(**_FREE, **_new("settled_at"), payload=None)
 )
-_ITS_CAMPAIGN: Final = select(campaigns.c.id).where(
-    campaigns.c.id == select(batches.c.campaign_id).where(_THIS).scalar_subquery()
-)
-_SENDING: Final = _ITS_CAMPAIGN.where(campaigns.c.status == Campaign.SENDING)
 _HAND: Final = (
     moved("hand")
-    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), _SENDING.exists(), ONE_FLIES, ~SUSPENDED)
+    .where(_THIS, batches.c.claimed_by == bindparam("holder"), same_life(), ONE_GOES)
     .values(**_new("outcomes", "dropped", "handed_at"), not_before=None)
 )
-_IN_TURN: Final = _ITS_CAMPAIGN.where(turnstile.passes(campaigns.c.id)).with_for_update(read=True)
-"""Waits until whoever moves the campaign, or suspends a lane of it, is done; the next who would waits for us."""
 _SIZE: Final = select(batches.c.size, batches.c.outcomes).where(_THIS)
 _COUNTED: Final = ("accepted", "refused", "unknown", "dropped", "moved")
 _SETTLE: Final = {

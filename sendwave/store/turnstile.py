@@ -7,21 +7,32 @@ so each hand-over passes one in share mode and whoever moves the campaign takes 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, String, cast, func, literal, select
+from sqlalchemy import Connection, Integer, String, bindparam, cast, func, literal, select
+
+from sendwave.store.tables import campaigns
 
 _KIND: Final = 0x73656E64
 """Class of our advisory locks: `send` in ASCII."""
 
+_PASSED: Final = func.pg_advisory_xact_lock_shared(literal(_KIND, Integer), cast(campaigns.c.id, Integer))
+_PASS: Final = (
+    select(campaigns.c.id)
+    .where(campaigns.c.id == bindparam("campaign"), cast(_PASSED, String).is_not(None))
+    .with_for_update(read=True)
+)
+"""As a condition the advisory lock is met before the row is locked."""
 
-def passes(campaign_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    """A condition that is true once nobody who moves the campaign is ahead; held until the transaction ends.
 
-    As a condition it is met before a row is locked. PostgreSQL only.
+def in_turn(conn: Connection, campaign_id: int) -> None:
+    """Wait until whoever moves the campaign, or suspends a lane of it, is done; the next who would waits for us.
+
+    A statement of its own: one of PostgreSQL sees what was committed before it began, so those that come after this
+    one see the campaign as it is until the transaction ends.
     """
-    locked = func.pg_advisory_xact_lock_shared(literal(_KIND, Integer), cast(campaign_id, Integer))
-    return cast(locked, String).is_not(None)
+    if conn.dialect.name == "postgresql":
+        conn.execute(_PASS, {"campaign": campaign_id})
 
 
 def alone(conn: Connection, campaign_id: int) -> None:

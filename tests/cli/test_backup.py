@@ -53,8 +53,8 @@ def test_people_nobody_knows_the_fate_of(shop: Shell) -> None:
     release.release(house.db, house.engine, house.lake, now=now, batch_sizes={"rehearsal": 1000})
     with house.db.write() as conn:
         (ready, *_) = batches.ready(conn, batches.groups(conn, now), now, 1)
-        batches.claim(conn, [ready.id], holder="dead", until=now)
-        batches.hand(conn, ready.id, [], holder="dead", now=now)
+        [one] = batches.claim(conn, [ready.id], holder="dead", until=now)
+        batches.hand(conn, one, [], holder="dead", now=now)
     dispatch.reconcile(house.db, "me", now)
     house.close()
 

@@ -52,7 +52,8 @@ def claim(database: Database, holder: str, count: int, now: datetime) -> list[in
 
 def hand(database: Database, batch: int, holder: str, now: datetime) -> bool:
     with database.write() as conn:
-        return batches.hand(conn, batch, (), holder=holder, now=now)
+        [claimed] = batches.claimed(conn, [batch])
+        return batches.hand(conn, claimed, (), holder=holder, now=now)
 
 
 def bury(database: Database, wall: datetime) -> list[str]:
@@ -307,7 +308,8 @@ def test_a_pause_goes_before_hand_overs_that_come_later(
 
     with ThreadPoolExecutor(2) as pool:
         with db.write() as conn:
-            assert batches.hand(conn, one, (), holder="hand", now=now)
+            [claimed] = batches.claimed(conn, [one])
+            assert batches.hand(conn, claimed, (), holder="hand", now=now)
             stop = pool.submit(pause)
             until(lambda: waiting() == 1, "the pause waits for the hand-over under way")
             late = pool.submit(hand, db, other, "hand", now)

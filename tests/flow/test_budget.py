@@ -79,7 +79,7 @@ def test_a_month_is_shared_and_refused_messages_cost_nothing(
     with db.write() as conn:
         ids = [ready.id for ready in batches.ready(conn, batches.groups(conn, now), now, limit=1)]
         [one] = batches.claim(conn, ids, holder="me", until=now + timedelta(minutes=1))
-        batches.hand(conn, one.id, [], holder="me", now=now)
+        batches.hand(conn, one, [], holder="me", now=now)
         batches.settle(conn, one.id, "refuse", batches.Exceptions(), now=now)
     before = purse(db, engine, lake, spring, rules.budgets, now=now)
     freed = give_back(db, engine, lake, now=now + timedelta(minutes=11))

@@ -409,8 +409,8 @@ def test_reconcile_after_a_crash(any_office: Office) -> None:
     office = any_office.open()
     until = office.now + timedelta(minutes=15)
     with office.db.write() as conn:
-        batches.claim(conn, [1, 2, 3], holder="dead", until=until)
-        batches.hand(conn, 2, (), holder="dead", now=office.now)
+        _, second, _ = batches.claim(conn, [1, 2, 3], holder="dead", until=until)
+        batches.hand(conn, second, (), holder="dead", now=office.now)
 
     assert reconcile(office.db, "dead", office.now) == {"claimed": 2, "handed": 1}
     office.dispatcher("dead").step(office.now)

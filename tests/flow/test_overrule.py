@@ -161,8 +161,8 @@ def _accept(db: Database, campaign: Campaign, now: datetime, most: int) -> int:
         ready = batches.ready(conn, batches.groups(conn, now), now, 1_000)
         for one in ready:
             if sent + one.size <= most:
-                batches.claim(conn, [one.id], holder="me", until=now + timedelta(minutes=5))
-                batches.hand(conn, one.id, [], holder="me", now=now)
+                [mine] = batches.claim(conn, [one.id], holder="me", until=now + timedelta(minutes=5))
+                batches.hand(conn, mine, [], holder="me", now=now)
                 batches.settle(conn, one.id, "accept", batches.Exceptions(), now=now)
                 sent += one.size
     return sent

@@ -110,7 +110,7 @@ def refused(db: Database, campaign: Campaign, now: datetime) -> None:
     with db.write() as conn:
         for group in list(conn.execute(rows.select())):
             [one] = batches.claim(conn, [group.id], holder="me", until=now + timedelta(minutes=1))
-            batches.hand(conn, one.id, [], holder="me", now=now)
+            batches.hand(conn, one, [], holder="me", now=now)
             out = batches.Exceptions(refused=[(0, "5.1.1", "unknown"), (1, "5.1.1", "unknown")])
             batches.settle(conn, one.id, "accept", out, now=now)
 

@@ -141,7 +141,7 @@ def test_recalled_people_go_again_and_nobody_else(
     release(db, engine, lake, now=now, batch_sizes={"main": 10})
     with db.write() as conn:
         [first] = batches.claim(conn, [1], holder="me", until=now + timedelta(minutes=1))
-        batches.hand(conn, 1, [(0, "suppressed_all")], holder="me", now=now)
+        batches.hand(conn, first, [(0, "suppressed_all")], holder="me", now=now)
         batches.settle(conn, 1, "accept", batches.Exceptions(refused=[(1, "5.1.1", "unknown")]), now=now)
         campaigns.transition(conn, campaign.id, "halt", by="judge", now=now)
         campaigns.transition_waves(conn, campaign.id, "halt", by="judge", now=now)

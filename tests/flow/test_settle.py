@@ -254,8 +254,8 @@ def test_a_node_that_died_leaves_people_who_can_go_again(house: House) -> None:
     house.open()
     with house.db.write() as conn:
         ready = batches.ready(conn, batches.groups(conn, house.now), house.now, 1)
-        batches.claim(conn, [ready[0].id], holder="dead", until=house.now)
-        assert batches.hand(conn, ready[0].id, [(0, "unsubscribed")], holder="dead", now=house.now)
+        [one] = batches.claim(conn, [ready[0].id], holder="dead", until=house.now)
+        assert batches.hand(conn, one, [(0, "unsubscribed")], holder="dead", now=house.now)
     reconcile(house.db, "me", house.now + timedelta(minutes=1))
     house.send(house.now + timedelta(minutes=1))
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendwave.errors import StaleTransition
-from sendwave.store import batches, campaigns, freezes, payloads, turnstile
+from sendwave.rules.holds import Kind
+from sendwave.store import batches, campaigns, freezes, holds, payloads, turnstile
 from sendwave.store.batches import Counts, Draft, Exceptions, Outcome
 from sendwave.store.database import Connection, Database
 from sendwave.store.tables import batches as rows
@@ -40,7 +41,12 @@ class Shelf:
 
     def hand(self, batch_id: int, dropped: Sequence[tuple[int, str]] = (), holder: str = "me") -> bool:
         batches.claim(self.conn, [batch_id], holder=holder, until=self.now + LATER)
-        return batches.hand(self.conn, batch_id, dropped, holder=holder, now=self.now)
+        return self.leaves(batch_id, dropped, holder)
+
+    def leaves(self, batch_id: int, dropped: Sequence[tuple[int, str]] = (), holder: str = "me") -> bool:
+        """Hand over what was claimed before."""
+        [claimed] = batches.claimed(self.conn, [batch_id])
+        return batches.hand(self.conn, claimed, dropped, holder=holder, now=self.now)
 
     def settle(self, batch_id: int, event: str = "accept", **found: Any) -> None:
         batches.settle(self.conn, batch_id, event, Exceptions(**found), now=self.now)
@@ -72,7 +78,7 @@ def test_claims_go_in_order_to_one_holder(shelf: Shelf) -> None:
     assert [batch.id for batch in batches.claim(conn, shelf.ids, holder="two", until=until)] == shelf.ids[2:]
     assert not batches.unclaim(conn, shelf.ids[0], holder="two")
     assert batches.unclaim(conn, shelf.ids[0], holder="one")
-    assert not batches.hand(conn, shelf.ids[1], (), holder="two", now=shelf.now)
+    assert not shelf.leaves(shelf.ids[1], holder="two")
 
 
 def test_nothing_is_handed_over_of_a_wave_that_was_stopped_and_not_released_again(shelf: Shelf) -> None:
@@ -82,9 +88,9 @@ def test_nothing_is_handed_over_of_a_wave_that_was_stopped_and_not_released_agai
     for event in ("halt", "resume"):
         campaigns.transition(conn, number, event, by="eve", now=shelf.now)
         campaigns.transition_waves(conn, number, event, by="eve", now=shelf.now)
-    assert not batches.hand(conn, shelf.ids[0], (), holder="me", now=shelf.now)
+    assert not shelf.leaves(shelf.ids[0])
     campaigns.transition_wave(conn, number, 1, "release", by="x", now=shelf.now)
-    assert batches.hand(conn, shelf.ids[0], (), holder="me", now=shelf.now)
+    assert shelf.leaves(shelf.ids[0])
 
 
 def _suspended(conn: Connection, number: int, now: datetime) -> None:
@@ -103,19 +109,25 @@ def _halted_and_resumed(conn: Connection, number: int, now: datetime) -> None:
     campaigns.transition_waves(conn, number, "resume", by="eve", now=now)
 
 
+def _route_paused(conn: Connection, number: int, now: datetime) -> None:
+    """While somebody moves the campaign, the route it goes by is stopped for every campaign."""
+    turnstile.alone(conn, number)
+    holds.place(conn, kind=Kind.PAUSE, reason="paused", route="main", by="ann", now=now)
+
+
 @pytest.mark.postgresql
-@pytest.mark.parametrize("stop", [_suspended, _halted, _halted_and_resumed])
+@pytest.mark.parametrize("stop", [_suspended, _halted, _halted_and_resumed, _route_paused])
 def test_a_hand_over_that_waits_for_a_stop_sees_it(
     postgresql_database: Database, now: datetime, stop: Callable[[Connection, int, datetime], None]
 ) -> None:
     database, handed = postgresql_database, []
     with database.write() as conn:
         shelf = Shelf(conn, now)
-        batches.claim(conn, shelf.ids[:1], holder="me", until=now + LATER)
+        [claimed] = batches.claim(conn, shelf.ids[:1], holder="me", until=now + LATER)
 
     def hand() -> None:
         with database.write() as conn:
-            handed.append(batches.hand(conn, shelf.ids[0], (), holder="me", now=now))
+            handed.append(batches.hand(conn, claimed, (), holder="me", now=now))
 
     worker = threading.Thread(target=hand)
     with database.write() as conn:
@@ -130,10 +142,29 @@ def test_a_hand_over_that_waits_for_a_stop_sees_it(
 def test_nothing_is_handed_over_for_a_campaign_that_stopped(shelf: Shelf) -> None:
     batches.claim(shelf.conn, shelf.ids, holder="me", until=shelf.now + LATER)
     campaigns_made.suspend(shelf.conn, shelf.campaign, "orange", shelf.now)
-    assert [batches.hand(shelf.conn, i, (), holder="me", now=shelf.now) for i in shelf.ids] == [True, False, True]
+    assert [shelf.leaves(i) for i in shelf.ids] == [True, False, True]
     batches.return_unsent(shelf.conn, shelf.ids[0], not_before=shelf.now + LATER)
     campaigns_made.halt(shelf.conn, shelf.campaign, shelf.now)
     assert not shelf.hand(shelf.ids[0])
+
+
+@pytest.mark.parametrize(
+    ("scope", "leave"),
+    [
+        ({"route": "main"}, []),
+        ({"wave": 1}, []),
+        ({"provider": "orange"}, ["gmail", "gmail"]),
+        ({"route": "other"}, ["gmail", "orange", "gmail"]),
+        ({"wave": 2}, ["gmail", "orange", "gmail"]),
+    ],
+)
+def test_nothing_is_handed_over_under_a_hold(shelf: Shelf, scope: dict[str, Any], leave: list[str]) -> None:
+    """Placed while it was in somebody's hands."""
+    mine = batches.claim(shelf.conn, shelf.ids, holder="me", until=shelf.now + LATER)
+    holds.place(shelf.conn, kind=Kind.HOLD, reason="esp_quota", by="x", now=shelf.now, **scope)
+    assert [batch.group.provider for batch in mine if shelf.leaves(batch.id)] == leave
+    holds.lift(shelf.conn, reason="esp_quota", by="x", now=shelf.now, **scope)
+    assert sum(shelf.leaves(batch.id) for batch in mine) == len(mine) - len(leave)
 
 
 def test_what_went_back_unsent_waits(shelf: Shelf) -> None:

@@ -75,8 +75,8 @@ def half_sent(database: Database, engine: DuckdbEngine, lake: Lake, now: datetim
     dispatcher.close()
     with database.write() as conn:
         first, second = batches.ready(conn, batches.groups(conn, now), now, 2)
-        batches.claim(conn, [first.id, second.id], holder="old", until=now + timedelta(minutes=1))
-        assert batches.hand(conn, first.id, (), holder="old", now=now)
+        one, _ = batches.claim(conn, [first.id, second.id], holder="old", until=now + timedelta(minutes=1))
+        assert batches.hand(conn, one, (), holder="old", now=now)
 
 
 def finished(database: Database, engine: DuckdbEngine, lake: Lake, now: datetime, esp: sendable.MemoryEsp) -> None:

@@ -258,11 +258,8 @@ class Dispatcher:
 
         It leaves if nothing holds it, it is still ours, its campaign still sends and somebody is left in it.
         """
-        done, batch, group = last(conn) if last is not None else Progress(), parcel.batch, parcel.batch.group
-        stopped = self._stopping.is_set() or holds.blocks(
-            conn, group.campaign_id, now=now, wave=group.wave, provider=group.provider, route=group.route
-        )
-        if stopped or not batches.hand(conn, batch.id, parcel.dropped, holder=self._holder, now=now):
+        done, batch = last(conn) if last is not None else Progress(), parcel.batch
+        if self._stopping.is_set() or not batches.hand(conn, batch, parcel.dropped, holder=self._holder, now=now):
             batches.unclaim(conn, batch.id, holder=self._holder)
             return False, done + Progress(unsent=batch.size)
         if not parcel.indexes:
