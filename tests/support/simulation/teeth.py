@@ -19,7 +19,7 @@ from sqlalchemy import Select, bindparam, select, update
 
 from sendwave.cluster import Node
 from sendwave.errors import Transient, Unknown
-from sendwave.flow.dispatch import Dispatcher, pacing, parcels, settling
+from sendwave.flow.dispatch import pacing, parcels, settling
 from sendwave.flow.release import opening
 from sendwave.rules import budgets, throttle
 from sendwave.rules.policy import PolicySet
@@ -69,13 +69,30 @@ def _lost_go_again(conn: Connection, *, now: Any, holder: str | None = None, **r
 _LOST = batches.lost
 
 
-def _hand_blindly(conn: Connection, batch_id: int, dropped: Any, *, holder: str, now: Any) -> bool:
-    """Handed over whatever its campaign's status, its lane and its holder are by now."""
-    row = update(tables.batches).where(tables.batches.c.id == batch_id, tables.batches.c.status == "claimed")
+def _hand_blindly(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
+    """Handed over whatever holds it, and whatever its campaign's status, its lane and its holder are by now."""
+    row = update(tables.batches).where(tables.batches.c.id == batch.id, tables.batches.c.status == "claimed")
     told = batches.Exceptions(dropped=dropped).document()
     return conn.execute(
         row.values(status="handed", handed_at=now, dropped=len(dropped), **({"outcomes": told} if told else {}))
     ).rowcount == 1  # fmt: skip
+
+
+def _hand_unless_held(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
+    """Holds are asked, statuses are not."""
+    of = batch.group
+    if holds.blocks(conn, of.campaign_id, now=now, wave=of.wave, provider=of.provider, route=of.route):
+        return False
+    return _hand_blindly(conn, batch, dropped, holder=holder, now=now)
+
+
+def _hand_held(*asked: Any, **told: Any) -> bool:
+    """Statuses are asked, holds are not."""
+    with mock.patch.object(holds, "blocks", return_value=[]):
+        return _HAND(*asked, **told)
+
+
+_HAND = batches.hand
 
 
 def _unknown_is_unsent(conn: Connection, parcel: Any, result: Any, route: Any, **rest: Any) -> Any:
@@ -84,15 +101,6 @@ def _unknown_is_unsent(conn: Connection, parcel: Any, result: Any, route: Any, *
 
 
 _RECORD = settling._record
-
-
-def _late_hand(self: Any, conn: Connection, *, parcel: Any, now: Any, last: Any = None) -> Any:
-    """Neither holds nor statuses are asked once a batch is claimed."""
-    with mock.patch.object(holds, "blocks", return_value=[]), mock.patch.object(batches, "hand", _hand_blindly):
-        return _HAND(self, conn, parcel=parcel, now=now, last=last)
-
-
-_HAND = Dispatcher._hand
 
 
 def _patched(owner: Any, name: str, new: Any) -> Broken:
@@ -134,10 +142,10 @@ def _count_twice(*asked: Any) -> Any:
 _MARK = tallies.mark
 
 
-def _hand_of_the_dead(conn: Connection, batch_id: int, dropped: Any, *, holder: str, now: Any) -> bool:
+def _hand_of_the_dead(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
     """A batch is handed over by whoever once claimed it, also after another node took it back."""
     row = update(tables.batches).where(
-        tables.batches.c.id == batch_id, tables.batches.c.status.in_(("ready", "claimed"))
+        tables.batches.c.id == batch.id, tables.batches.c.status.in_(("ready", "claimed"))
     )
     told = batches.Exceptions(dropped=dropped).document()
     values = {"status": "handed", "handed_at": now, "dropped": len(dropped)}
@@ -181,13 +189,16 @@ _CROWD: Final = {"cap": 1, "campaigns": 4}
 
 BROKEN: Final[Mapping[str, Guard]] = {
     "holds are not asked at hand-over, nor the status": Guard(
-        _patched(Dispatcher, "_hand", _late_hand), troubles=("stopped_in_hand",)
+        _patched(batches, "hand", _hand_blindly), troubles=("stopped_in_hand",)
+    ),
+    "hand-over looks at no hold": Guard(
+        _patched(batches, "hand", _hand_held), troubles=("stopped_in_hand",), stops={"hold_route": 1}
     ),
     "no hold ever stops anything": Guard(
         _no_hold, {"mood": "picky"}, ("stopped_in_hand",), {"hold_route": 1}
     ),
     "hand-over looks at no status": Guard(
-        _patched(batches, "hand", _hand_blindly), troubles=("stopped_in_hand",), stops={"cancel": 1}
+        _patched(batches, "hand", _hand_unless_held), troubles=("stopped_in_hand",), stops={"cancel": 1}
     ),
     "who lost their lease hands over": Guard(_patched(batches, "hand", _hand_of_the_dead), _OTHERS, IN_MIDDLE),
     "two nodes may have one batch": Guard(
