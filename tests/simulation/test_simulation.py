@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 from simulation.ground import Ground
 from simulation.history import history, world
 from simulation.teeth import BROKEN, caught
 from simulation.world import Life, lived
+
+LATE: Final = {
+    "calls are repeated of what ended since": 3002,
+    "a lane has no pace": 3002,
+    "holds are not asked at hand-over, nor the status": 3002,
+    "nobody is asked again before hand-over": 3002,
+    "who came back from the ESP never goes again": 3002,
+    "who lost their lease hands over": 3002,
+    "what was called back is not marked": 3003,
+    "a resend takes the seen along": 3016,
+    "who goes again surely had nothing": 3019,
+}
+"""Guards the first seeds from 3000 on do not miss, and one that does."""
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +48,7 @@ def test_the_same_seed_writes_the_same_history_down(ground: Ground) -> None:
     assert len({Life(ground, told).live(history(1, told)) for _ in range(2)}) == 1
 
 
-@pytest.mark.parametrize(
-    ("guard", "seed"),
-    [
-        ("hand-over looks at no status", 3001),
-        ("two nodes may have one batch", 3000),
-        ("a leader that slept goes on writing", 3001),
-        ("pressure forgets who was frozen", 3000),
-        ("no pace", 3000),
-        ("moves of waves are not in the journal", 3000),
-        ("the audit knows no exceptions", 3002),
-    ],
-)
-def test_a_guard_taken_away_is_noticed(ground: Ground, guard: str, seed: int) -> None:
-    assert guard in BROKEN
-    assert caught(ground, guard, [seed]) is not None
+@pytest.mark.parametrize("guard", BROKEN)
+def test_a_guard_taken_away_is_noticed(ground: Ground, guard: str) -> None:
+    first = LATE.get(guard, 3000)
+    assert caught(ground, guard, range(first, first + 40)) is not None

@@ -15,7 +15,7 @@ from typing import Any, Final
 from unittest import mock
 
 import numpy as np
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from sendwave.cluster import Node
 from sendwave.errors import Transient, Unknown
@@ -118,6 +118,19 @@ def _no_hold() -> Iterator[None]:
 
 
 @contextmanager
+def _no_suppressions() -> Iterator[None]:
+    """Neither who freezes people nor who hands them over: each keeps out whom the other misses."""
+    with (
+        mock.patch.object(suppressions, "table", lambda *asked: _TABLE(*asked).slice(0, 0)),
+        mock.patch.object(suppressions, "among", return_value=[]),
+    ):
+        yield
+
+
+_TABLE = suppressions.table
+
+
+@contextmanager
 def _no_fence() -> Iterator[None]:
     """Everybody has the right to freeze at once, and nobody's is checked at the commit."""
 
@@ -177,11 +190,15 @@ def _unmarked(conn: Connection, batch_id: int, **_: Any) -> bool:
     return True
 
 
-def _due_whatever() -> Select[Any]:
-    """Batches nobody answered for, also of a campaign that was cancelled meanwhile."""
+@contextmanager
+def _due_whatever() -> Iterator[None]:
+    """Batches nobody answered for are asked about again, also of a campaign that was cancelled meanwhile."""
     of, told = tables.batches.c, bindparam("now")
     mine = (of.status == "handed", of.claimed_by == bindparam("holder"), of.not_before <= told, of.claimed_until > told)
-    return select(of.id, of.outcomes, of.handed_at).where(*mine).order_by(of.handed_at).limit(bindparam("most"))
+    due = select(of.id, of.outcomes, of.handed_at).where(*mine).order_by(of.handed_at).limit(bindparam("most"))
+    one = select(of.id).where(of.id == bindparam("batch"), *mine)
+    with mock.patch.object(handed, "_DUE", due), mock.patch.object(handed, "_IS_DUE", one):
+        yield
 
 
 _OTHERS: Final = {"nodes": 2, "campaigns": 3}
@@ -226,16 +243,12 @@ BROKEN: Final[Mapping[str, Guard]] = {
         {"pause": 1, "hold_route": 1},
     ),
     "calls are repeated of what ended since": Guard(
-        _patched(handed, "_DUE", _due_whatever()),
+        _due_whatever,
         {"mood": "mute", "idempotent": True},
         ("stopped_in_hand",),
         {"cancel": 1, "suspend": 1},
     ),
-    "release knows no suppressions": Guard(
-        _patched(
-            suppressions, "table", lambda conn, channel, _old=suppressions.table: _old(conn, channel).slice(0, 0)
-        )
-    ),
+    "nobody knows of suppressions": Guard(_no_suppressions),
     "neither freezing nor ticks need a lease": Guard(_no_fence, {**_OTHERS, **_CROWD}, ("meanwhile",)),
     "pressure forgets who was frozen": Guard(
         _patched(
