@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -22,9 +22,10 @@ from sendwave.rules import affinity, chain, plan
 from sendwave.rules.arbitration import Rival
 from sendwave.rules.budgets import OVER, Budgets, Reach
 from sendwave.rules.chain import Link, Person
-from sendwave.rules.lifecycle import FINAL
+from sendwave.rules.holds import Hold, Kind, blocking
+from sendwave.rules.lifecycle import FINAL, Batch
 from sendwave.rules.policy import CampaignType, PolicySet
-from sendwave.store import batches, files, mailings, policies, rivals, suppressions
+from sendwave.store import batches, files, holds, mailings, policies, rivals, suppressions
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -200,6 +201,7 @@ class _About:
             suppressed = suppressions.table(conn, self.basis.kind.channel)
             standings = {s.batch_id: s for s in batches.standings(conn, self.campaign.id)}
             outcomes = {(o.batch_id, o.position): o for o in batches.outcomes(conn, self.campaign.id)}
+            standing_holds = holds.open_holds(conn, self.campaign.id)
         paths = {**self.lake.paths(live), "plan": self.basis.plan}
         with self.engine.session(paths, {"suppressions": suppressed}) as session:
             frozen = session.read(plan.frozen_statement(self.campaign.id, row["contact"])).to_pylist()
@@ -211,10 +213,30 @@ class _About:
                 if sent["excluded_by"] is None and standing is not None:
                     found.append(_handed(outcome or standing))
             if self.campaign.status not in FINAL:
+                if not frozen or found[-1].detail in _IN_TURN:
+                    found += self._held(row, standing_holds)
                 again = self._recheck(row, ahead.rivals)
                 broke = OVER if money is not None and not money.pays else None
                 found += [_today(r["excluded_by"] or broke, self.now) for r in session.read(again).to_pylist()]
         return found
+
+    def _held(self, row: Mapping[str, Any], standing: Sequence[Hold]) -> list[Link]:
+        """What stops the batch they are in, or would be."""
+        where = {"wave": row["wave"], "provider": row["provider"], "route": self.campaign.settings.route}
+        every = blocking(standing, campaign_id=self.campaign.id, now=self.now, **where)
+        return [
+            Link("held", False, f"{hold.scope}: {hold.reason} since {_at(hold.since)} by {hold.by}", self._free(hold))
+            for hold in every
+        ]
+
+    def _free(self, hold: Hold) -> str:
+        """What a person may do about it; nothing where it ends by itself."""
+        if hold.kind == Kind.HOLD:
+            return ""
+        if hold.campaign_id is None:
+            return f"sendwave route free {hold.route}" if hold.route else ""
+        lane = f" --provider {hold.provider}" if hold.provider else ""
+        return f'sendwave campaign resume {self.campaign.name}{lane} --reason "…", once the cause is mended'
 
     def _recheck(self, row: Mapping[str, Any], ahead: Sequence[Rival]) -> Any:
         return plan.recheck_statement(
@@ -236,9 +258,16 @@ def _differs(excluded_by: str | None) -> Link:
     )
 
 
+_IN_TURN: Final = (Batch.READY, Batch.CLAIMED)
+"""Statuses of a batch that is still to be handed over."""
+
+
+def _at(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
 def _frozen(sent: Mapping[str, Any]) -> Link:
-    at = f"{datetime.fromtimestamp(sent['sent_ts'], UTC):%Y-%m-%d %H:%M} UTC"
-    where = f"wave {sent['wave']} on {at}"
+    where = f"wave {sent['wave']} on {_at(datetime.fromtimestamp(sent['sent_ts'], UTC))}"
     if sent["excluded_by"]:
         return Link("release", passed=False, detail=f"taken out of {where}: {sent['excluded_by']}")
     back = f"; the slot was given back: {sent['returned']}" if sent["returned"] else ""
@@ -258,5 +287,5 @@ def _handed(fate: Any) -> Link:
 
 def _today(excluded_by: str | None, now: datetime) -> Link:
     if excluded_by is None:
-        return Link("today", passed=True, detail=f"release would send to them as of {now:%Y-%m-%d %H:%M} UTC")
+        return Link("today", passed=True, detail=f"release would send to them as of {_at(now)}")
     return Link("today", passed=False, detail=f"release would take them out now: {excluded_by}")

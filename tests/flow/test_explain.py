@@ -16,8 +16,9 @@ from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, NotFound
 from sendwave.flow.explain import explain
+from sendwave.rules.holds import Kind
 from sendwave.rules.policy import PolicySet
-from sendwave.store import batches, campaigns, files, freezes
+from sendwave.store import batches, campaigns, files, freezes, holds
 from sendwave.store.batches import Draft
 from sendwave.store.database import Database
 from sendwave.store.tables import suppressions as suppressions_table
@@ -218,7 +219,7 @@ def test_what_release_and_dispatch_did_is_told(landed: Landed) -> None:
         == f"released with wave 1 on 2026-03-02 09:00 UTC, lane gmail, batch {batch}"
     )
     assert link(document, "dispatch") == {"rule": "dispatch", "passed": None, "detail": "ready"}
-    assert "today" not in {entry["rule"] for entry in document["chain"]}  # released: nothing to ask again
+    assert {"today", "held"}.isdisjoint({entry["rule"] for entry in document["chain"]})
     freeze(landed, 2, excluded_by="suppressed_complaint")
     document = told(landed, "C-2")
     assert link(document, "release") == {
@@ -227,6 +228,28 @@ def test_what_release_and_dispatch_did_is_told(landed: Landed) -> None:
         "detail": "taken out of wave 1 on 2026-03-02 09:00 UTC: suppressed_complaint",
     }
     assert document["decision"] == "planned"
+
+
+def test_what_holds_somebody_who_waits_is_told(landed: Landed) -> None:
+    planned(landed)
+    found = landed.read()
+    freeze(landed, 1)
+    pause = {"kind": Kind.PAUSE, "reason": "paused", "by": "ann", "now": landed.now}
+    halt = {"kind": Kind.HALT, "reason": "block", "by": "daemon", "now": landed.now}
+    with landed.db.write() as conn:
+        holds.place(conn, **pause, route=found.settings.route)
+        holds.place(conn, **pause, route="another")
+        holds.place(conn, **halt, campaign_id=found.id, provider="gmail")
+        holds.place(conn, **halt, campaign_id=found.id, provider="orange")
+    held = told(landed, "C-1")
+    assert [entry["detail"] for entry in held["chain"] if entry["rule"] == "held"] == [
+        "route main: paused since 2026-03-02 09:00 UTC by ann",
+        "lane gmail: block since 2026-03-02 09:00 UTC by daemon",
+    ]
+    assert held["would_change"] == [
+        "sendwave route free main",
+        f'sendwave campaign resume {found.name} --provider gmail --reason "…", once the cause is mended',
+    ]
 
 
 def test_gone_pinned_files_are_survived(landed: Landed) -> None:
