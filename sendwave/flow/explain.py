@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -22,10 +22,12 @@ from sendwave.rules import affinity, chain, plan
 from sendwave.rules.arbitration import Rival
 from sendwave.rules.budgets import OVER, Budgets, Reach
 from sendwave.rules.chain import Link, Person
-from sendwave.rules.holds import Hold, Kind, blocking
+from sendwave.rules.holds import Hold, blocking
 from sendwave.rules.lifecycle import FINAL, Batch
 from sendwave.rules.policy import CampaignType, PolicySet
+from sendwave.rules.units import format_minute
 from sendwave.store import batches, files, holds, mailings, policies, rivals, suppressions
+from sendwave.store.batches import Outcome, Standing
 from sendwave.store.campaigns import Campaign
 from sendwave.store.database import Database
 from sendwave.store.files import LakeFile
@@ -207,13 +209,11 @@ class _About:
             frozen = session.read(plan.frozen_statement(self.campaign.id, row["contact"])).to_pylist()
             money = None if self.reach is None else self.reach(self.basis.policy.budgets, row["contact"], row["rank"])
             found = [] if money is None else [chain.money(money, row["rank"])]
-            for sent in frozen:  # what came of each: a message may have left with an older one than the last
-                found.append(_frozen(sent))
-                standing, outcome = standings.get(sent["batch"]), outcomes.get((sent["batch"], sent["position"]))
-                if sent["excluded_by"] is None and standing is not None:
-                    found.append(_handed(outcome or standing))
+            fates = [_fate(sent, outcomes, standings) for sent in frozen]
+            for sent, fate in zip(frozen, fates, strict=True):  # a message may have left with an older one
+                found += [_frozen(sent), *([] if fate is None else [_handed(fate)])]
             if self.campaign.status not in FINAL:
-                if not frozen or found[-1].detail in _IN_TURN:
+                if not fates or _waits(fates[-1]):
                     found += self._held(row, standing_holds)
                 again = self._recheck(row, ahead.rivals)
                 broke = OVER if money is not None and not money.pays else None
@@ -224,19 +224,7 @@ class _About:
         """What stops the batch they are in, or would be."""
         where = {"wave": row["wave"], "provider": row["provider"], "route": self.campaign.settings.route}
         every = blocking(standing, campaign_id=self.campaign.id, now=self.now, **where)
-        return [
-            Link("held", False, f"{hold.scope}: {hold.reason} since {_at(hold.since)} by {hold.by}", self._free(hold))
-            for hold in every
-        ]
-
-    def _free(self, hold: Hold) -> str:
-        """What a person may do about it; nothing where it ends by itself."""
-        if hold.kind == Kind.HOLD:
-            return ""
-        if hold.campaign_id is None:
-            return f"sendwave route free {hold.route}" if hold.route else ""
-        lane = f" --provider {hold.provider}" if hold.provider else ""
-        return f'sendwave campaign resume {self.campaign.name}{lane} --reason "…", once the cause is mended'
+        return [chain.held(hold, self.campaign.name) for hold in every]
 
     def _recheck(self, row: Mapping[str, Any], ahead: Sequence[Rival]) -> Any:
         return plan.recheck_statement(
@@ -258,16 +246,8 @@ def _differs(excluded_by: str | None) -> Link:
     )
 
 
-_IN_TURN: Final = (Batch.READY, Batch.CLAIMED)
-"""Statuses of a batch that is still to be handed over."""
-
-
-def _at(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M} UTC"
-
-
 def _frozen(sent: Mapping[str, Any]) -> Link:
-    where = f"wave {sent['wave']} on {_at(datetime.fromtimestamp(sent['sent_ts'], UTC))}"
+    where = f"wave {sent['wave']} on {format_minute(datetime.fromtimestamp(sent['sent_ts'], UTC))}"
     if sent["excluded_by"]:
         return Link("release", passed=False, detail=f"taken out of {where}: {sent['excluded_by']}")
     back = f"; the slot was given back: {sent['returned']}" if sent["returned"] else ""
@@ -276,9 +256,31 @@ def _frozen(sent: Mapping[str, Any]) -> Link:
     )
 
 
-def _handed(fate: Any) -> Link:
-    """From an outcome of their own, or from what their whole batch shares."""
-    word, code = getattr(fate, "state", None) or fate.status, getattr(fate, "reason", "")
+_Fate = Outcome | Standing
+"""A fate of their own, or what their whole batch shares."""
+
+
+def _fate(
+    sent: Mapping[str, Any], outcomes: Mapping[tuple[int, int], Outcome], standings: Mapping[int, Standing]
+) -> _Fate | None:
+    """What became of one released row; None for who was taken out of it."""
+    if sent["excluded_by"] is not None:
+        return None
+    return outcomes.get((sent["batch"], sent["position"])) or standings.get(sent["batch"])
+
+
+def _waits(fate: _Fate | None) -> bool:
+    """Whether their batch, or the one they go again with, is still to be handed over."""
+    in_turn = (Batch.READY, Batch.CLAIMED)
+    return fate is not None and (_word(fate) in in_turn or (isinstance(fate, Outcome) and fate.reason in in_turn))
+
+
+def _word(fate: _Fate) -> str:
+    return fate.state if isinstance(fate, Outcome) else fate.status
+
+
+def _handed(fate: _Fate) -> Link:
+    word, code = _word(fate), fate.reason if isinstance(fate, Outcome) else ""
     if word == "unknown" and code:
         return Link("dispatch", None, f"unknown: nobody answered for the first message; the second: {code}")
     passed = {"accepted": True, "refused": False, "dropped": False, "recalled": False}.get(word)
@@ -287,5 +289,5 @@ def _handed(fate: Any) -> Link:
 
 def _today(excluded_by: str | None, now: datetime) -> Link:
     if excluded_by is None:
-        return Link("today", passed=True, detail=f"release would send to them as of {_at(now)}")
+        return Link("today", passed=True, detail=f"release would send to them as of {format_minute(now)}")
     return Link("today", passed=False, detail=f"release would take them out now: {excluded_by}")

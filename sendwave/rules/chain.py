@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sendwave.rules import affinity, audience_counts, budgets, plan, pressure, shares
 from sendwave.rules.columns import CONTACTS, PLAN, Select, select
+from sendwave.rules.holds import Kind
 from sendwave.rules.money import shown
-from sendwave.rules.units import format_duration, format_percent
+from sendwave.rules.units import format_duration, format_minute, format_percent
 
 if TYPE_CHECKING:  # policy composes more than the chain, hence stands above this module
     from sendwave.rules.arbitration import Rival
     from sendwave.rules.budgets import Reach
+    from sendwave.rules.holds import Hold
     from sendwave.rules.policy import CampaignType, PolicySet
 
 
@@ -113,6 +115,22 @@ def money(reach: Reach, rank: int) -> Link:
         words += f"; the money ended at rank {reach.ended}, theirs is {rank}"
     lacking = f"{amount(reach.short)} more" if reach.served is None else "more money before their wave was frozen"
     return Link(budgets.OVER, reach.pays, words, "" if reach.pays else lacking)
+
+
+def held(hold: Hold, campaign: str) -> Link:
+    """What stops the batch somebody of that campaign is in, or would be; the remedy is the command that lets it go."""
+    told = f"{hold.scope}: {hold.reason} since {format_minute(hold.since)} by {hold.by}"
+    return Link("held", passed=False, detail=told, remedy=_letting_go(hold, campaign))
+
+
+def _letting_go(hold: Hold, campaign: str) -> str:
+    """Nothing where it ends by itself."""
+    if hold.kind == Kind.HOLD:
+        return ""
+    if hold.campaign_id is None:
+        return f"sendwave route free {hold.route}" if hold.route else ""
+    lane = f" --provider {hold.provider}" if hold.provider else ""
+    return f'sendwave campaign resume {campaign}{lane} --reason "…", once the cause is mended'
 
 
 def _is_void(person: Person, reason: str) -> bool:
@@ -278,8 +296,7 @@ def _gap(person: Person, _reason: str) -> _Words:
 
 
 def _at(instant_ts: int) -> str:
-    """UTC, to the minute."""
-    return f"{datetime.fromtimestamp(0, UTC) + timedelta(seconds=instant_ts):%Y-%m-%d %H:%M} UTC"
+    return format_minute(datetime.fromtimestamp(0, UTC) + timedelta(seconds=instant_ts))
 
 
 _SHOWN: Final = 5

@@ -59,6 +59,11 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+def format_minute(when: datetime) -> str:
+    """An instant in words, in UTC to the minute: `2026-03-01 09:30 UTC`."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def parse_percent(value: Any) -> Decimal:
     """`0.3%` as the fraction Decimal('0.003'). Raises ValueError without the % sign or above 100 %."""
     if isinstance(value, Decimal):

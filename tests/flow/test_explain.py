@@ -10,17 +10,19 @@ from bases import DAY, HOUR, NOW_TS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from landed import Landed
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
 
 from sendwave.engine.datasets import Lake
 from sendwave.engine.duckdb import DuckdbEngine
 from sendwave.errors import BadInput, NotFound
 from sendwave.flow.explain import explain
 from sendwave.rules.holds import Kind
+from sendwave.rules.lifecycle import Batch
 from sendwave.rules.policy import PolicySet
 from sendwave.store import batches, campaigns, files, freezes, holds
 from sendwave.store.batches import Draft
 from sendwave.store.database import Database
+from sendwave.store.tables import batches as batches_table
 from sendwave.store.tables import suppressions as suppressions_table
 
 POLICY = bases.policy(control="0%")
@@ -250,6 +252,29 @@ def test_what_holds_somebody_who_waits_is_told(landed: Landed) -> None:
         "sendwave route free main",
         f'sendwave campaign resume {found.name} --provider gmail --reason "…", once the cause is mended',
     ]
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+@pytest.mark.parametrize(("status", "waits"), [(Batch.READY, True), (Batch.CLAIMED, True), (Batch.HANDED, False)])
+def test_what_holds_somebody_who_goes_again_is_told(
+    landed: Landed, status: Batch, *, waits: bool, doubted: bool
+) -> None:
+    planned(landed)
+    first = freeze(landed, 1)
+    with landed.db.write() as conn:
+        _, second = freezes.reserve(conn, freeze_ids=1, batch_ids=1)
+        of = batches_table.c
+        draft = Draft(
+            id=second, campaign_id=landed.read().id, wave=1, freeze_id=conn.execute(select(of.freeze_id)).scalar_one(),
+            provider="gmail", route="main", zone="", position=1, size=1, payload=b"", attempt=1,
+            origins=[(first, 0)], doubted=doubted,
+        )  # fmt: skip
+        batches.add(conn, [draft])
+        conn.execute(update(batches_table).where(of.id == first).values(status="unknown", outcomes={"moved": [0]}))
+        conn.execute(update(batches_table).where(of.id == second).values(status=status))
+        holds.place(conn, kind=Kind.PAUSE, reason="paused", by="ann", now=landed.now, route="main")
+    document = told(landed, "C-1")
+    assert ("held" in {entry["rule"] for entry in document["chain"]}) == waits
 
 
 def test_gone_pinned_files_are_survived(landed: Landed) -> None:

@@ -69,13 +69,21 @@ def _lost_go_again(conn: Connection, *, now: Any, holder: str | None = None, **r
 _LOST = batches.lost
 
 
-def _hand_blindly(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
-    """Handed over whatever holds it, and whatever its campaign's status, its lane and its holder are by now."""
-    row = update(tables.batches).where(tables.batches.c.id == batch.id, tables.batches.c.status == "claimed")
-    told = batches.Exceptions(dropped=dropped).document()
-    return conn.execute(
-        row.values(status="handed", handed_at=now, dropped=len(dropped), **({"outcomes": told} if told else {}))
-    ).rowcount == 1  # fmt: skip
+def _handing(*statuses: str) -> Callable[..., bool]:
+    """A hand-over from these statuses, whatever holds the batch, and whatever campaign, lane and holder are by now."""
+
+    def hand(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
+        row = update(tables.batches).where(tables.batches.c.id == batch.id, tables.batches.c.status.in_(statuses))
+        told = batches.Exceptions(dropped=dropped).document()
+        values = {"status": "handed", "handed_at": now, "dropped": len(dropped), **({"outcomes": told} if told else {})}
+        return conn.execute(row.values(values)).rowcount == 1
+
+    return hand
+
+
+_hand_blindly: Final = _handing("claimed")
+_hand_of_the_dead: Final = _handing("ready", "claimed")
+"""By whoever once claimed it, also after another node took it back."""
 
 
 def _hand_unless_held(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
@@ -153,16 +161,6 @@ def _count_twice(*asked: Any) -> Any:
 
 
 _MARK = tallies.mark
-
-
-def _hand_of_the_dead(conn: Connection, batch: Any, dropped: Any, *, holder: str, now: Any) -> bool:
-    """A batch is handed over by whoever once claimed it, also after another node took it back."""
-    row = update(tables.batches).where(
-        tables.batches.c.id == batch.id, tables.batches.c.status.in_(("ready", "claimed"))
-    )
-    told = batches.Exceptions(dropped=dropped).document()
-    values = {"status": "handed", "handed_at": now, "dropped": len(dropped)}
-    return conn.execute(row.values(**values, **({"outcomes": told} if told else {}))).rowcount == 1
 
 
 def _unwritten(conn: Connection, *, action: str, **told: Any) -> Any:
