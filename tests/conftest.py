@@ -62,6 +62,12 @@ def now() -> datetime:
     return datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
+@pytest.fixture
+def soon_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run --until idle` listens for reactions that trickle in for four seconds, not for a minute."""
+    monkeypatch.setattr("sendwave.daemon.LISTEN_ROUNDS", 20)
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[postgres_server.Server]:
     """One server per xdist worker; started by the first test that asks."""

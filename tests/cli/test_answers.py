@@ -17,6 +17,7 @@ WAVE = {"number", "status", "planned", "released", "accepted", "refused", "unkno
 SIGNAL = {"signal", "wave", "provider", "events", "exposure", "rate", "low", "high", "limit", "verdict"}
 
 
+@pytest.mark.usefixtures("soon_idle")
 def test_a_campaign_from_its_file_to_its_end(shell: Shell) -> None:
     """One walk through all commands of a campaign; what each prints is asserted on the way."""
     assert shell.json("campaign", "list") == [

@@ -66,6 +66,7 @@ def test_four_people(page: Page) -> None:
     assert kept(NEWS["Ann"], 2) == [60, 59]
 
 
+@pytest.mark.usefixtures("soon_idle")
 @pytest.mark.parametrize("campaigns", [2, 5, 20])
 def test_so_many_campaigns_at_once(page: Page, campaigns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     [block] = page.blocks("Twenty campaigns at once", "sh")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from command_line import Shell
 
 
+@pytest.mark.usefixtures("soon_idle")
 def test_a_route_is_paused_by_a_person_and_freed_by_one(shell: Shell) -> None:
     (name,) = [one["route"] for one in shell.json("route", "list")]
     assert shell.json("route", "list")[0]["holds"] == []

@@ -39,6 +39,7 @@ def _written_to(shell: Shell) -> Counter[str]:
     return Counter(person for arrival in arrivals(shell.home / "esp") for person in arrival.written_to)
 
 
+@pytest.mark.usefixtures("soon_idle")
 def test_sigterm_in_the_middle_loses_nobody_and_writes_to_nobody_twice(shell: Shell) -> None:
     planned = shell.json("campaign", "show", "first")["planned"]
     with _daemon(shell) as process:
